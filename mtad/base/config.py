@@ -1,0 +1,240 @@
+"""One TOML file, decoded into frozen structs. Unknown keys are refused.
+
+Every field says its unit and its default here, and mtad/base/README.md shows
+the same; a test compares the two. Secrets are paths to files, never values:
+relative to the folder of the configuration file, or ``$CREDENTIALS_DIRECTORY``.
+"""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from mtad.base.errors import ConfigError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_RATE = re.compile(r"(\d+)/(s|min|m|h|d|sec|hour|day)(?:,\s*max_burst=(\d+))?")
+_PERIODS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
+
+
+def seconds(text: str) -> float:
+    """'500ms', '90s', '15m', '6h', '3d' as seconds; ValueError otherwise."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a duration; write 500ms, 90s, 15m, 6h or 3d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """Messages a second, and how many may go at once after a pause."""
+
+    per_second: float
+    burst: float
+
+
+def rate(text: str) -> Rate:
+    """'100/s', '5000/h,max_burst=50'; without max_burst one second's worth may go at once, at least 1."""
+    match = _RATE.fullmatch(text.strip())
+    if not match or int(match[1]) == 0 or match[3] == "0":
+        raise ValueError(f"{text!r} is not a rate; write 100/s, 300/min or 5000/h,max_burst=50")
+    per_second = int(match[1]) / _PERIODS[match[2]]
+    return Rate(per_second, float(match[3]) if match[3] else max(1.0, per_second))
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Database(Section, frozen=True, kw_only=True):
+    url: str = "embedded"
+    """`embedded`: our own Postgres in the state folder; or postgresql://… of a server, 15 or newer."""
+    connections: Annotated[int, msgspec.Meta(ge=3, le=64)] = 8
+    """Connections of one worker."""
+
+
+class Mta(Section, frozen=True, kw_only=True):
+    hostname: str = ""
+    """What we say in EHLO; its address must resolve to us and back. Default: mail.<domain>."""
+    return_path_domain: str = ""
+    """Where bounces go; its MX must be us. Default: bounce.<domain>."""
+    workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
+    """Processes; 0 is one a core."""
+    drain: str = "30s"
+    """After SIGTERM: how long open transactions may take until they are left in doubt."""
+
+
+class Tracker(Section, frozen=True, kw_only=True):
+    url: str = ""
+    """Public base of pixel, click and unsubscribe links, https. Default: https://t.<domain>."""
+    listen: str = "127.0.0.1:8025"
+    """Address and port; put a TLS-terminating proxy before it."""
+    keys: str = "keys/tracking.keys"
+    """File with one `id:hex` a line; the last one signs, all verify."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose X-Forwarded-For is believed."""
+
+
+class Dkim(Section, frozen=True, kw_only=True):
+    domain: str
+    """The d= of the signature: equal to, or a parent of, the domain in From."""
+    selector: str
+    """The s= of the signature."""
+    key: str
+    """File with the private key, PEM."""
+
+
+class Shape(Section, frozen=True, kw_only=True):
+    connection_limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
+    """Sessions to one site, over all workers and hosts."""
+    max_message_rate: str = "100/s"
+    """Messages to one site, over all workers and hosts: N/s, N/min, N/h, N/d, `,max_burst=M`."""
+    max_deliveries_per_connection: Annotated[int, msgspec.Meta(ge=1)] = 100
+    """Then the session is closed and a new one opened."""
+    idle_timeout: str = "5s"
+    """An idle session is closed after this."""
+    retry_interval: str = "20m"
+    """Delay after the first 4xx; doubles with each, half of it is jitter."""
+    max_retry_interval: str = "6h"
+    """The longest delay between two attempts."""
+    max_age: str = "5d"
+    """A mail that is older is given up as expired."""
+    in_doubt_interval: str = "30m"
+    """Delay after a lost answer to the final dot: the mail may have arrived."""
+
+
+class Route(Section, frozen=True, kw_only=True):
+    """Send a domain to a fixed host, for relays and tests. `*` is every domain without a route."""
+
+    domain: str
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 25
+    shape: Shape | None = None
+    """The limits of this destination; default: [shape]."""
+
+
+class Metrics(Section, frozen=True, kw_only=True):
+    listen: str = ""
+    """Address and port for /metrics and /healthz of the supervisor's workers; empty: none."""
+
+
+class Config(Section, frozen=True, kw_only=True):
+    domain: str
+    """The organisation's domain; the defaults of other names are made from it."""
+    state_dir: str = "state"
+    """Journals, snapshots and the embedded database live here."""
+    log_format: str = "logfmt"
+    """logfmt or json."""
+    database: Database = Database()
+    mta: Mta = Mta()
+    tracker: Tracker = Tracker()
+    dkim: tuple[Dkim, ...] = ()
+    shape: Shape = Shape()
+    route: tuple[Route, ...] = ()
+    metrics: Metrics = Metrics()
+
+    folder: Path = Path()
+    """Not a key: the folder of the file, from which relative paths start."""
+
+    def path(self, relative: str) -> Path:
+        """A path of the file: below $CREDENTIALS_DIRECTORY when it is there, else from `folder`."""
+        if credentials := os.environ.get("CREDENTIALS_DIRECTORY"):
+            candidate = Path(credentials) / Path(relative).name
+            if candidate.exists():
+                return candidate
+        return (self.folder / relative).resolve()
+
+    @property
+    def state(self) -> Path:
+        return (self.folder / self.state_dir).resolve()
+
+    @property
+    def hostname(self) -> str:
+        return self.mta.hostname or f"mail.{self.domain}"
+
+    @property
+    def return_path_domain(self) -> str:
+        return self.mta.return_path_domain or f"bounce.{self.domain}"
+
+    @property
+    def tracker_url(self) -> str:
+        return (self.tracker.url or f"https://t.{self.domain}").rstrip("/")
+
+    def route_for(self, domain: str) -> Route | None:
+        """The fixed destination of a recipient's domain, if it has one."""
+        exact = [route for route in self.route if route.domain.lower() == domain]
+        star = [route for route in self.route if route.domain == "*"]
+        return next(iter(exact + star), None)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check the file; ConfigError names the key and the value."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; `mtad init --domain …` writes one") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if "folder" in raw:
+        raise ConfigError(f"{path}: folder: no such key")
+    config = decoded(raw, Config, path)
+    _check(config, path)
+    return msgspec.structs.replace(config, folder=path.resolve().parent)
+
+
+T = TypeVar("T")
+
+
+def decoded(raw: dict[str, Any], into: type[T], source: object) -> T:
+    """A table as a struct; ConfigError in one line: file, key, what is wrong."""
+    try:
+        return msgspec.convert(raw, into)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `")
+        key = where.removesuffix("`").removeprefix("$.")
+        raise ConfigError(f"{source}: {key + ': ' if key else ''}{text}") from None
+
+
+def _check(config: Config, path: Path) -> None:
+    """What types alone cannot say."""
+
+    def fail(key: str, error: object) -> ConfigError:
+        return ConfigError(f"{path}: {key}: {error}")
+
+    shapes = [("shape", config.shape)]
+    shapes += [(f"route.{route.domain}.shape", route.shape) for route in config.route if route.shape]
+    for name, shape in shapes:
+        for field in ("idle_timeout", "retry_interval", "max_retry_interval", "max_age", "in_doubt_interval"):
+            try:
+                seconds(getattr(shape, field))
+            except ValueError as error:
+                raise fail(f"{name}.{field}", error) from None
+        try:
+            rate(shape.max_message_rate)
+        except ValueError as error:
+            raise fail(f"{name}.max_message_rate", error) from None
+    try:
+        seconds(config.mta.drain)
+    except ValueError as error:
+        raise fail("mta.drain", error) from None
+    if config.log_format not in ("logfmt", "json"):
+        raise fail("log_format", f"logfmt or json, is {config.log_format!r}")
+    if not re.match(r"https?://[^/]+", config.tracker_url):
+        raise fail("tracker.url", f"must begin with https://, is {config.tracker.url!r}")
+    for key, listen in (("tracker.listen", config.tracker.listen), ("metrics.listen", config.metrics.listen)):
+        if listen:
+            try:
+                host_and_port(listen)
+            except ValueError as error:
+                raise fail(key, error) from None
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """'127.0.0.1:8025' or '[::1]:8025'; ValueError otherwise."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not ADDRESS:PORT")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,119 @@
+"""Postgres. The only module that imports asyncpg.
+
+Three rules stand here because every caller would otherwise repeat them:
+
+* A transaction that lost against another (40P01, 40001) is run again, and counted:
+  in a normal run the count stays 0, because every statement locks in one order.
+* Plans are generic (`plan_cache_mode`) and never compiled (`jit`): a hot statement
+  that is planned anew for each call costs three times its run.
+* A statement, and a transaction that idles, ends by itself: the horizon of vacuum
+  must not depend on a forgotten connection.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+from prometheus_client import Counter
+
+from mtad.base.errors import Unavailable
+
+log = logging.getLogger("mtad.db")
+
+# What asyncpg calls these depends on how a connection was made; ours come from the pool.
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+Pool = asyncpg.Pool
+Row = asyncpg.Record
+T = TypeVar("T")
+
+RETRIED = Counter("mtad_db_retried_total", "Transactions run again after losing to another", ["code"])
+
+OLDEST_SERVER = 15
+STATEMENT_TIMEOUT = "60s"
+IDLE_IN_TRANSACTION_TIMEOUT = "30s"
+
+# A database that is away raises one of these; a service waits and tries again.
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+async def open_pool(url: str, *, most: int = 8, name: str = "mtad") -> Pool:
+    """Connect, or raise Unavailable with one line that names the server."""
+    try:
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=most,
+            init=_prepare,
+            timeout=10,
+            command_timeout=90,
+            statement_cache_size=512,
+            max_inactive_connection_lifetime=0,
+            server_settings={
+                "application_name": name,
+                "plan_cache_mode": "force_generic_plan",
+                "jit": "off",
+                "statement_timeout": STATEMENT_TIMEOUT,
+                "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
+                "timezone": "UTC",
+            },
+        )
+    except (*AWAY, asyncpg.PostgresError, ValueError) as error:
+        raise Unavailable(f"database {without_password(url)}: {_first_line(error)}") from error
+    return pool
+
+
+async def _prepare(conn: Connection) -> None:
+    """Speak JSON as Python values, so that no caller does."""
+    for kind in ("json", "jsonb"):
+        await conn.set_type_codec(
+            kind,
+            schema="pg_catalog",
+            encoder=lambda value: msgspec.json.encode(value).decode(),
+            decoder=msgspec.json.decode,
+            format="text",
+        )
+
+
+async def in_transaction(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Run `work` in one transaction; again, up to 5 times, when it lost against another."""
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            async with pool.acquire() as conn, conn.transaction():
+                return await work(conn)
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+            RETRIED.labels(code=error.sqlstate).inc()
+            log.warning("transaction lost against another", extra={"code": error.sqlstate, "attempt": attempt})
+            if attempt == 5:
+                raise
+            await asyncio.sleep(0.01 * attempt)
+
+
+def without_password(url: str) -> str:
+    """A database URL that may be shown."""
+    scheme, sep, rest = url.partition("://")
+    userinfo, at, host = rest.rpartition("@")
+    user = userinfo.partition(":")[0]
+    return f"{scheme}{sep}{user}{at}{host}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def row_values(row: Row) -> tuple[Any, ...]:
+    """The columns of a row in order, for filling a struct."""
+    return tuple(row.values())

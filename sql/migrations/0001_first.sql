@@ -1,0 +1,453 @@
+-- The first schema. Small and hot tables stand apart from big and cold ones;
+-- sql/README.md gives the reasons for keys, partitions and storage settings.
+
+-- ── Words that rows may hold ────────────────────────────────────────────────
+
+create type program_kind as enum ('campaign', 'series');
+create type program_status as enum ('draft', 'scheduled', 'running', 'paused', 'done', 'cancelled');
+create type contact_state as enum ('active', 'engaged', 'reactivated', 'cooling', 'trying', 'resting');
+create type subscription_status as enum ('subscribed', 'unconfirmed', 'unsubscribed');
+create type tracking_mode as enum ('full', 'hygiene', 'aggregate', 'none');
+create type suppression_scope as enum ('all', 'marketing');
+create type outcome as enum ('delivered', 'bounced', 'expired', 'skipped', 'in_doubt');
+create type fault_scope as enum ('recipient', 'message', 'sender', 'destination', 'protocol');
+create type hit_class as enum ('human', 'proxy', 'veiled', 'machine', 'scanner');
+create type sign_kind as enum ('open', 'click', 'page');
+
+-- ── Who ─────────────────────────────────────────────────────────────────────
+
+-- What has been seen in imports, so that a template can be refused for a name
+-- that nobody has, and a condition for a comparison of the wrong type.
+create table attribute (
+  name text primary key,
+  type text not null check (type in ('text', 'number', 'date', 'bool'))
+);
+
+-- Where mail to a set of domains goes. `hosts` is empty when the domain says
+-- that it takes no mail. `ready_at` is a hint: the earliest time at which a job
+-- may be due here, recomputed by the housekeeper, so a lost wake-up costs
+-- seconds. It is rewritten for every claim, hence the free space in its pages.
+create table site (
+  id int generated always as identity primary key,
+  name text not null unique,
+  hosts text[] not null,
+  ready_at timestamptz not null default '-infinity'
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+create index site_ready_idx on site (ready_at);
+
+create table domain (
+  id int generated always as identity primary key,
+  name text collate "C" not null unique,
+  site_id int references site,               -- null: not resolved yet
+  resolve_at timestamptz not null default '-infinity'
+);
+create index domain_resolve_idx on domain (resolve_at);
+
+create table contact (
+  id bigint generated always as identity primary key,
+  address text not null,                     -- as it was given
+  address_key text collate "C" not null unique,
+  domain_id int not null references domain,
+  locale text,
+  zone text,
+  attributes jsonb not null default '{}',
+  erased boolean not null default false,
+  merged_into bigint references contact,
+  created timestamptz not null default now()
+);
+
+create table identity (
+  kind text collate "C" not null,            -- email, external, cookie, phone
+  key text collate "C" not null,
+  contact_id bigint not null references contact,
+  primary key (kind, key)
+);
+create index identity_contact_idx on identity (contact_id);
+
+-- One narrow row a person: the fence of begin. Whatever makes somebody less
+-- eligible raises `version` in its own transaction.
+create table gate (
+  contact_id bigint primary key references contact,
+  version int not null default 1
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- One row, raised by whatever concerns everybody: a suppressed domain, a policy.
+create table epoch (
+  one boolean primary key default true check (one),
+  version int not null default 1
+) with (fillfactor = 10);
+insert into epoch default values;
+
+-- `key` is an address key, or '@' and a domain. Rows are closed, never deleted.
+create table suppression (
+  id bigint generated always as identity primary key,
+  key text collate "C" not null,
+  scope suppression_scope not null,
+  reason text not null,                      -- hard_bounce, manual, complained, erased
+  source text not null,
+  created timestamptz not null default now(),
+  until timestamptz not null default 'infinity',
+  released timestamptz
+);
+create unique index suppression_open_idx on suppression (key, scope) where released is null;
+
+-- ── What and by which rules ─────────────────────────────────────────────────
+
+create table stream (
+  id int generated always as identity primary key,
+  name text not null unique,
+  version int not null
+);
+
+create table stream_version (
+  stream_id int not null references stream,
+  version int not null,
+  definition jsonb not null,                 -- sender identity, policy
+  made timestamptz not null default now(),
+  made_by text not null,
+  primary key (stream_id, version)
+);
+
+create table subscription (
+  stream_id int not null references stream,
+  contact_id bigint not null references contact,
+  status subscription_status not null,
+  basis text not null check (basis in ('consent', 'existing_customer', 'contract')),
+  source text not null,
+  consent_at timestamptz,
+  tracking tracking_mode,                    -- null: the stream's
+  break_until timestamptz,
+  changed timestamptz not null default now(),
+  changed_by text not null,                  -- import, one_click, page, operator, …
+  primary key (stream_id, contact_id)
+);
+create index subscription_contact_idx on subscription (contact_id);
+
+-- contact × stream, engine/README.md. No row: New. New is also a row without
+-- `first_sent`. `wake_at` is the only indexed time: hot updates must not touch one.
+create table engagement (
+  stream_id int not null references stream,
+  contact_id bigint not null references contact,
+  state contact_state not null default 'active',
+  since timestamptz not null,
+  version int not null default 1,
+  score int not null default 0,
+  round_from timestamptz not null,
+  last_sign timestamptz,
+  first_sent timestamptz,
+  window_until timestamptz,
+  veiled boolean not null default false,
+  ignored smallint not null default 0,
+  unclear smallint not null default 0,
+  cycle smallint not null default 0,
+  cool_until timestamptz,
+  wake_at timestamptz,
+  primary key (stream_id, contact_id)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+create index engagement_contact_idx on engagement (contact_id);
+create index engagement_wake_idx on engagement (wake_at) where wake_at is not null;
+
+create table program (
+  id int generated always as identity primary key,
+  name text not null unique,
+  kind program_kind not null,
+  stream_id int not null references stream,
+  class smallint not null,                   -- 0 transactional, 1 triggered, 2 bulk
+  rank smallint not null default 5,
+  status program_status not null default 'draft',
+  version int not null,                      -- the definition that new entries get
+  fence int not null default 1,              -- raised by pause, cancel and edits; begin compares it
+  why text,                                  -- of the status
+  starts timestamptz,
+  not_after timestamptz,
+  enqueued_to bigint not null default 0,     -- contacts up to this id are in
+  enqueued timestamptz,                      -- all of them are
+  created timestamptz not null default now()
+);
+
+create table program_version (
+  program_id int not null references program,
+  version int not null,
+  definition jsonb not null,
+  made timestamptz not null default now(),
+  made_by text not null,
+  primary key (program_id, version)
+);
+
+-- The text of one send node of one version. `parts` holds subject, html and txt
+-- with the links of html already replaced by their ids.
+create table message (
+  id int generated always as identity primary key,
+  program_id int not null references program,
+  version int not null,
+  node text collate "C" not null,
+  variant text not null default '',
+  weight smallint not null default 1,
+  name text not null,
+  parts jsonb not null,
+  pixel boolean not null,
+  unique (program_id, version, node, variant)
+);
+
+-- Ids stand in tokens for ever: rows are never deleted.
+create table message_link (
+  id int generated always as identity primary key,
+  message_id int not null references message,
+  position smallint not null,                -- 0 is the pixel, links count from 1
+  url text not null,                         -- '' for the pixel; {0}, {1} stand for values
+  tracked boolean not null default true,
+  unique (message_id, position)
+);
+
+create table entry (
+  id bigint generated always as identity primary key,
+  program_id int not null references program,
+  version int not null,
+  contact_id bigint not null references contact,
+  stream_id int not null references stream,
+  key text not null default '',
+  node text collate "C" not null,
+  due timestamptz,                           -- null while a job of this entry is queued
+  entered timestamptz not null default now(),
+  ended timestamptz,
+  why text,                                  -- of the end
+  via text not null default 'enrol'
+) with (fillfactor = 80);
+create unique index entry_running_idx on entry (program_id, contact_id, key) where ended is null;
+create index entry_contact_idx on entry (contact_id, stream_id);
+create index entry_due_idx on entry (due) where ended is null and due is not null;
+
+-- ── What is due ─────────────────────────────────────────────────────────────
+
+create sequence job_id cache 64;
+
+-- The queue: thin, because bodies are rendered when a session wants them.
+-- waiting: worker is null. claimed: worker. begun: worker and begun.
+-- in doubt: doubts > 0 after a worker died or a 250 was lost in between.
+create table job (
+  id bigint primary key default nextval('job_id'),
+  contact_id bigint not null,
+  stream_id int not null,
+  program_id int not null,
+  version int not null,
+  message_id int not null,
+  entry_id bigint,
+  site_id int,                               -- null: the domain is not resolved yet
+  class smallint not null,
+  prio smallint not null,                    -- class × 2, + 1 after the first attempt
+  attempt smallint not null default 0,
+  doubts smallint not null default 0,
+  worker int,
+  due timestamptz not null,
+  not_after timestamptz not null,
+  created timestamptz not null default now(),
+  begun timestamptz,
+  reason text                                -- why it waits: the last reply, or the verdict
+) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
+create index job_due_idx on job (site_id, prio, due) where worker is null;
+create index job_worker_idx on job (worker) where worker is not null;
+create index job_contact_idx on job (contact_id);
+create index job_program_idx on job (program_id);
+
+create table job_data (
+  job_id bigint primary key,
+  vars jsonb not null
+);
+
+-- Written by the statement that makes the job, so nobody gets a step twice, a
+-- resumed enqueue adds nothing, and the audit knows how many there were.
+create table enrolled (
+  program_id int not null,
+  node text collate "C" not null,
+  contact_id bigint not null,
+  job_id bigint not null,
+  primary key (program_id, node, contact_id)
+);
+
+-- ── What became of it ───────────────────────────────────────────────────────
+
+-- One row for each job that ended, and for each contact left out at the start.
+create table ledger (
+  job_id bigint primary key,
+  program_id int not null,
+  stream_id int not null,
+  message_id int not null,
+  contact_id bigint,                         -- null once erased
+  entry_id bigint,
+  outcome outcome not null,
+  reason text not null,                      -- of a skip; the category of a bounce
+  scope fault_scope,
+  reply text,
+  attempts smallint not null,
+  doubts smallint not null,
+  state_at_send contact_state,
+  site_id int,
+  source text,
+  created timestamptz not null,              -- of the job
+  begun timestamptz,
+  dot_at timestamptz,                        -- the final dot was written
+  ended timestamptz not null,                -- for a delivered mail: its 250
+  bounced_late timestamptz
+) partition by range (job_id);
+create index ledger_contact_idx on ledger (contact_id);
+
+create table answer (
+  job_id bigint not null,
+  kind sign_kind not null,
+  contact_id bigint not null,
+  stream_id int not null,
+  link_id int,
+  at timestamptz not null,
+  event_id uuid not null,
+  points smallint not null,
+  primary key (job_id, kind)
+) partition by range (job_id);
+create index answer_contact_idx on answer (contact_id);
+
+-- id is a UUIDv7 minted at receipt, so ranges of ids are ranges of time.
+create table event (
+  id uuid primary key,
+  kind text not null,                        -- open, click, unsubscribe, reply, …
+  at timestamptz not null,
+  contact_id bigint,
+  stream_id int,
+  job_id bigint,
+  link_id int,
+  class hit_class,                           -- null: not judged yet
+  data jsonb not null default '{}'
+) partition by range (id);
+create index event_contact_idx on event (contact_id, at);
+
+create table event_key (
+  source text not null,
+  key text not null,
+  event_id uuid not null,
+  at timestamptz not null default now(),
+  primary key (source, key)
+);
+
+-- Hits that may earn points. class null: not judged yet. Judged as a person's:
+-- waits for the fold. All else has left.
+create table pending (
+  event_id uuid primary key,
+  job_id bigint not null,
+  kind sign_kind not null,
+  link_id int not null,
+  at timestamptz not null,
+  method text not null,
+  agent text not null,
+  network inet,
+  class hit_class
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+create index pending_job_idx on pending (job_id);
+
+create table transition (
+  id bigint generated always as identity primary key,
+  stream_id int not null,
+  contact_id bigint not null,
+  from_state contact_state,                  -- null: New
+  to_state contact_state not null,
+  why text not null,
+  fact text not null,                        -- the event or job that led to it
+  at timestamptz not null,                   -- of the fact
+  made timestamptz not null default now(),
+  takes_back bigint
+);
+create index transition_contact_idx on transition (contact_id);
+
+-- Counters of a program: one row per slot of workers, so that no row is hot.
+-- key: 'enrolled', 'delivered', 'bounced', 'skipped:unsubscribed', …
+create table tally (
+  program_id int not null,
+  slot smallint not null,
+  key text not null,
+  n bigint not null,
+  primary key (program_id, slot, key)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- ── Who delivers ────────────────────────────────────────────────────────────
+
+create table worker (
+  id int generated always as identity primary key,
+  host text not null,
+  slot smallint not null,
+  pid int not null,
+  started timestamptz not null default now(),
+  beat timestamptz not null default now(),
+  ingested_until timestamptz not null default '-infinity',
+  dead timestamptz
+) with (fillfactor = 20, autovacuum_vacuum_threshold = 500);
+
+-- egress source × site. Rate is GCRA: `tat` is the time at which the bucket
+-- would be empty again (theoretical arrival time).
+create table lane (
+  id int generated always as identity primary key,
+  source text not null default 'default',
+  site_id int not null references site,
+  rate real not null,                        -- messages a second
+  burst real not null,
+  sessions int not null,                     -- limit over all workers
+  tat timestamptz not null default '-infinity',
+  closed_until timestamptz not null default '-infinity',
+  closed_why text,
+  unique (source, site_id)
+) with (fillfactor = 30, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+
+create table lane_session (
+  lane_id int not null references lane,
+  worker int not null references worker,
+  sessions int not null,
+  primary key (lane_id, worker)
+) with (fillfactor = 50);
+
+-- ── Partitions ──────────────────────────────────────────────────────────────
+
+-- Ranges of 2^24 job ids for ledger and answer, always `ahead` of them free;
+-- months for event, this one and the next. Called by the migration, before each
+-- enqueue and by the housekeeper.
+create function make_partitions(ahead int default 2) returns int language plpgsql as $$
+declare
+  width constant bigint := 1 << 24;
+  last bigint;
+  first bigint;
+  made int := 0;
+  month timestamptz;
+  lower_id uuid;
+  upper_id uuid;
+  part text;
+begin
+  perform pg_advisory_xact_lock(hashtext('make_partitions'));
+  select coalesce(s.last_value, 0) / width into last
+    from pg_sequences s where s.schemaname = current_schema() and s.sequencename = 'job_id';
+  for first in select generate_series(0, coalesce(last, 0) + ahead) loop
+    foreach part in array array['ledger', 'answer'] loop
+      if to_regclass(format('%s_%s', part, first)) is null then
+        execute format('create table %s_%s partition of %s for values from (%s) to (%s)'
+                       ' with (autovacuum_freeze_min_age = 0)',
+                       part, first, part, first * width, (first + 1) * width);
+        made := made + 1;
+      end if;
+    end loop;
+  end loop;
+  for i in 0..1 loop
+    month := date_trunc('month', now() at time zone 'UTC') at time zone 'UTC' + make_interval(months => i);
+    part := 'event_' || to_char(month at time zone 'UTC', 'YYYY_MM');
+    if to_regclass(part) is null then
+      upper_id := (lpad(to_hex((extract(epoch from month + interval '1 month') * 1000)::bigint), 12, '0')
+                   || repeat('0', 20))::uuid;
+      -- The first partition takes every earlier id too: a journal may be read late.
+      if not exists (select from pg_inherits where inhparent = 'event'::regclass) then
+        execute format('create table %s partition of event for values from (minvalue) to (%L)', part, upper_id);
+      else
+        lower_id := (lpad(to_hex((extract(epoch from month) * 1000)::bigint), 12, '0')
+                     || repeat('0', 20))::uuid;
+        execute format('create table %s partition of event for values from (%L) to (%L)', part, lower_id, upper_id);
+      end if;
+      made := made + 1;
+    end if;
+  end loop;
+  return made;
+end $$;
+
+select make_partitions();
