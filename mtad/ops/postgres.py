@@ -4,8 +4,8 @@ It listens on a Unix socket only, in a folder that nobody else may enter, so it
 has no password and no port. Postgres refuses to run as root; started by root it
 runs as `nobody`, who then owns the data folder.
 
-The server outlives the command that started it, so that `mtad contacts import`
-and `mtad run` share one; `mtad run` stops it when it was the one who started it.
+`mtad contacts import` and `mtad run` share one server: each holds a shared lock
+while it uses it, and whoever finds itself the last stops it.
 """
 
 import contextlib
@@ -100,6 +100,20 @@ class Postgres:
         """Stop the server: `fast` rolls back what is open, `immediate` is a crash."""
         if self.running():
             self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-s", "-m", mode, "stop")
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[str]:
+        """Have the server running inside the block; the last of all users stops it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "users").open("w") as users:
+            fcntl.flock(users, fcntl.LOCK_SH)
+            self.start()
+            try:
+                yield self.url
+            finally:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self.stop()
 
     def running(self) -> bool:
         """Whether a live server owns the data folder."""

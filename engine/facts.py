@@ -1,0 +1,100 @@
+"""What a verdict is made from, and what it may be. Pure.
+
+`Facts` is one claimed job with everything that decides about it: the columns of
+the query `claim` (sql/queries/queue.sql) in their order. The same struct serves
+the dry run over an audience that has no jobs yet (`job_id` is 0 there).
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Facts(msgspec.Struct, frozen=True, gc=False):
+    """One mail to one person, as the database saw it at one moment."""
+
+    job_id: int
+    contact_id: int
+    stream_id: int
+    program_id: int
+    version: int  # of the program, which the entry keeps
+    message_id: int
+    entry_id: int | None
+    site_id: int
+    class_: int  # 0 transactional, 1 triggered, 2 bulk
+    attempt: int  # attempts made so far
+    doubts: int  # how many of them ended without an answer to the final dot
+    created: datetime
+    not_after: datetime
+    node: str  # the send node of the program
+    # contact
+    address: str  # as given
+    address_key: str
+    domain: str
+    locale: str | None
+    zone: str | None
+    attributes: dict[str, Any]
+    erased: bool
+    # permission; None where there is no row
+    subscription: str | None  # subscribed, unconfirmed, unsubscribed
+    break_until: datetime | None
+    tracking: str | None  # the contact's own mode; None is the stream's
+    suppressed_all: str | None  # the reason of an open suppression of scope all
+    suppressed_marketing: str | None
+    # engagement; state None is New
+    state: str | None
+    since: datetime | None
+    cool_until: datetime | None
+    cycle: int
+    # entry
+    entry_ended: bool
+    entry_why: str | None
+    # what begin compares
+    gate_version: int
+    program_fence: int
+    program_status: str
+    stream_version: int
+    epoch: int
+
+
+class Reason(StrEnum):
+    """Why a mail is not sent. A closed list; some carry a detail after a colon (`missing_value:name`)."""
+
+    ERASED = "erased"
+    SUPPRESSED = "suppressed"  # :hard_bounce, :manual, :erased
+    SUPPRESSED_DOMAIN = "suppressed_domain"
+    COMPLAINED = "complained"
+    NOT_SUBSCRIBED = "not_subscribed"
+    NOT_CONFIRMED = "not_confirmed"
+    UNSUBSCRIBED = "unsubscribed"
+    ON_BREAK = "contact_on_break"
+    CANCELLED = "cancelled"
+    PAUSED = "paused"
+    TOO_LATE = "too_late"
+    LEFT = "left"  # :engaged, :clicked, :opened, :inactive, :came_back, :silent, …
+    INACTIVE = "inactive"  # :cooling, :in_reactivation, :resting
+    LEFT_AUDIENCE = "left_audience"
+    MISSING_VALUE = "missing_value"  # :name
+    CONTENT = "content"  # :error
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Mail it."""
+
+
+class Skip(msgspec.Struct, frozen=True):
+    """Not this one, for good. `reason` is a Reason, perhaps with ':' and a detail."""
+
+    reason: str
+
+
+class Defer(msgspec.Struct, frozen=True):
+    """Not before `until`."""
+
+    until: datetime
+    reason: str
+
+
+Verdict = Send | Skip | Defer

@@ -1,0 +1,66 @@
+"""What every command shares: configuration, database, errors, output.
+
+A command is ``arguments → shell.run(config, work) → show``. Errors are one line on
+stderr and the exit code of their class; a traceback only with ``--debug``.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+
+from mtad.base.config import Config, load_config
+from mtad.base.db import Pool, open_pool
+from mtad.base.migrate import require_schema
+from mtad.ops.postgres import Postgres
+
+T = TypeVar("T")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", envvar="MTAD_CONFIG", help="The configuration file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+DEFAULT_CONFIG = Path("mtad.toml")
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextlib.contextmanager
+def database(config: Config) -> Iterator[str]:
+    """The URL of the database; the embedded server runs while somebody uses it."""
+    if config.database.url != "embedded":
+        yield config.database.url
+        return
+    with Postgres(config.state / "postgres").using() as url:
+        yield url
+
+
+def run(config_path: Path, work: Callable[[Config, Pool], Awaitable[T]]) -> T:
+    """Do `work` with the configuration and a pool on a database of the right schema."""
+    config = load_config(config_path)
+
+    async def inside(url: str) -> T:
+        pool = await open_pool(url, most=4, name="mtad command")
+        try:
+            await require_schema(pool)
+            return await work(config, pool)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pool.close(), 5)
+
+    with database(config) as url:
+        return uvloop.run(inside(url))
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout. Structs, dates and enums are written as msgspec does."""
+    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,59 @@
+"""What came of one attempt to hand over one message. Pure; the reader of it is mtad.outcome."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+
+class Stage(StrEnum):
+    """Where in the dialogue something happened, in the order of RFC 5321."""
+
+    CONNECT = "connect"
+    BANNER = "banner"
+    EHLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    TLS = "TLS handshake"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    BODY = "message body"
+    DOT = "final dot"
+    RSET = "RSET"
+    QUIT = "QUIT"
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The receiving server took responsibility (2xx after the final dot)."""
+
+    text: str  # the whole reply in one line
+    dot_at: datetime  # the final dot was written
+    at: datetime  # the reply was read
+    host: str  # name and address of the server
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A 4xx or 5xx; the session may still be good."""
+
+    stage: Stage
+    code: int
+    enhanced: str  # "5.1.1", or "" where the server gave none
+    text: str
+    host: str
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """No usable answer: closed, timed out, or not SMTP. At Stage.DOT nobody knows: in doubt."""
+
+    stage: Stage
+    why: str
+    host: str
+
+
+class TooLate(msgspec.Struct, frozen=True):
+    """DATA could not be written within the validity of begin; nothing of the message was sent."""
+
+    host: str
+
+
+Result = Accepted | Refused | Lost | TooLate
