@@ -1,0 +1,19 @@
+"""A connection and the rows on it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mtad.base.db import Connection, Pool
+from tests.answers.rows import Rows
+
+
+@pytest.fixture
+async def conn(pool: Pool) -> AsyncIterator[Connection]:
+    async with pool.acquire() as acquired:
+        yield acquired
+
+
+@pytest.fixture
+def rows(conn: Connection) -> Rows:
+    return Rows(conn)
