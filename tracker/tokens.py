@@ -1,0 +1,210 @@
+"""Tokens: what stands in our links, unforgeable, bound to one purpose. Bytes in, text out; pure.
+
+A token for an open or a click is 27 bytes, 36 characters of base64url::
+
+    version and key id 1 · job 8 · link 4 · MAC 14
+
+and one for leaving needs no job, so it outlives the ledger::
+
+    version and key id 1 · contact 8 · program 4 · MAC 14
+
+A return path is 25 bytes in base32, because receivers may fold the case of a
+local part: version and key id 1, job 8, MAC 16.
+
+The MAC is keyed BLAKE2b (RFC 7693). Its personalisation is the purpose, so a
+pixel's token is no click's, whatever the rest of it says. The destination of a
+click is never in the token; only values of this recipient may stand behind it,
+under the same MAC.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import struct
+from collections.abc import Sequence
+from enum import Enum
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+
+from mtad.base.errors import ConfigError
+
+VERSION = 1
+KEY_BYTES = 32
+LINK_MAC_BYTES = 14
+RETURN_MAC_BYTES = 16
+
+# The marker before each value in a click's path. Without it the values "", "."
+# and ".." would make segments that browsers and proxies drop or resolve.
+VALUE_MARK = "-"
+
+_HEAD = struct.Struct(">BQI")
+_RETURN_HEAD = struct.Struct(">BQ")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{36}")
+_RETURN_PATH = re.compile(r"b-([a-z2-7]{40})")
+_KEY_LINE = re.compile(r"(\d{1,2}):([0-9a-fA-F]{64})")
+
+
+class Purpose(Enum):
+    """What a token is good for; the value is the personalisation of its MAC (at most 16 bytes)."""
+
+    OPEN = b"mtad open"
+    CLICK = b"mtad click"
+    UNSUBSCRIBE = b"mtad unsubscribe"
+    RETURN_PATH = b"mtad return path"
+
+
+class LinkToken(msgspec.Struct, frozen=True):
+    """Whose mail (0: nobody's in particular) and which link of it."""
+
+    job_id: int
+    link_id: int
+
+
+class ContactToken(msgspec.Struct, frozen=True):
+    """Who, and the program whose mail carried the link."""
+
+    contact_id: int
+    program_id: int
+
+
+class Keys:
+    """Secrets by id, 0 to 15; the last one signs, all of them verify. Shows none of them in a repr."""
+
+    __slots__ = ("_by_id", "_signer")
+
+    def __init__(self, by_id: dict[int, bytes]) -> None:
+        self._by_id = by_id
+        self._signer = list(by_id)[-1]
+
+    @classmethod
+    def parse(cls, text: str, source: str = "tracking keys") -> "Keys":
+        """Lines `id:hex`, 64 hex digits each; empty lines and `#` comments are passed over.
+
+        ConfigError names `source` and the line, never the secret.
+        """
+        by_id: dict[int, bytes] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            stripped = line.strip()
+            if not stripped or stripped.startswith("#"):
+                continue
+            match = _KEY_LINE.fullmatch(stripped)
+            if not match or int(match[1]) > 15:
+                raise ConfigError(f"{source}: line {number}: write id:hex, id 0 to 15 and {2 * KEY_BYTES} hex digits")
+            if int(match[1]) in by_id:
+                raise ConfigError(f"{source}: line {number}: id {int(match[1])} stands there twice")
+            by_id[int(match[1])] = bytes.fromhex(match[2])
+        if not by_id:
+            raise ConfigError(f"{source}: there is no key in it")
+        return cls(by_id)
+
+    @property
+    def lead(self) -> int:
+        """The first byte of what is signed now: version and key id."""
+        return VERSION << 4 | self._signer
+
+    def mac(self, purpose: Purpose, message: bytes, size: int) -> bytes | None:
+        """The MAC under the key that the first byte of `message` names; None for one we do not have."""
+        key = self._by_id.get(message[0] & 0x0F) if message[0] >> 4 == VERSION else None
+        if key is None:
+            return None
+        return hashlib.blake2b(message, digest_size=size, key=key, person=purpose.value).digest()
+
+
+def link_token(keys: Keys, purpose: Purpose, job_id: int, link_id: int, values: Sequence[str] = ()) -> str:
+    """36 characters for one link of one mail; `values` are those that will stand behind it."""
+    head = _HEAD.pack(keys.lead, job_id, link_id)
+    return _sealed(keys, purpose, head, _packed(values))
+
+
+def read_link_token(keys: Keys, purpose: Purpose, token: str, values: Sequence[str] = ()) -> LinkToken | None:
+    """What a token says; None unless it is ours, for this purpose and for just these values."""
+    head = _opened(keys, purpose, token, _packed(values))
+    return LinkToken(*_HEAD.unpack(head)[1:]) if head else None
+
+
+def contact_token(keys: Keys, contact_id: int, program_id: int) -> str:
+    """36 characters with which one contact leaves the stream of one program."""
+    return _sealed(keys, Purpose.UNSUBSCRIBE, _HEAD.pack(keys.lead, contact_id, program_id), b"")
+
+
+def read_contact_token(keys: Keys, token: str) -> ContactToken | None:
+    """What a token for leaving says; None unless it is ours."""
+    head = _opened(keys, Purpose.UNSUBSCRIBE, token, b"")
+    return ContactToken(*_HEAD.unpack(head)[1:]) if head else None
+
+
+def return_path(keys: Keys, job_id: int, domain: str) -> str:
+    """The envelope sender of one mail; its local part is 42 octets of lower case."""
+    head = _RETURN_HEAD.pack(keys.lead, job_id)
+    mac = keys.mac(Purpose.RETURN_PATH, head, RETURN_MAC_BYTES)
+    assert mac is not None  # noqa: S101 - the signing key is one of the keys
+    return f"b-{base64.b32encode(head + mac).decode('ascii').lower()}@{domain}"
+
+
+def read_return_path(keys: Keys, local_part: str) -> int | None:
+    """The job whose mail came back to this local part, in any case of letters; None unless it is ours."""
+    match = _RETURN_PATH.fullmatch(local_part.lower()) if local_part.isascii() else None
+    if not match:
+        return None
+    raw = base64.b32decode(match[1].upper())
+    head, mac = raw[: _RETURN_HEAD.size], raw[_RETURN_HEAD.size :]
+    if not _matches(keys.mac(Purpose.RETURN_PATH, head, RETURN_MAC_BYTES), mac):
+        return None
+    return int(_RETURN_HEAD.unpack(head)[1])
+
+
+def pixel_url(base: str, token: str) -> str:
+    """The address of a pixel below the tracker's public `base`, which has no slash at its end."""
+    return f"{base}/o/{token}.gif"
+
+
+def click_url(base: str, token: str, values: Sequence[str] = ()) -> str:
+    """The address of a click; `values` percent-encoded behind the token, in the order they were signed."""
+    return f"{base}/c/{token}" + "".join(f"/{VALUE_MARK}{quote(value, safe='')}" for value in values)
+
+
+def unsubscribe_url(base: str, token: str) -> str:
+    """The address for leaving: a page for people (GET), one click for mail programs (POST)."""
+    return f"{base}/u/{token}"
+
+
+def values_of(path: str) -> tuple[str, ...] | None:
+    """The values in what stands behind a click's token ('' or '/-a/-b'), decoded; None if malformed."""
+    if not path:
+        return ()
+    segments = path.split("/")
+    if segments[0] or not all(segment.startswith(VALUE_MARK) for segment in segments[1:]):
+        return None
+    try:
+        return tuple(unquote_to_bytes(segment.removeprefix(VALUE_MARK)).decode() for segment in segments[1:])
+    except UnicodeError:
+        return None
+
+
+def _packed(values: Sequence[str]) -> bytes:
+    """Values as bytes that no other sequence of values has: each behind its length."""
+    encoded = [value.encode() for value in values]
+    return b"".join(len(value).to_bytes(4, "big") + value for value in encoded)
+
+
+def _sealed(keys: Keys, purpose: Purpose, head: bytes, tail: bytes) -> str:
+    mac = keys.mac(purpose, head + tail, LINK_MAC_BYTES)
+    assert mac is not None  # noqa: S101 - the signing key is one of the keys
+    return base64.urlsafe_b64encode(head + mac).decode("ascii")
+
+
+def _opened(keys: Keys, purpose: Purpose, token: str, tail: bytes) -> bytes | None:
+    # urlsafe_b64decode passes over what is not in its alphabet; 36 characters
+    # that are decode to 27 bytes without a spare bit, so a token has one spelling.
+    if not _TOKEN.fullmatch(token):
+        return None
+    raw = base64.urlsafe_b64decode(token)
+    head, mac = raw[: _HEAD.size], raw[_HEAD.size :]
+    return head if _matches(keys.mac(purpose, head + tail, LINK_MAC_BYTES), mac) else None
+
+
+def _matches(ours: bytes | None, theirs: bytes) -> bool:
+    """Compared in constant time, so that a MAC cannot be guessed byte by byte."""
+    return ours is not None and hmac.compare_digest(ours, theirs)
