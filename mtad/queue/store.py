@@ -1,0 +1,215 @@
+"""SQL of the queue, sql/queries/queue.sql: claim, begin, settle, workers, lanes, domains."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from engine.facts import Facts
+from mtad.base.db import Connection, row_values
+from mtad.base.sqlfiles import queries
+
+SQL = queries("queue")
+
+# Worker 0 is nobody: it holds the jobs of paused programs.
+NOBODY = 0
+
+
+class Offer(msgspec.Struct, frozen=True, gc=False):
+    """A mail that is composed, signed and held by an idle session, and the versions of its verdict."""
+
+    facts: Facts
+    lane_id: int
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """A job that is over."""
+
+    facts: Facts
+    outcome: str  # delivered, bounced, expired, skipped, in_doubt
+    reason: str = ""
+    scope: str | None = None
+    reply: str | None = None
+    attempts: int = 0
+    dot_at: datetime | None = None
+    ended: datetime | None = None  # None: now
+    next_node: str | None = None  # where its entry goes on
+    next_wait: float = 0.0  # seconds
+    why: str | None = None  # its entry ends
+    suppress: bool = False  # the address is gone: never mail it again
+
+
+class Returned(msgspec.Struct, frozen=True, gc=False):
+    """A job that goes back to the queue."""
+
+    facts: Facts
+    delay: float  # seconds
+    reason: str
+    attempts: int
+    doubt: bool = False
+
+
+async def claim(conn: Connection, worker: int, full_sites: Sequence[int]) -> list[Facts]:
+    """Lease due jobs of sites that have room here; never one that another worker holds."""
+    return [Facts(*row_values(row)) for row in await conn.fetch(SQL["claim"], worker, full_sites)]
+
+
+async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[int, float | None]:
+    """By job: 0.0 go; seconds until there is a token; None where the verdict is stale."""
+    rows = await conn.fetch(
+        SQL["begin"],
+        worker,
+        [o.facts.job_id for o in offers],
+        [o.facts.contact_id for o in offers],
+        [o.facts.gate_version for o in offers],
+        [o.facts.program_id for o in offers],
+        [o.facts.program_fence for o in offers],
+        [o.lane_id for o in offers],
+        [o.facts.epoch for o in offers],
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def settle_ended(conn: Connection, worker: int, slot: int, jobs: Sequence[Ended]) -> set[int]:
+    """Write endings down; the ids that were still this worker's to settle."""
+    rows = await conn.fetch(
+        SQL["settle_ended"],
+        worker,
+        slot,
+        [j.facts.job_id for j in jobs],
+        [j.facts.contact_id for j in jobs],
+        [j.facts.stream_id for j in jobs],
+        [j.facts.entry_id for j in jobs],
+        [j.outcome for j in jobs],
+        [j.reason for j in jobs],
+        [j.scope for j in jobs],
+        [j.reply for j in jobs],
+        [j.attempts for j in jobs],
+        [j.dot_at for j in jobs],
+        [j.ended for j in jobs],
+        [j.facts.state for j in jobs],
+        [j.next_node for j in jobs],
+        [j.next_wait for j in jobs],
+        [j.why for j in jobs],
+    )
+    return {row[0] for row in rows}
+
+
+async def settle_returned(conn: Connection, worker: int, slot: int, jobs: Sequence[Returned]) -> set[int]:
+    """Put jobs back after an attempt or a deferral; the ids that were still this worker's."""
+    rows = await conn.fetch(
+        SQL["settle_returned"],
+        worker,
+        slot,
+        [j.facts.job_id for j in jobs],
+        [j.delay for j in jobs],
+        [j.reason for j in jobs],
+        [j.attempts for j in jobs],
+        [j.doubt for j in jobs],
+    )
+    return {row[0] for row in rows}
+
+
+async def release(conn: Connection, worker: int, jobs: Sequence[int], delay: float = 0.0) -> None:
+    """Give jobs back of which nothing was sent, due in `delay` seconds at the earliest."""
+    await conn.fetch(SQL["release"], worker, jobs, delay)
+
+
+async def wake_sites(conn: Connection, sites: Sequence[int]) -> None:
+    """Hint that something may be due at these sites."""
+    await conn.execute(SQL["wake_sites"], sites)
+
+
+async def refresh_hints(conn: Connection) -> None:
+    """Recompute every site's hint."""
+    await conn.execute(SQL["refresh_hints"])
+
+
+async def register_worker(conn: Connection, host: str, slot: int, pid: int) -> int:
+    """A new worker id; it is alive from now on."""
+    return int(await conn.fetchval(SQL["register_worker"], host, slot, pid))
+
+
+async def former_workers(conn: Connection, host: str, slot: int, worker: int) -> list[int]:
+    """Workers that held this slot before; the supervisor starts a slot anew only after a death."""
+    return [row[0] for row in await conn.fetch(SQL["former_workers"], host, slot, worker)]
+
+
+async def beat(conn: Connection, worker: int) -> bool:
+    """Say that this worker lives; False when it was declared dead."""
+    return await conn.fetchval(SQL["beat"], worker) is not None
+
+
+async def silent_workers(conn: Connection, seconds: float) -> list[int]:
+    """Workers that have not said for `seconds` that they live."""
+    return [row[0] for row in await conn.fetch(SQL["silent_workers"], seconds)]
+
+
+async def bury(conn: Connection, workers: Sequence[int], in_doubt_delay: float) -> tuple[int, int]:
+    """Declare workers dead and free their jobs; how many were freed, and in doubt."""
+    await conn.execute(SQL["bury_workers"], workers)
+    await conn.execute(SQL["drop_sessions"], workers)
+    rows = await conn.fetch(SQL["free_jobs"], workers, in_doubt_delay)
+    in_doubt = sum(row[1] for row in rows)
+    return len(rows) - in_doubt, in_doubt
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """Where one site's mail goes and how much of it may."""
+
+    id: int
+    site_id: int
+    name: str  # of the site
+    hosts: tuple[str, ...]  # "preference host:port"; empty: the domains take no mail
+    sessions: int  # limit over all workers
+
+
+async def lane_of(conn: Connection, site_id: int, rate: float, burst: float, sessions: int) -> Lane:
+    """The lane to a site, made or brought up to date with its limits."""
+    lane = await conn.fetchrow(SQL["lane_of"], site_id, rate, burst, sessions)
+    site = await conn.fetchrow(SQL["site_hosts"], site_id)
+    assert lane is not None
+    assert site is not None
+    return Lane(lane[0], site_id, site[0], tuple(site[1]), lane[1])
+
+
+async def take_session(conn: Connection, lane_id: int, worker: int) -> bool:
+    """One more session for this worker, if the limit over all workers allows it."""
+    async with conn.transaction():
+        limit = await conn.fetchval(SQL["lock_lane"], lane_id)
+        return await conn.fetchval(SQL["take_session"], lane_id, worker, limit) is not None
+
+
+async def return_session(conn: Connection, lane_id: int, worker: int) -> None:
+    """One session fewer."""
+    await conn.execute(SQL["return_session"], lane_id, worker)
+
+
+async def close_lane(conn: Connection, lane_id: int, seconds: float, why: str) -> None:
+    """Nothing begins on this lane for so long."""
+    await conn.execute(SQL["close_lane"], lane_id, seconds, why)
+
+
+async def domains_to_resolve(conn: Connection) -> list[tuple[int, str]]:
+    """Domains whose site is not known or has to be asked for again."""
+    return [(row[0], row[1]) for row in await conn.fetch(SQL["domains_to_resolve"])]
+
+
+async def site_by_name(conn: Connection, name: str, hosts: Sequence[str]) -> int:
+    """The id of a site, made or brought up to date with its hosts."""
+    return int(await conn.fetchval(SQL["site_by_name"], name, hosts))
+
+
+async def label_domains(conn: Connection, labels: Sequence[tuple[int, int, float]]) -> None:
+    """(domain, site, seconds until it is asked for again)."""
+    await conn.execute(SQL["label_domains"], *([x[i] for x in labels] for i in range(3)))
+
+
+async def postpone_domains(conn: Connection, again: Sequence[tuple[int, float]]) -> None:
+    """(domain, seconds until it is asked for again)."""
+    await conn.execute(SQL["postpone_domains"], *([x[i] for x in again] for i in range(2)))
+
+
+async def label_jobs(conn: Connection) -> set[int]:
+    """Give waiting jobs the site of their domain; the sites."""
+    return {row[0] for row in await conn.fetch(SQL["label_jobs"])}

@@ -1,0 +1,271 @@
+-- Audience → queue, and entries from step to step. mtad/queue/store.py.
+
+-- name: program_by_name
+select p.id, p.name, p.kind::text, p.stream_id, p.class, p.status::text, p.version, p.fence, p.why, p.starts,
+       p.not_after, p.enqueued_to, p.enqueued, s.version as stream_version, e.version as epoch
+  from program p
+  join stream s on s.id = p.stream_id
+ cross join epoch e
+ where p.name = $1;
+
+-- name: programs_by_status
+select name from program where status::text = any($1::text[]) order by id;
+
+-- name: lock_program
+-- Against begin too: what commits under this lock has the last word.
+select status::text, enqueued_to from program where id = $1 for update;
+
+-- name: lock_enqueue
+-- Against another enqueue and a pause, not against begin.
+select status::text, enqueued_to from program where id = $1 for no key update;
+
+-- name: audience_page
+-- The next 5,000 subscriptions of stream $1 after contact $2. `in_audience`: the
+-- attributes fit $3 (name → allowed values) and no step $5 of program $4 was made.
+-- `clear`: nothing speaks against a mail, so no verdict has to be asked for now.
+with page as materialized (
+  select u.contact_id, u.status, u.break_until
+    from subscription u
+   where u.stream_id = $1 and u.contact_id > $2
+   order by u.contact_id
+   limit 5000
+)
+select u.contact_id, d.site_id, g.state::text,
+       not exists (
+         select from jsonb_each($3::jsonb) f
+          where not coalesce(f.value @> (c.attributes -> f.key), false)
+       ) and not exists (
+         select from enrolled x where x.program_id = $4 and x.node = $5 and x.contact_id = u.contact_id
+       ) as in_audience,
+       u.status = 'subscribed' and u.break_until is null and not c.erased and c.merged_into is null
+         and coalesce(g.state, 'active') not in ('cooling', 'trying', 'resting')
+         and not exists (
+           select from suppression x
+            where x.key in (c.address_key, '@' || d.name) and x.released is null and x.until > now()
+         ) as clear
+  from page u
+  join lateral (select * from contact where id = u.contact_id) c on true
+  join lateral (select * from domain where id = c.domain_id) d on true
+  left join lateral (select * from engagement where stream_id = $1 and contact_id = u.contact_id) g on true
+ order by u.contact_id;
+
+-- name: audience_facts
+-- Facts (engine/facts.py) of contacts $1 for program $2 at its version $3, message
+-- $4, node $5: the columns of `claim` for jobs that are not made.
+select 0::bigint, c.id, p.stream_id, p.id, $3::int, $4::int, null::bigint, coalesce(d.site_id, 0),
+       p.class, 0::smallint, 0::smallint, now(), coalesce(p.not_after, 'infinity'), $5::text,
+       c.address, c.address_key, d.name, c.locale, c.zone, c.attributes, c.erased,
+       u.status::text, u.break_until, u.tracking::text,
+       (select reason from suppression x
+         where x.key = c.address_key and x.scope = 'all' and x.released is null and x.until > now()),
+       (select reason from suppression x
+         where x.key = c.address_key and x.scope = 'marketing' and x.released is null and x.until > now()),
+       g.state::text, g.since, g.cool_until, coalesce(g.cycle, 0),
+       false, null::text,
+       f.version, p.fence, p.status::text, t.version, e.version
+  from unnest($1::bigint[]) as a (id)
+  join lateral (select * from contact where id = a.id) c on true
+  join lateral (select * from gate where contact_id = c.id) f on true
+  join lateral (select * from domain where id = c.domain_id) d on true
+  join program p on p.id = $2
+  join stream t on t.id = p.stream_id
+  left join lateral (select * from subscription where stream_id = p.stream_id and contact_id = c.id) u on true
+  left join lateral (select * from engagement where stream_id = p.stream_id and contact_id = c.id) g on true
+ cross join epoch e
+ order by c.id;
+
+-- name: enqueue
+-- Jobs for contacts $1 (with sites $2): program $3, version $4, stream $5, message
+-- $6, node $7, class $8, due $9, not after $10, slot $11 of the tally. With $12 each
+-- gets an entry too. Who has this step already gets nothing.
+with made as (
+  insert into enrolled (program_id, node, contact_id, job_id)
+  select $3, $7, a.contact_id, nextval('job_id')
+    from unnest($1::bigint[], $2::int[]) as a (contact_id, site_id)
+   order by a.contact_id
+  on conflict do nothing
+  returning contact_id, job_id
+), entered as (
+  insert into entry (program_id, version, contact_id, stream_id, node)
+  select $3, $4, contact_id, $5, $7 from made where $12 order by contact_id
+  on conflict do nothing
+  returning id, contact_id
+), queued as (
+  insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
+                   due, not_after)
+  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, a.site_id, $8, $8 * 2, $9, $10
+    from made m
+    join unnest($1::bigint[], $2::int[]) as a (contact_id, site_id) using (contact_id)
+    left join entered n using (contact_id)
+   order by m.job_id
+), tallied as (
+  insert into tally (program_id, slot, key, n)
+  select $3, $11, 'enrolled', count(*) from made having count(*) > 0
+  on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
+)
+select count(*) from made;
+
+-- name: leave_out
+-- Contacts $1 with reasons $2 are part of the audience and get no mail: a ledger row
+-- under an id of the job sequence, no job. $3 program, $4 stream, $5 message, $6 node,
+-- $7 slot.
+with made as (
+  insert into enrolled (program_id, node, contact_id, job_id)
+  select $3, $6, a.contact_id, nextval('job_id')
+    from unnest($1::bigint[], $2::text[]) as a (contact_id, reason)
+   order by a.contact_id
+  on conflict do nothing
+  returning contact_id, job_id
+), written as (
+  insert into ledger (job_id, program_id, stream_id, message_id, contact_id, outcome, reason, attempts, doubts,
+                      state_at_send, created, ended)
+  select m.job_id, $3, $4, $5, m.contact_id, 'skipped', a.reason, 0, 0, g.state, now(), now()
+    from made m
+    join unnest($1::bigint[], $2::text[]) as a (contact_id, reason) using (contact_id)
+    left join engagement g on g.stream_id = $4 and g.contact_id = m.contact_id
+), tallied as (
+  insert into tally (program_id, slot, key, n)
+  select $3, $7, x.key, x.n
+    from (
+      select 'enrolled' as key, count(*) as n from made having count(*) > 0
+      union all
+      select 'skipped:' || a.reason, count(*)
+        from made m join unnest($1::bigint[], $2::text[]) as a (contact_id, reason) using (contact_id)
+       group by a.reason
+    ) x
+   order by x.key
+  on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
+)
+select count(*) from made;
+
+-- name: mark_enqueued
+-- Contacts up to $2 are in; $3: that was all of them.
+update program
+   set enqueued_to = $2, enqueued = case when $3 then now() end,
+       status = case when status = 'scheduled' then 'running' else status end
+ where id = $1;
+
+-- name: schedule_program
+update program set status = 'scheduled', starts = $2, fence = fence + 1, why = null where id = $1;
+
+-- name: hold_jobs
+-- Jobs of a paused program leave the due index: worker 0 is nobody.
+with jobs as materialized (
+  select id from job where program_id = $1 and worker is null order by id for no key update
+)
+update job set worker = 0 from jobs where job.id = jobs.id returning job.id;
+
+-- name: unhold_jobs
+-- Back into the due index; with $2 all of them are due now, so that the gate ends
+-- them. Returns the sites that have something due again.
+with jobs as materialized (
+  select id
+    from job
+   where program_id = $1 and (worker = 0 or (worker is null and ($2 or reason = 'paused')))
+   order by id
+     for no key update
+), back as (
+  update job set worker = null,
+                 due = case when $2 or job.reason = 'paused' then least(job.due, now()) else job.due end
+    from jobs where job.id = jobs.id
+  returning job.site_id
+)
+select distinct site_id from back where site_id is not null;
+
+-- name: due_entries
+-- Entries whose wait is over, of programs that run. Not locked: the caller locks
+-- gates first where it ends some.
+select n.id, n.program_id, n.version, n.contact_id, n.stream_id, n.node, s.version as stream_version, d.site_id,
+       p.class, p.not_after
+  from entry n
+  join program p on p.id = n.program_id
+  join stream s on s.id = n.stream_id
+  join contact c on c.id = n.contact_id
+  join domain d on d.id = c.domain_id
+ where n.ended is null and n.due <= now() and p.status = 'running'
+ order by n.due
+ limit 2000;
+
+-- name: lock_gates
+select contact_id from gate where contact_id = any($1::bigint[]) order by contact_id for no key update;
+
+-- name: next_mails
+-- Make the next mail of entries $1 (at nodes $2 with messages $3, sites $4), $5 when
+-- each is given up, $6 slot. An entry that ended meanwhile gets none.
+with x as materialized (
+  select * from unnest($1::bigint[], $2::text[], $3::int[], $4::int[], $5::timestamptz[])
+    as x (entry_id, node, message_id, site_id, not_after)
+), entries as materialized (
+  select n.*
+    from entry n
+   where n.id in (select entry_id from x) and n.ended is null and n.due is not null
+   order by n.id
+     for no key update
+), made as (
+  insert into enrolled (program_id, node, contact_id, job_id)
+  select n.program_id, x.node, n.contact_id, nextval('job_id')
+    from entries n
+    join x on x.entry_id = n.id
+   order by n.program_id, x.node, n.contact_id
+  on conflict do nothing
+  returning program_id, node, contact_id, job_id
+), queued as (
+  insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
+                   due, not_after)
+  select m.job_id, n.contact_id, n.stream_id, n.program_id, n.version, x.message_id, n.id, x.site_id,
+         p.class, p.class * 2, now(), x.not_after
+    from made m
+    join entries n on n.program_id = m.program_id and n.contact_id = m.contact_id
+    join x on x.entry_id = n.id
+    join program p on p.id = n.program_id
+   order by m.job_id
+), waiting as (
+  update entry set due = null from entries where entry.id = entries.id
+), tallied as (
+  insert into tally (program_id, slot, key, n)
+  select program_id, $6, 'enrolled', count(*) from made group by program_id order by program_id
+  on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
+)
+select count(*) from made;
+
+-- name: end_entries
+-- Entries $1 end because of $2.
+with x as materialized (
+  select * from unnest($1::bigint[], $2::text[]) as x (entry_id, why)
+), entries as materialized (
+  select id from entry where id in (select entry_id from x) and ended is null order by id for no key update
+)
+update entry set ended = now(), due = null, why = x.why
+  from entries
+  join x on x.entry_id = entries.id
+ where entry.id = entries.id
+returning entry.id;
+
+-- name: finish_programs
+-- Programs with nothing left to do are done.
+with over as materialized (
+  select p.id
+    from program p
+   where p.status = 'running' and p.enqueued is not null
+     and not exists (select from job j where j.program_id = p.id)
+     and not exists (select from entry n where n.program_id = p.id and n.ended is null)
+   order by p.id
+     for no key update
+)
+update program set status = 'done' from over where program.id = over.id returning program.name;
+
+-- name: content_faults
+-- Running programs whose mails fail for one content reason in more than a share $1 of
+-- those enrolled, at least $2.
+select p.id, p.name, substr(f.key, 9) as reason, f.n
+  from program p
+  join lateral (select sum(n) as n from tally where program_id = p.id and key = 'enrolled') e on true
+  join lateral (
+    select key, sum(n)::bigint as n
+      from tally
+     where program_id = p.id and (key like 'skipped:missing\_value:%' or key like 'skipped:content:%')
+     group by key
+     order by sum(n) desc
+     limit 1
+  ) f on true
+ where p.status = 'running' and f.n >= $2 and f.n > $1::float8 * e.n;

@@ -1,0 +1,455 @@
+-- The queue: what is due, who holds it, what became of it. mtad/queue/store.py.
+-- Locks in one order everywhere: lane, gate, program, epoch, engagement, entry, job, tally.
+
+-- name: claim
+-- Lease up to 64 due jobs of each of up to 60 sites to worker $1, sites that waited
+-- longest first, never one that another worker is claiming from; $2: sites that
+-- have no room here. Moves each site's hint on. Returns Facts (engine/facts.py),
+-- all seen in one snapshot, so that the versions begin compares belong to them.
+-- Plan: site_ready_idx, job_due_idx without a sort, single-row look-ups for the rest.
+with sites as materialized (
+  select id
+    from site
+   where ready_at <= clock_timestamp() and id <> all($2::int[])
+   order by ready_at
+   limit 60
+     for no key update skip locked
+), picked as materialized (
+  select j.id, s.id as site_id
+    from sites s
+   cross join lateral (
+     select q.id
+       from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint), (4::smallint), (5::smallint)) p (prio)
+      cross join lateral (
+        select id
+          from job
+         where site_id = s.id and prio = p.prio and worker is null and due <= clock_timestamp()
+         order by due
+         limit 64
+           for no key update skip locked
+      ) q
+      limit 64
+   ) j
+), claimed as (
+  update job set worker = $1
+    from picked
+   where job.id = picked.id
+  returning job.*
+), hinted as (
+  update site set ready_at = next.at
+    from (
+      select s.id,
+             case when count(p.id) >= 64 then clock_timestamp()
+                  else coalesce((
+                    select min(d.due)
+                      from (values (0::smallint), (1::smallint), (2::smallint),
+                                   (3::smallint), (4::smallint), (5::smallint)) v (prio)
+                     cross join lateral (
+                       select due
+                         from job
+                        where site_id = s.id and prio = v.prio and worker is null and due > clock_timestamp()
+                        order by due
+                        limit 1
+                     ) d), 'infinity')
+             end as at
+        from sites s
+        left join picked p on p.site_id = s.id
+       group by s.id
+    ) next
+   where site.id = next.id
+)
+select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j.entry_id, j.site_id,
+       j.class, j.attempt, j.doubts, j.created, j.not_after, m.node,
+       c.address, c.address_key, d.name, c.locale, c.zone, c.attributes, c.erased,
+       u.status::text, u.break_until, u.tracking::text,
+       (select reason from suppression x
+         where x.key = c.address_key and x.scope = 'all' and x.released is null and x.until > now()),
+       (select reason from suppression x
+         where x.key = c.address_key and x.scope = 'marketing' and x.released is null and x.until > now()),
+       g.state::text, g.since, g.cool_until, coalesce(g.cycle, 0),
+       n.ended is not null, n.why,
+       f.version, p.fence, p.status::text, t.version, e.version
+  from claimed j
+  join lateral (select * from contact where id = j.contact_id) c on true
+  join lateral (select * from gate where contact_id = j.contact_id) f on true
+  join lateral (select * from message where id = j.message_id) m on true
+  join lateral (select * from program where id = j.program_id) p on true
+  join lateral (select * from stream where id = j.stream_id) t on true
+  join lateral (select * from domain where id = c.domain_id) d on true
+  left join lateral (
+    select * from subscription where stream_id = j.stream_id and contact_id = j.contact_id) u on true
+  left join lateral (
+    select * from engagement where stream_id = j.stream_id and contact_id = j.contact_id) g on true
+  left join lateral (select * from entry where id = j.entry_id) n on true
+ cross join epoch e
+ order by j.site_id, j.prio, j.due;
+
+-- name: begin
+-- The commit after which an attempt may touch the network. Worker $1 offers jobs
+-- $2 of contacts $3, whose verdicts were made at gate versions $4, of programs $5
+-- at fences $6, over lanes $7, at epochs $8. Locks lanes, gates, programs, epoch
+-- and jobs in that order; each CTE names the one before it, which is what makes
+-- Postgres evaluate them so. A row that changed while we waited for its lock is
+-- compared again by Postgres itself (EvalPlanQual), so a disqualifier that
+-- commits first is always seen: tests/db/test_fence.py.
+-- Tokens: GCRA with `tat`; a lane keeps 50 ms of its rate (at least 1) of its burst
+-- in reserve, so that the promise holds at the receiver. A `tat` more than one
+-- burst ahead of the clock is cut: a clock that was wrong must not close a lane.
+-- Returns for each job: wait 0 = go; above 0 = no token for so many seconds;
+-- null = the verdict is stale, ask the gate again.
+with offered as materialized (
+  select *
+    from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[])
+      as o (job_id, contact_id, gate_version, program_id, fence, lane_id, epoch)
+), lanes as materialized (
+  select l.id, l.rate::float8 as rate, l.burst::float8 as burst, l.tat, l.closed_until
+    from lane l
+   where l.id in (select lane_id from offered)
+   order by l.id
+     for no key update
+), gates as materialized (
+  select g.contact_id, g.version
+    from gate g
+   where g.contact_id in (select contact_id from offered)
+     and (select count(*) from lanes) >= 0
+   order by g.contact_id
+     for no key update
+), programs as materialized (
+  select p.id, p.fence
+    from program p
+   where p.id in (select program_id from offered)
+     and (select count(*) from gates) >= 0
+   order by p.id
+     for key share
+), epochs as materialized (
+  select e.version from epoch e where (select count(*) from programs) >= 0 for key share
+), jobs as materialized (
+  select j.id, j.prio, o.lane_id
+    from job j
+    join offered o on o.job_id = j.id
+    join gates g on g.contact_id = o.contact_id and g.version = o.gate_version
+    join programs p on p.id = o.program_id and p.fence = o.fence
+    join epochs e on e.version = o.epoch
+   where j.worker = $1
+     and (j.begun is null or j.begun < clock_timestamp() - interval '2 s')
+     and j.not_after > clock_timestamp()
+   order by j.id
+     for no key update of j
+), tick as materialized (
+  select clock_timestamp() as at from (select count(*) from jobs) evaluated_last
+), buckets as materialized (
+  select l.id, 1 / l.rate as every,
+         greatest(1, l.burst - greatest(1, l.rate * 0.05)) as burst,
+         greatest(l.closed_until - t.at, interval '0') as closed,
+         t.at as at,
+         least(greatest(l.tat, t.at), t.at + l.burst / l.rate * interval '1 s') as tat
+    from lanes l
+   cross join tick t
+), ranked as materialized (
+  select j.id, j.lane_id,
+         -- Seconds until there is a token for this one.
+         greatest(
+           extract(epoch from b.tat - b.at) + (n.rank - b.burst) * b.every,
+           extract(epoch from b.closed)
+         )::float8 as wait
+    from (select id, lane_id, row_number() over (partition by lane_id order by prio, id) as rank from jobs) n
+    join jobs j using (id, lane_id)
+    join buckets b on b.id = j.lane_id
+), going as (
+  update job set begun = (select at from tick)
+    from ranked r
+   where job.id = r.id and r.wait <= 0
+  returning job.id
+), paid as (
+  update lane set tat = b.tat + k.n * b.every * interval '1 s'
+    from buckets b
+    join (select lane_id, count(*) as n from ranked where wait <= 0 group by lane_id) k on k.lane_id = b.id
+   where lane.id = b.id
+)
+select o.job_id, case when g.id is not null then 0 else r.wait end
+  from offered o
+  left join ranked r on r.id = o.job_id
+  left join going g on g.id = o.job_id;
+
+-- name: settle_ended
+-- Jobs that are over: out of the queue, into the ledger, the entry on, counted.
+-- $1 worker, $2 its slot; then by job: $3 id, $4 contact, $5 stream, $6 entry,
+-- $7 outcome, $8 reason, $9 scope, $10 reply, $11 attempts, $12 dot, $13 end (null:
+-- now), $14 state at the send, $15 next node of the entry, $16 seconds to it, $17 why
+-- the entry ends. Only jobs that are still this worker's; a 250 that comes after
+-- the worker was declared dead still makes a job in doubt delivered.
+with o as materialized (
+  select *
+    from unnest($3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::text[]::outcome[], $8::text[],
+                $9::text[]::fault_scope[], $10::text[], $11::smallint[], $12::timestamptz[], $13::timestamptz[],
+                $14::text[]::contact_state[], $15::text[], $16::float8[], $17::text[])
+      as o (job_id, contact_id, stream_id, entry_id, outcome, reason, scope, reply, attempts, dot_at, ended,
+            state, next_node, next_wait, why)
+), firsts as materialized (
+  select e.stream_id, e.contact_id
+    from engagement e
+   where (e.stream_id, e.contact_id) in (select stream_id, contact_id from o where outcome = 'delivered')
+     and e.first_sent is null
+   order by e.stream_id, e.contact_id
+     for no key update
+), entries as materialized (
+  select n.id
+    from entry n
+   where n.id in (select entry_id from o)
+     and n.ended is null
+     and (select count(*) from firsts) >= 0
+   order by n.id
+     for no key update
+), jobs as materialized (
+  select j.*
+    from job j
+    join o on o.job_id = j.id
+   where (j.worker = $1 or (j.doubts > 0 and o.outcome = 'delivered'))
+     and (select count(*) from entries) >= 0
+   order by j.id
+     for update of j
+), gone as (
+  delete from job using jobs where job.id = jobs.id returning job.id
+), data_gone as (
+  delete from job_data using jobs where job_data.job_id = jobs.id
+), written as (
+  insert into ledger (job_id, program_id, stream_id, message_id, contact_id, entry_id, outcome, reason, scope, reply,
+                      attempts, doubts, state_at_send, site_id, source, created, begun, dot_at, ended)
+  select j.id, j.program_id, j.stream_id, j.message_id, j.contact_id, j.entry_id, o.outcome, o.reason, o.scope, o.reply,
+         o.attempts, j.doubts, o.state, j.site_id, 'default', j.created, j.begun, o.dot_at, coalesce(o.ended, now())
+    from jobs j
+    join o on o.job_id = j.id
+  on conflict (job_id) do nothing
+), moved as (
+  update entry set node = o.next_node, due = coalesce(o.ended, now()) + o.next_wait * interval '1 s'
+    from jobs j
+    join o on o.job_id = j.id
+    join entries n on n.id = o.entry_id
+   where entry.id = o.entry_id and o.next_node is not null
+), left_ as (
+  update entry set ended = coalesce(o.ended, now()), why = o.why, due = null
+    from jobs j
+    join o on o.job_id = j.id
+    join entries n on n.id = o.entry_id
+   where entry.id = o.entry_id and o.why is not null
+), first_sent as (
+  update engagement set first_sent = s.at
+    from (
+      select o.stream_id, o.contact_id, min(coalesce(o.ended, now())) as at
+        from jobs j
+        join o on o.job_id = j.id
+        join firsts f on (f.stream_id, f.contact_id) = (o.stream_id, o.contact_id)
+       where o.outcome = 'delivered' and j.class > 0
+       group by o.stream_id, o.contact_id
+    ) s
+   where engagement.stream_id = s.stream_id and engagement.contact_id = s.contact_id
+     and engagement.first_sent is null
+), tallied as (
+  insert into tally (program_id, slot, key, n)
+  select j.program_id, $2,
+         case when o.outcome = 'skipped' then 'skipped:' || o.reason else o.outcome::text end as key, count(*)
+    from jobs j
+    join o on o.job_id = j.id
+   group by 1, 3
+   order by 1, 3
+  on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
+)
+select id from gone;
+
+-- name: settle_returned
+-- Jobs that go back to the queue after an attempt, or because the gate deferred
+-- them. $1 worker, $2 slot; by job: $3 id, $4 seconds until due, $5 reason,
+-- $6 attempts made in all, $7 whether this one is in doubt.
+with o as materialized (
+  select *
+    from unnest($3::bigint[], $4::float8[], $5::text[], $6::smallint[], $7::boolean[])
+      as o (job_id, delay, reason, attempts, doubt)
+), jobs as materialized (
+  select j.id
+    from job j
+   where j.id in (select job_id from o) and j.worker = $1
+   order by j.id
+     for no key update
+), back as (
+  update job
+     set worker = null, begun = null, due = now() + o.delay * interval '1 s', reason = o.reason,
+         attempt = o.attempts, doubts = job.doubts + o.doubt::int,
+         prio = job.class * 2 + (o.attempts > 0)::int
+    from jobs
+    join o on o.job_id = jobs.id
+   where job.id = jobs.id
+  returning job.id, job.program_id, job.site_id, job.due
+), tallied as (
+  insert into tally (program_id, slot, key, n)
+  select program_id, $2, 'deferred', count(*) from back group by program_id order by program_id
+  on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
+)
+select id from back;
+
+-- name: release
+-- Give jobs back untouched: nothing of them was sent. $1 worker, $2 jobs, $3 seconds.
+with jobs as materialized (
+  select id from job where id = any($2::bigint[]) and worker = $1 order by id for no key update
+)
+update job
+   set worker = null, begun = null, due = greatest(due, now() + $3::float8 * interval '1 s')
+  from jobs
+ where job.id = jobs.id
+returning job.id;
+
+-- name: wake_sites
+-- A hint: jobs may be due at these sites now.
+with sites as materialized (
+  select id from site where id = any($1::int[]) and ready_at > now() order by id for no key update
+)
+update site set ready_at = now() from sites where site.id = sites.id;
+
+-- name: refresh_hints
+-- Recompute every site's hint from the due index; closed lanes wait for their end.
+with hints as materialized (
+  select s.id, s.ready_at,
+         greatest(
+           coalesce((
+             select min(d.due)
+               from (values (0::smallint), (1::smallint), (2::smallint),
+                            (3::smallint), (4::smallint), (5::smallint)) v (prio)
+              cross join lateral (
+                select due from job where site_id = s.id and prio = v.prio and worker is null order by due limit 1
+              ) d), 'infinity'),
+           coalesce((select min(closed_until) from lane where site_id = s.id), '-infinity')
+         ) as at
+    from site s
+), stale as materialized (
+  select s.id, h.at
+    from site s
+    join hints h using (id)
+   where s.ready_at is distinct from h.at and (h.at < s.ready_at or h.at > now())
+   order by s.id
+     for no key update of s skip locked
+)
+update site set ready_at = stale.at from stale where site.id = stale.id;
+
+-- ── Workers ─────────────────────────────────────────────────────────────────
+
+-- name: register_worker
+-- $1 host, $2 slot, $3 pid.
+insert into worker (host, slot, pid) values ($1, $2, $3) returning id;
+
+-- name: former_workers
+-- Those that held this slot of this host before and were not declared dead.
+select id from worker where host = $1 and slot = $2 and id <> $3 and dead is null;
+
+-- name: beat
+-- No row: this worker was declared dead and may settle nothing.
+update worker set beat = now() where id = $1 and dead is null returning id;
+
+-- name: silent_workers
+-- Workers without a beat for $1 seconds.
+select id from worker where dead is null and beat < now() - $1::float8 * interval '1 s';
+
+-- name: bury_workers
+-- Declare workers $1 dead: from here on they can settle nothing.
+with buried as materialized (
+  select id from worker where id = any($1::int[]) and dead is null order by id for no key update
+)
+update worker set dead = now() from buried where worker.id = buried.id returning worker.id;
+
+-- name: drop_sessions
+delete from lane_session where worker = any($1::int[]);
+
+-- name: free_jobs
+-- Jobs of dead workers $1: what was not begun is due as before; what was begun is
+-- in doubt, due in $2 seconds. Returns id and whether it is in doubt.
+with jobs as materialized (
+  select id, begun from job where worker = any($1::int[]) order by id for no key update
+)
+update job
+   set worker = null,
+       begun = null,
+       attempt = job.attempt + (jobs.begun is not null)::int,
+       doubts = job.doubts + (jobs.begun is not null)::int,
+       prio = job.class * 2 + (job.attempt > 0 or jobs.begun is not null)::int,
+       due = case when jobs.begun is null then job.due else now() + $2::float8 * interval '1 s' end,
+       reason = case when jobs.begun is null then job.reason
+                     else 'in doubt: its worker died between begin and the answer to the final dot' end
+  from jobs
+ where job.id = jobs.id
+returning job.id, jobs.begun is not null;
+
+-- ── Lanes ───────────────────────────────────────────────────────────────────
+
+-- name: lane_of
+-- The lane to site $1, with its limits: $2 rate, $3 burst, $4 sessions.
+insert into lane (site_id, rate, burst, sessions)
+values ($1, $2, $3, $4)
+on conflict (source, site_id) do update
+  set rate = excluded.rate, burst = excluded.burst, sessions = excluded.sessions
+returning id, sessions;
+
+-- name: site_hosts
+select name, hosts from site where id = $1;
+
+-- name: lock_lane
+select sessions from lane where id = $1 for no key update;
+
+-- name: take_session
+-- One more session of lane $1 for worker $2, if all live workers together stay
+-- within $3. The caller holds the lane's lock, taken by an earlier statement, so
+-- that this one sees what others have taken.
+insert into lane_session as s (lane_id, worker, sessions)
+select $1, $2, 1
+ where (select coalesce(sum(x.sessions), 0)
+          from lane_session x
+          join worker w on w.id = x.worker
+         where x.lane_id = $1 and w.dead is null) < $3
+on conflict (lane_id, worker) do update set sessions = s.sessions + 1
+returning sessions;
+
+-- name: return_session
+update lane_session set sessions = sessions - 1 where lane_id = $1 and worker = $2 and sessions > 0;
+
+-- name: close_lane
+-- No begin and no claim for $2 seconds, because $3.
+with closed as (
+  update lane set closed_until = greatest(closed_until, now() + $2::float8 * interval '1 s'), closed_why = $3
+   where id = $1
+  returning site_id, closed_until
+)
+update site set ready_at = greatest(site.ready_at, closed.closed_until)
+  from closed
+ where site.id = closed.site_id;
+
+-- ── Domains ─────────────────────────────────────────────────────────────────
+
+-- name: domains_to_resolve
+select id, name from domain where resolve_at <= now() order by resolve_at limit 200;
+
+-- name: site_by_name
+insert into site (name, hosts) values ($1, $2)
+on conflict (name) do update set hosts = excluded.hosts
+returning id;
+
+-- name: label_domains
+-- Domains $1 go to sites $2; asked again in $3 seconds.
+update domain set site_id = x.site_id, resolve_at = now() + x.again * interval '1 s'
+  from unnest($1::int[], $2::int[], $3::float8[]) as x (id, site_id, again)
+ where domain.id = x.id;
+
+-- name: postpone_domains
+update domain set resolve_at = now() + x.again * interval '1 s'
+  from unnest($1::int[], $2::float8[]) as x (id, again)
+ where domain.id = x.id;
+
+-- name: label_jobs
+-- Waiting jobs whose domain has been resolved since they were made.
+with jobs as materialized (
+  select j.id, d.site_id
+    from job j
+    join contact c on c.id = j.contact_id
+    join domain d on d.id = c.domain_id
+   where j.site_id is null and j.worker is null and d.site_id is not null
+   order by j.id
+   limit 10000
+     for no key update of j
+)
+update job set site_id = jobs.site_id from jobs where job.id = jobs.id returning job.site_id;
