@@ -52,7 +52,8 @@ def test_no_flipped_bit_is_accepted(job: int, bit: int) -> None:
 def test_no_other_spelling_or_length_is_accepted(job: int, cut: int, tail: str) -> None:
     token = tokens.link_token(KEYS, Purpose.OPEN, job, 5)
 
-    assert tokens.read_link_token(KEYS, Purpose.OPEN, token[:cut] + tail) is None
+    if token[:cut] + tail != token:
+        assert tokens.read_link_token(KEYS, Purpose.OPEN, token[:cut] + tail) is None
     if tail:
         assert tokens.read_link_token(KEYS, Purpose.OPEN, token + tail) is None
 
