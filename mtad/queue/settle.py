@@ -16,7 +16,7 @@ from mtad.base.batcher import Batcher
 from mtad.base.clock import Clock
 from mtad.base.db import AWAY, Connection, Pool, in_transaction
 from mtad.queue import store
-from mtad.queue.store import Ended, Returned
+from mtad.queue.store import Ended, Released, Returned
 
 log = logging.getLogger("mtad.settle")
 
@@ -27,19 +27,19 @@ AGAIN = 0.5
 
 
 class Settler:
-    """Collects endings and returns, one transaction a batch."""
+    """Collects endings, returns and releases, one transaction a batch."""
 
     def __init__(self, pool: Pool, clock: Clock, worker: int, slot: int) -> None:
         self._pool = pool
         self._clock = clock
         self._worker = worker
         self._slot = slot
-        self.batcher: Batcher[Ended | Returned, bool] = Batcher(self._write, most=256)
+        self.batcher: Batcher[Ended | Returned | Released, bool] = Batcher(self._write, most=256)
 
     async def run(self) -> None:
         await self.batcher.run()
 
-    async def _write(self, batch: Sequence[Ended | Returned]) -> Sequence[bool]:
+    async def _write(self, batch: Sequence[Ended | Returned | Released]) -> Sequence[bool]:
         """By item: whether the job was still this worker's to settle."""
         # Suppressing locks gates, entries and jobs of whole contacts. In one
         # transaction with other endings, which lock engagement first, two settlers
@@ -70,12 +70,15 @@ class Settler:
         )
         return await store.settle_ended(conn, self._worker, self._slot, jobs)
 
-    async def _settle(self, conn: Connection, jobs: Sequence[Ended | Returned]) -> set[int]:
+    async def _settle(self, conn: Connection, jobs: Sequence[Ended | Returned | Released]) -> set[int]:
         ended = [job for job in jobs if isinstance(job, Ended)]
         returned = [job for job in jobs if isinstance(job, Returned)]
+        released = [job for job in jobs if isinstance(job, Released)]
         settled: set[int] = set()
         if ended:
             settled |= await store.settle_ended(conn, self._worker, self._slot, ended)
         if returned:
             settled |= await store.settle_returned(conn, self._worker, self._slot, returned)
+        if released:
+            settled |= await store.release(conn, self._worker, released)
         return settled

@@ -49,6 +49,13 @@ class Returned(msgspec.Struct, frozen=True, gc=False):
     doubt: bool = False
 
 
+class Released(msgspec.Struct, frozen=True, gc=False):
+    """A job that goes back untouched: nothing of it was sent."""
+
+    facts: Facts
+    delay: float = 0.0  # seconds
+
+
 async def claim(conn: Connection, worker: int, full_sites: Sequence[int]) -> list[Facts]:
     """Lease due jobs of sites that have room here; never one that another worker holds."""
     return [Facts(*row_values(row)) for row in await conn.fetch(SQL["claim"], worker, full_sites)]
@@ -110,9 +117,10 @@ async def settle_returned(conn: Connection, worker: int, slot: int, jobs: Sequen
     return {row[0] for row in rows}
 
 
-async def release(conn: Connection, worker: int, jobs: Sequence[int], delay: float = 0.0) -> None:
-    """Give jobs back of which nothing was sent, due in `delay` seconds at the earliest."""
-    await conn.fetch(SQL["release"], worker, jobs, delay)
+async def release(conn: Connection, worker: int, jobs: Sequence[Released]) -> set[int]:
+    """Give jobs back; the ids that were still this worker's."""
+    rows = await conn.fetch(SQL["release"], worker, [j.facts.job_id for j in jobs], [j.delay for j in jobs])
+    return {row[0] for row in rows}
 
 
 async def wake_sites(conn: Connection, sites: Sequence[int]) -> None:
@@ -173,16 +181,18 @@ async def lane_of(conn: Connection, site_id: int, rate: float, burst: float, ses
     return Lane(lane[0], site_id, site[0], tuple(site[1]), lane[1])
 
 
-async def take_session(conn: Connection, lane_id: int, worker: int) -> bool:
-    """One more session for this worker, if the limit over all workers allows it."""
+async def site_name(conn: Connection, site_id: int) -> str:
+    """The name of a site: its MX set, or the host and port of a route."""
+    row = await conn.fetchrow(SQL["site_hosts"], site_id)
+    assert row is not None
+    return str(row[0])
+
+
+async def set_sessions(conn: Connection, lane_id: int, worker: int, sessions: int) -> bool:
+    """Hold so many sessions of a lane; False when all workers together would be above its limit."""
     async with conn.transaction():
         limit = await conn.fetchval(SQL["lock_lane"], lane_id)
-        return await conn.fetchval(SQL["take_session"], lane_id, worker, limit) is not None
-
-
-async def return_session(conn: Connection, lane_id: int, worker: int) -> None:
-    """One session fewer."""
-    await conn.execute(SQL["return_session"], lane_id, worker)
+        return await conn.fetchval(SQL["set_sessions"], lane_id, worker, sessions, limit) is not None
 
 
 async def close_lane(conn: Connection, lane_id: int, seconds: float, why: str) -> None:

@@ -255,10 +255,12 @@ with over as materialized (
 update program set status = 'done' from over where program.id = over.id returning program.name;
 
 -- name: content_faults
--- Running programs whose mails fail for one content reason in more than a share $1 of
--- those enrolled, at least $2.
+-- Running programs whose mails fail for one content reason in more than the share
+-- and the number that the policy of their stream allows.
 select p.id, p.name, substr(f.key, 9) as reason, f.n
   from program p
+  join stream t on t.id = p.stream_id
+  join stream_version v on v.stream_id = t.id and v.version = t.version
   join lateral (select sum(n) as n from tally where program_id = p.id and key = 'enrolled') e on true
   join lateral (
     select key, sum(n)::bigint as n
@@ -268,4 +270,6 @@ select p.id, p.name, substr(f.key, 9) as reason, f.n
      order by sum(n) desc
      limit 1
   ) f on true
- where p.status = 'running' and f.n >= $2 and f.n > $1::float8 * e.n;
+ where p.status = 'running'
+   and f.n >= (v.definition -> 'policy' ->> 'missing_least')::int
+   and f.n > (v.definition -> 'policy' ->> 'missing_limit')::float8 * e.n;

@@ -287,13 +287,17 @@ with o as materialized (
 select id from back;
 
 -- name: release
--- Give jobs back untouched: nothing of them was sent. $1 worker, $2 jobs, $3 seconds.
-with jobs as materialized (
-  select id from job where id = any($2::bigint[]) and worker = $1 order by id for no key update
+-- Give jobs back untouched: nothing of them was sent. $1 worker; by job: $2 id, $3
+-- seconds until it is due at the earliest.
+with o as materialized (
+  select * from unnest($2::bigint[], $3::float8[]) as o (job_id, delay)
+), jobs as materialized (
+  select id from job where id in (select job_id from o) and worker = $1 order by id for no key update
 )
 update job
-   set worker = null, begun = null, due = greatest(due, now() + $3::float8 * interval '1 s')
+   set worker = null, begun = null, due = greatest(due, now() + o.delay * interval '1 s')
   from jobs
+  join o on o.job_id = jobs.id
  where job.id = jobs.id
 returning job.id;
 
@@ -392,21 +396,19 @@ select name, hosts from site where id = $1;
 -- name: lock_lane
 select sessions from lane where id = $1 for no key update;
 
--- name: take_session
--- One more session of lane $1 for worker $2, if all live workers together stay
--- within $3. The caller holds the lane's lock, taken by an earlier statement, so
--- that this one sees what others have taken.
+-- name: set_sessions
+-- Worker $2 holds $3 sessions of lane $1, if all live workers together stay within
+-- $4. The caller holds the lane's lock, taken by an earlier statement, so that this
+-- one sees what others have taken. The count is absolute: one that could not be
+-- written is put right by the next.
 insert into lane_session as s (lane_id, worker, sessions)
-select $1, $2, 1
- where (select coalesce(sum(x.sessions), 0)
-          from lane_session x
-          join worker w on w.id = x.worker
-         where x.lane_id = $1 and w.dead is null) < $3
-on conflict (lane_id, worker) do update set sessions = s.sessions + 1
+select $1, $2, $3::int
+ where $3::int + (select coalesce(sum(x.sessions), 0)
+                    from lane_session x
+                    join worker w on w.id = x.worker
+                   where x.lane_id = $1 and x.worker <> $2 and w.dead is null) <= $4::int
+on conflict (lane_id, worker) do update set sessions = excluded.sessions
 returning sessions;
-
--- name: return_session
-update lane_session set sessions = sessions - 1 where lane_id = $1 and worker = $2 and sessions > 0;
 
 -- name: close_lane
 -- No begin and no claim for $2 seconds, because $3.

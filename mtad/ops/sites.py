@@ -1,0 +1,62 @@
+"""Which site a domain belongs to: resolved ahead of the queue, kept fresh, never on its path."""
+
+import asyncio
+
+from mtad.base.config import Config
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.queue import store
+from mtad.wire.resolver import NoMail, Resolver, Site, Unresolved
+
+# A domain is asked for again after this; one without an answer sooner.
+FRESH = 3600.0
+AGAIN = 60.0
+
+# Questions under way at once.
+ABREAST = 50
+
+
+async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int:
+    """Label up to 200 domains, and the jobs that waited for it; how many domains were asked for.
+
+    A domain that takes no mail gets a site without hosts, where the pipeline ends its
+    mail. One without an answer keeps its site, or its mail waits: DNS trouble is never
+    the recipient's.
+    """
+    async with pool.acquire() as conn:
+        asked = await store.domains_to_resolve(conn)
+    if not asked:
+        return 0
+    gate = asyncio.Semaphore(ABREAST)
+
+    async def resolve(domain: str) -> Site | NoMail | None:
+        async with gate:
+            try:
+                return await resolver.site_of(domain, config)
+            except Unresolved:
+                return None
+
+    answers = await asyncio.gather(*(resolve(name) for _, name in asked))
+    found: dict[str, list[str]] = {}
+    labels: list[tuple[int, str]] = []
+    later: list[tuple[int, float]] = []
+    for (domain_id, name), answer in zip(asked, answers, strict=True):
+        match answer:
+            case Site(site, hosts):
+                found[site] = hosts
+                labels.append((domain_id, site))
+            case NoMail(why, permanent) if permanent:
+                site = f"{name}: {why}"
+                found[site] = []
+                labels.append((domain_id, site))
+            case _:
+                later.append((domain_id, AGAIN))
+
+    async def write(conn: Connection) -> None:
+        ids = {site: await store.site_by_name(conn, site, hosts) for site, hosts in sorted(found.items())}
+        await store.label_domains(conn, [(domain, ids[site], FRESH) for domain, site in labels])
+        await store.postpone_domains(conn, later)
+        sites = await store.label_jobs(conn)
+        await store.wake_sites(conn, sorted(sites))
+
+    await in_transaction(pool, write)
+    return len(asked)

@@ -1,0 +1,15 @@
+"""claim → gate → compose → sign → begin → send → settle.
+
+Data flows down, capacity flows up: a claim takes what the lanes have room for, and
+begin takes what an idle session holds in its hand.
+
+    claimer   takes due jobs, asks the gate, gives the mails that may go to their lanes
+    lane      the mails of one site that wait here, and the sessions that take them
+    signer    composes and signs the next mail that a session wants, one per turn of the loop
+    beginner  the commit after which an attempt may touch the network
+    endings   verdicts and outcomes as rows for settle (pure)
+"""
+
+from mtad.pipeline.claimer import Pipeline
+
+__all__ = ["Pipeline"]

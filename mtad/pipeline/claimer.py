@@ -1,0 +1,174 @@
+"""Claim what the lanes have room for, ask the gate, hand on what may go."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from prometheus_client import Counter, Gauge
+
+from engine import gate
+from engine.facts import Defer, Facts, Send, Skip
+from engine.service import Catalogue
+from mtad.base.clock import Clock
+from mtad.base.config import Config, Shape, rate
+from mtad.base.db import AWAY, Pool
+from mtad.compose.composer import Composer
+from mtad.dkim.sign import Signer as Dkim
+from mtad.outcome.kinds import Scope
+from mtad.pipeline.beginner import Beginner
+from mtad.pipeline.endings import Mail, ended_by_skip, returned_by_deferral
+from mtad.pipeline.lane import LaneRunner, Tools
+from mtad.pipeline.signer import Signer
+from mtad.queue import store
+from mtad.queue.settle import Settler
+from mtad.queue.store import Ended, Returned
+from mtad.wire.session import Dialer
+
+log = logging.getLogger("mtad.pipeline")
+
+# Mails held in memory by one worker, over all lanes.
+MOST_WAITING = 4000
+
+# Between two claims that found nothing: doubled from the first to the last.
+IDLE_FIRST, IDLE_LONGEST = 0.01, 0.2
+
+VERDICTS = Counter("mtad_verdicts_total", "Verdicts of the gate on claimed jobs", ["verdict"])
+WAITING = Gauge("mtad_claimed_mails", "Mails claimed and waiting for a session")
+
+
+class Pipeline:
+    """From the queue to the wire and back, for one worker."""
+
+    def __init__(
+        self, *, config: Config, pool: Pool, clock: Clock, worker: int, slot: int, catalogue: Catalogue,
+        composer: Composer, dkim: Dkim, dialer: Dialer, luck: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._pool = pool
+        self._clock = clock
+        self._worker = worker
+        self._catalogue = catalogue
+        self._composer = composer
+        self._settler = Settler(pool, clock, worker, slot)
+        self._signer = Signer(composer, dkim, clock)
+        self._beginner = Beginner(pool, clock, worker)
+        self._tools = Tools(pool, clock, worker, dialer, self._signer, self._beginner, self._settler, luck)
+        self._lanes: dict[int, LaneRunner] = {}  # by site
+        self._draining = asyncio.Event()
+
+    async def run(self) -> None:
+        """Deliver until drained or cancelled. What is cancelled in the middle of a mail is in doubt."""
+        async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as sessions:
+            running = [
+                services.create_task(service.run())
+                for service in (self._settler, self._signer, self._beginner)
+            ]
+            await self._claim_until_drained(sessions)
+            await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+            for task in running:
+                task.cancel()
+
+    def drain(self) -> None:
+        """Claim nothing more, finish what is on the wire, give the rest back; then `run` returns."""
+        self._draining.set()
+
+    def abort(self) -> None:
+        """The time to drain is over."""
+        for lane in self._lanes.values():
+            lane.abort()
+
+    async def _claim_until_drained(self, group: asyncio.TaskGroup) -> None:
+        idle = IDLE_FIRST
+        while not self._draining.is_set():
+            try:
+                found = await self._claim(group)
+            except AWAY as error:
+                log.warning("claim: the database is away", extra={"why": repr(error)})
+                found, idle = 0, IDLE_LONGEST
+            if found:
+                idle = IDLE_FIRST
+                continue
+            await self._clock.sleep(idle)
+            idle = min(idle * 2, IDLE_LONGEST)
+
+    async def _claim(self, group: asyncio.TaskGroup) -> int:
+        waiting = sum(lane.waiting for lane in self._lanes.values())
+        WAITING.set(waiting)
+        if waiting >= MOST_WAITING:
+            return 0
+        full = [site for site, lane in self._lanes.items() if not lane.has_room]
+        async with self._pool.acquire() as conn:
+            claimed = await store.claim(conn, self._worker, full)
+        if not claimed:
+            return 0
+        try:
+            await self._need(claimed, group)
+        except AWAY:
+            # The claim may have been the last thing the database did for us.
+            await self._settle([store.Released(facts) for facts in claimed])
+            raise
+        await self._judge(claimed)
+        return len(claimed)
+
+    async def _need(self, claimed: Sequence[Facts], group: asyncio.TaskGroup) -> None:
+        """Have programs, streams, messages and lanes of these jobs in memory."""
+        await self._catalogue.need(
+            {(f.program_id, f.version) for f in claimed},
+            {(f.stream_id, f.stream_version) for f in claimed},
+            max(f.epoch for f in claimed),
+        )
+        await self._composer.need(self._pool, {f.message_id for f in claimed})
+        for site in {f.site_id for f in claimed} - self._lanes.keys():
+            async with self._pool.acquire() as conn:
+                self._lanes[site] = await self._open_lane(conn, site, group)
+
+    async def _open_lane(self, conn: store.Connection, site: int, group: asyncio.TaskGroup) -> LaneRunner:
+        shape = self._shape_of(await store.site_name(conn, site))
+        limit = rate(shape.max_message_rate)
+        lane = await store.lane_of(conn, site, limit.per_second, limit.burst, shape.connection_limit)
+        return LaneRunner(lane, shape, self._tools, group)
+
+    def _shape_of(self, site_name: str) -> Shape:
+        """A route may have limits of its own; its site is named after its host and port."""
+        for route in self._config.route:
+            if route.shape and site_name == f"{route.host}:{route.port}":
+                return route.shape
+        return self._config.shape
+
+    async def _judge(self, claimed: Sequence[Facts]) -> None:
+        now = self._clock.now()
+        over: list[Ended | Returned | store.Released] = []
+        going: dict[int, list[Mail]] = {}
+        for facts in claimed:
+            match self._verdict(facts, now):
+                case Mail() as mail:
+                    going.setdefault(facts.site_id, []).append(mail)
+                case row:
+                    over.append(row)
+        for site, mails in going.items():
+            self._lanes[site].add(mails)
+        await self._settle(over)
+
+    def _verdict(self, facts: Facts, now: datetime) -> Mail | Ended | Returned:
+        program = self._catalogue.program(facts.program_id, facts.version)
+        context = gate.Context(program.definition, self._catalogue.suppressed_domains)
+        verdict = gate.verdict(facts, context, now)
+        VERDICTS.labels(verdict=type(verdict).__name__.lower()).inc()
+        match verdict:
+            case Skip(reason):
+                return ended_by_skip(facts, program, reason)
+            case Defer():
+                return returned_by_deferral(facts, verdict, now)
+            case Send():
+                lane = self._lanes[facts.site_id].lane
+                if lane.hosts:
+                    return Mail(facts, program, self._catalogue.stream(facts.stream_id, facts.stream_version))
+                return Ended(
+                    facts, "bounced", "no_such_domain", scope=Scope.RECIPIENT, reply=lane.name, suppress=True,
+                    attempts=facts.attempt, why="bounced",
+                )  # fmt: skip
+
+    async def _settle(self, rows: Sequence[Ended | Returned | store.Released]) -> None:
+        done = [await self._settler.batcher.submit(row) for row in rows]
+        await asyncio.gather(*done)

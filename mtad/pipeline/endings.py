@@ -1,0 +1,88 @@
+"""What a verdict or an outcome means for the job and its entry. Pure."""
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+import msgspec
+
+from engine.facts import Defer, Facts, Reason
+from engine.programs import next_stop
+from engine.service import Program, Stream
+from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome
+from mtad.outcome.retry import delay_before_retry
+from mtad.queue.store import Ended, Returned
+
+# A skip for one of these is about this mail only; its entry goes on to the next step.
+_ONLY_THIS_MAIL = (Reason.TOO_LATE, Reason.MISSING_VALUE, Reason.CONTENT)
+
+
+class Mail(msgspec.Struct, frozen=True, gc=False):
+    """A claimed job that the gate lets go, with what composing it needs."""
+
+    facts: Facts
+    program: Program
+    stream: Stream
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Delays in seconds, from the configuration."""
+
+    interval: float
+    longest: float
+    in_doubt: float
+
+
+def ended_by_skip(facts: Facts, program: Program, reason: str) -> Ended:
+    """The gate, or composing, says no for good."""
+    head = reason.partition(":")[0]
+    # A mail that was tried and is now too old has expired; one never tried came too late.
+    outcome = "expired" if head == Reason.TOO_LATE and facts.attempt else "skipped"
+    if head in _ONLY_THIS_MAIL:
+        return _moved_on(Ended(facts, outcome, reason, attempts=facts.attempt), program)
+    return Ended(facts, outcome, reason, attempts=facts.attempt, why=head)
+
+
+def returned_by_deferral(facts: Facts, verdict: Defer, now: datetime) -> Returned:
+    """The gate says later."""
+    delay = max((verdict.until - now).total_seconds(), 0.0)
+    return Returned(facts, delay, verdict.reason, facts.attempt)
+
+
+def after_attempt(mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, luck: float) -> Ended | Returned:
+    """What to write down after an attempt; `luck` in [0, 1) spreads the retries."""
+    facts = mail.facts
+    attempts = facts.attempt + 1
+    match outcome:
+        case Delivered(reply, dot_at, at):
+            ended = Ended(facts, "delivered", reply=reply, attempts=attempts, dot_at=dot_at, ended=at)
+            return _moved_on(ended, mail.program)
+        case Bounced(scope, category, reply, suppress):
+            ended = Ended(
+                facts, "bounced", category, scope=scope, reply=reply, attempts=attempts, suppress=suppress,
+                why="bounced" if suppress else None,
+            )  # fmt: skip
+            return ended if suppress else _moved_on(ended, mail.program)
+        case Deferred(scope, category, reply, after):
+            delay = delay_before_retry(
+                attempts, first=retry.interval, ceiling=retry.longest, luck=luck, after=after
+            )
+            if now + timedelta(seconds=delay) < facts.not_after:
+                return Returned(facts, delay, reply, attempts)
+            ended = Ended(facts, "expired", category, scope=scope, reply=reply, attempts=attempts)
+            return _moved_on(ended, mail.program)
+        case InDoubt(reply):
+            if now + timedelta(seconds=retry.in_doubt) < facts.not_after:
+                return Returned(facts, retry.in_doubt, f"in doubt: {reply}", attempts, doubt=True)
+            return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts), mail.program)
+        case _:
+            assert_never(outcome)
+
+
+def _moved_on(ended: Ended, program: Program) -> Ended:
+    """The entry, if there is one, goes on to the next step; the wait counts from this ending."""
+    facts = ended.facts
+    if facts.entry_id is None:
+        return ended
+    stop = next_stop(program.definition, facts.node)
+    return msgspec.structs.replace(ended, next_node=stop.node, next_wait=stop.wait)
+

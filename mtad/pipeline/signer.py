@@ -1,0 +1,65 @@
+"""One signer a worker: composes and signs the next mail that a session wants.
+
+An RSA-2048 signature takes 0.45 ms and holds the loop. One per turn keeps every
+step of the loop as short as one signature, so the tracker answers in between;
+signing what all sessions want in one go raised its p99 from 30 to 98 ms.
+"""
+
+import asyncio
+
+import msgspec
+
+from engine.facts import Reason
+from mtad.base.clock import Clock
+from mtad.compose.composer import Composer, ContentFault
+from mtad.dkim.sign import NotCovered, Signer as Dkim
+from mtad.pipeline.endings import Mail
+
+
+class Signed(msgspec.Struct, frozen=True, gc=False):
+    """A mail ready for the wire."""
+
+    return_path: str
+    recipient: str
+    message: bytes
+
+
+class Signer:
+    """Mails in, signed messages out, in the order in which they were asked for."""
+
+    def __init__(self, composer: Composer, dkim: Dkim, clock: Clock) -> None:
+        self._composer = composer
+        self._dkim = dkim
+        self._clock = clock
+        self._wanted: asyncio.Queue[tuple[Mail, asyncio.Future[Signed]]] = asyncio.Queue()
+
+    async def sign(self, mail: Mail) -> Signed:
+        """The signed message; ContentFault when it cannot be made for this contact."""
+        done: asyncio.Future[Signed] = asyncio.get_running_loop().create_future()
+        self._wanted.put_nowait((mail, done))
+        return await done
+
+    async def run(self) -> None:
+        """Sign until cancelled."""
+        while True:
+            mail, done = await self._wanted.get()
+            try:
+                signed = self.signed(mail)
+            except ContentFault as fault:
+                if not done.done():
+                    done.set_exception(fault)
+            else:
+                if not done.done():
+                    done.set_result(signed)
+            await asyncio.sleep(0)
+
+    def signed(self, mail: Mail) -> Signed:
+        """Compose and sign now."""
+        now = self._clock.now()
+        composed = self._composer.compose(mail.facts, mail.program, mail.stream, now)
+        try:
+            signature = self._dkim.sign(composed.headers, composed.body, composed.from_domain, int(now.timestamp()))
+        except NotCovered as error:
+            raise ContentFault(f"{Reason.CONTENT}:{error}") from None
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in composed.headers)
+        return Signed(composed.return_path, composed.recipient, b"".join((signature, head, b"\r\n", composed.body)))

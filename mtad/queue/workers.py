@@ -1,0 +1,78 @@
+"""Workers as the database knows them: alive while they beat; what the dead held is freed."""
+
+import logging
+
+from mtad.base.clock import Clock
+from mtad.base.db import AWAY, Connection, Pool, in_transaction
+from mtad.base.errors import Problem
+from mtad.queue import store
+
+log = logging.getLogger("mtad.workers")
+
+BEAT = 2.0
+SILENT_FOR = 15.0
+
+
+class DeclaredDead(Problem):
+    """This worker was silent for so long that others took over what it held; it may settle nothing."""
+
+
+async def register(pool: Pool, *, host: str, slot: int, pid: int, in_doubt_delay: float) -> int:
+    """A new worker; whoever held its slot on this host before is dead, because the supervisor says so."""
+
+    async def work(conn: Connection) -> int:
+        worker = await store.register_worker(conn, host, slot, pid)
+        await _bury(conn, await store.former_workers(conn, host, slot, worker), in_doubt_delay)
+        return worker
+
+    return await in_transaction(pool, work)
+
+
+async def leave(pool: Pool, worker: int, in_doubt_delay: float) -> None:
+    """A worker that goes in order: nothing of it is left, unless its time to drain ran out."""
+    await in_transaction(pool, lambda conn: _bury(conn, [worker], in_doubt_delay))
+
+
+async def free_the_dead(pool: Pool, in_doubt_delay: float) -> int:
+    """Free what silent workers hold; how many workers were declared dead."""
+
+    async def work(conn: Connection) -> int:
+        silent = await store.silent_workers(conn, SILENT_FOR)
+        await _bury(conn, silent, in_doubt_delay)
+        return len(silent)
+
+    return await in_transaction(pool, work)
+
+
+async def _bury(conn: Connection, workers: list[int], in_doubt_delay: float) -> None:
+    if not workers:
+        return
+    freed, in_doubt = await store.bury(conn, workers, in_doubt_delay)
+    if freed or in_doubt:
+        log.warning("freed jobs of dead workers", extra={"workers": workers, "freed": freed, "in_doubt": in_doubt})
+
+
+class Heart:
+    """Beats for one worker. Ends with DeclaredDead when others have buried it."""
+
+    def __init__(self, pool: Pool, clock: Clock, worker: int) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._worker = worker
+        self.steady_since = clock.monotonic()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with self._pool.acquire() as conn:
+                    if not await store.beat(conn, self._worker):
+                        raise DeclaredDead(f"worker {self._worker} was declared dead: it was silent for too long")
+            except AWAY as error:
+                log.warning("beat: the database is away", extra={"why": repr(error)})
+                self.steady_since = self._clock.monotonic()
+            await self._clock.sleep(BEAT)
+
+    @property
+    def steady(self) -> bool:
+        """Whether we have beaten for as long as a silence lasts: only then is the silence of others theirs."""
+        return self._clock.monotonic() - self.steady_since > SILENT_FOR + BEAT
