@@ -51,7 +51,11 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class TooLate(msgspec.Struct, frozen=True):
-    """DATA could not be written within the validity of begin; nothing of the message was sent."""
+    """Nothing of the message was sent, and nobody refused it: begin again, it was no attempt.
+
+    Either DATA could not be written within the validity of begin, or a session
+    that had served before turned out to be closed by the server.
+    """
 
     host: str
 

@@ -1,0 +1,68 @@
+"""What we say, as bytes: commands (RFC 5321 section 4.1) and the message (section 4.5.2). Pure.
+
+Nothing that a contact's data or a template holds can end a command or a message
+early: whatever could is refused with ValueError, which is a defect of ours and
+never something to send in another spelling.
+"""
+
+import re
+
+# C0, DEL, C1, the Unicode line separators, and what ends or splits an argument.
+# One of these in an address is how commands are smuggled in.
+_FORBIDDEN = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029<>]")
+
+DATA = b"DATA\r\n"
+RSET = b"RSET\r\n"
+QUIT = b"QUIT\r\n"
+STARTTLS = b"STARTTLS\r\n"
+END_OF_DATA = b".\r\n"
+
+
+def ehlo(hostname: str) -> bytes:
+    return b"EHLO %b\r\n" % _argument(hostname)
+
+
+def helo(hostname: str) -> bytes:
+    return b"HELO %b\r\n" % _argument(hostname)
+
+
+def mail(return_path: str, *, size: int | None, eight_bit: bool, utf8: bool) -> bytes:
+    """MAIL with the parameters of RFC 1870, 6152 and 6531; `size` None: not offered. "" is the null sender."""
+    parameters = b"" if size is None else b" SIZE=%d" % size
+    if eight_bit:
+        parameters += b" BODY=8BITMIME"
+    if utf8:
+        parameters += b" SMTPUTF8"
+    path = _argument(return_path) if return_path else b""
+    return b"MAIL FROM:<%b>%b\r\n" % (path, parameters)
+
+
+def rcpt(recipient: str) -> bytes:
+    return b"RCPT TO:<%b>\r\n" % _argument(recipient)
+
+
+def _argument(text: str) -> bytes:
+    if not text or _FORBIDDEN.search(text):
+        raise ValueError(f"{text!r} cannot stand in an SMTP command")
+    return text.encode()
+
+
+def data(message: bytes) -> bytes:
+    """The message with its dots stuffed and the final dot; CRLF.CRLF occurs once, at the end.
+
+    `message` has CRLF line ends only. ValueError when it is empty or holds a bare
+    CR, a bare LF or NUL: servers disagree on where such a message ends.
+    """
+    if not message:
+        raise ValueError("an empty message")
+    # Three scans at memory speed, a regular expression takes ten times as long:
+    # each CR and each LF must be part of a CRLF.
+    pairs = message.count(b"\r\n")
+    if message.count(b"\n") != pairs or message.count(b"\r") != pairs:
+        raise ValueError("the message holds a bare CR or LF")
+    if b"\0" in message:
+        raise ValueError("the message holds NUL")
+    stuffed = message.replace(b"\r\n.", b"\r\n..")
+    if stuffed.startswith(b"."):
+        stuffed = b"." + stuffed
+    return stuffed + (END_OF_DATA if stuffed.endswith(b"\r\n") else b"\r\n" + END_OF_DATA)

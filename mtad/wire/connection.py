@@ -1,0 +1,187 @@
+"""One TCP connection that carries an SMTP dialogue: bytes between a transport and a smtp.Client.
+
+A hand-written Protocol, because a stream costs an await per read and this is on
+the path of every message: here a whole message is one await, whatever was said.
+"""
+
+import asyncio
+import select
+from collections.abc import Mapping
+from ssl import SSLContext
+from typing import cast
+
+from mtad.base.clock import Clock
+from mtad.smtp.client import WAITS, Client
+from mtad.smtp.results import Stage
+
+# Written at once; a longer message goes in pieces, each within the time for BODY.
+PIECE = 64 * 1024
+
+
+class Connection(asyncio.Protocol):
+    """Drives `client` until it has a result; one waiter at a time."""
+
+    def __init__(self, client: Client, clock: Clock, timeouts: Mapping[Stage, float]) -> None:
+        self._client = client
+        self._clock = clock
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._waiter: asyncio.Future[None] | None = None
+        self._heard = 0
+        self._written = 0  # octets of client.body that were handed over
+        self._full = False  # the transport asks us to pause
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._poll = select.poll()
+
+    # What the event loop tells us
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has another base class
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLHUP)
+        self._client.start()
+        self._turn(new=True)
+
+    def data_received(self, data: bytes) -> None:
+        self._client.receive(data, self._clock.now())
+        heard = self._client.heard
+        self._turn(new=heard != self._heard)
+        self._heard = heard
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        why = f"the connection broke ({exc})" if exc else "the server closed the connection"
+        self._client.closed(why)
+        self._turn(new=False)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._turn(new=True)
+
+    # What the session asks for
+
+    async def settled(self) -> None:
+        """Say what is to be said and wait until the client waits for nothing more.
+
+        Cancelled, or failing, it leaves no connection behind.
+        """
+        self._turn(new=True)
+        if self._waits_for():
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError:
+                self.abort()
+                raise
+            finally:
+                self._waiter = None
+
+    async def start_tls(self, context: SSLContext, server_name: str | None) -> None:
+        """Upgrade; a handshake that fails makes the client's result Lost at Stage.TLS."""
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_hostname=server_name,
+                ssl_handshake_timeout=self._timeouts[Stage.TLS],
+            )
+        except OSError as error:  # ssl.SSLError and TimeoutError are some
+            self._client.broke(f"the handshake failed ({error})")
+            self.abort()
+            return
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        if transport is None:
+            self._client.closed()
+            return
+        self._transport = transport
+        self._client.tls_started()
+
+    def silent(self) -> bool:
+        """Whether nothing came in that we have not read: on an idle session it would be its end.
+
+        The loop learns of a closed connection at its next turn only; this asks the kernel.
+        """
+        return not self._transport.is_closing() and not self._poll.poll(0)
+
+    def abort(self) -> None:
+        """Close at once; what is not sent yet never will be."""
+        self._client.usable = False
+        self._stop_timer()
+        self._transport.abort()
+
+    # The loop without decisions
+
+    def _waits_for(self) -> Stage | None:
+        """The stage that the server must end; None when it is our turn."""
+        client = self._client
+        if client.wants_tls or client.result is not None or not client.usable:
+            return None
+        return client.stage
+
+    def _turn(self, *, new: bool) -> None:
+        """Write what there is; `new`: something was said or done, so the time of the stage begins."""
+        client = self._client
+        if commands := client.take(self._clock.monotonic()):
+            self._transport.write(commands)
+            new = True
+        if client.body is not None and not self._full:
+            self._write_body(client.body)
+            new = True
+        if stage := self._waits_for():
+            if new:
+                self._start_timer(stage)
+            return
+        if not client.usable:
+            self._stop_timer()
+            self._transport.close()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _write_body(self, body: bytes) -> None:
+        while not self._full:
+            end = self._written + PIECE
+            if end >= len(body):
+                self._client.dot_written(self._clock.now())
+                self._transport.write(body[self._written :] if self._written else body)
+                self._written = 0
+                return
+            self._transport.write(body[self._written : end])
+            self._written = end
+
+    # Time
+
+    def _start_timer(self, stage: Stage) -> None:
+        self._deadline = self._loop.time() + self._timeouts[stage]
+        # A timer that is set for earlier finds the deadline moved and sets itself
+        # anew, so most messages cost none.
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._stop_timer()
+            self._timer = self._loop.call_at(self._deadline, self._expire)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        stage = self._waits_for()
+        if stage is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._expire)
+            return
+        self._client.broke(f"nothing for {self._timeouts[stage]:g} s")
+        self.abort()
+        self._turn(new=False)
+
+
+def default_timeouts() -> dict[Stage, float]:
+    """Seconds to wait in each stage."""
+    return {stage: wait.seconds for stage, wait in WAITS.items()}

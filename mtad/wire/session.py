@@ -1,0 +1,205 @@
+"""Sessions with receiving servers, and the dialler that opens them.
+
+A session is used for many messages, one after the other. STARTTLS is taken when
+offered and the certificate is not verified: an active attacker could as well
+remove the offer, and refusing to deliver protects nobody (RFC 7435).
+"""
+
+import asyncio
+import ipaddress
+import random
+import ssl
+from collections.abc import Collection, Mapping, Sequence
+
+from mtad.base.clock import Clock
+from mtad.smtp.client import Client
+from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
+from mtad.wire.connection import Connection, default_timeouts
+from mtad.wire.resolver import Resolver, Unresolved
+
+# A site with many dead addresses must not hold a place for minutes (Postfix: smtp_mx_address_limit).
+MAX_ADDRESSES = 5
+
+# A server whose TLS is broken gets mail in clear for this long; then we look again.
+BROKEN_TLS_SECONDS = 3 * 86400.0
+MAX_BROKEN_TLS = 10_000
+
+
+class Session:
+    """An open, greeted connection. One message at a time."""
+
+    def __init__(self, client: Client, connection: Connection) -> None:
+        self._client = client
+        self._connection = connection
+        self.deliveries = 0  # messages offered, whatever came of them
+
+    @property
+    def host(self) -> str:
+        """Name, address and port of the server, as in results."""
+        return self._client.host
+
+    @property
+    def usable(self) -> bool:
+        """False after 421, an error, or the end of the connection, as far as the loop has heard."""
+        return self._client.usable
+
+    @property
+    def tls(self) -> bool:
+        """Whether what is sent is encrypted."""
+        return self._client.tls
+
+    def alive(self) -> bool:
+        """`usable`, and the kernel holds no sign of a server that closed while we were idle."""
+        if self._client.usable and self._connection.silent():
+            return True
+        self._connection.abort()
+        return False
+
+    async def send(self, return_path: str, recipient: str, message: bytes, *, data_by: float) -> Result:
+        """Offer one message: RFC 5322, CRLF, dots not stuffed.
+
+        `data_by` is on the clock's monotonic scale: DATA is written before it or not at
+        all (TooLate). ValueError, with nothing written, for a message or an address that
+        must not go on the wire. When cancelled the connection is closed at once; a final
+        dot that was written before is in doubt then.
+        """
+        client = self._client
+        if not self.alive():
+            return TooLate(client.host)
+        client.begin(return_path, recipient, message, data_by)
+        self.deliveries += 1
+        await self._connection.settled()
+        result = client.take_result()
+        if result is None:
+            raise RuntimeError(f"{client.host}: the dialogue ended without a result")
+        return result
+
+    async def close(self) -> None:
+        """QUIT where the server still listens, then close."""
+        try:
+            if self.alive():
+                self._client.quit()
+                await self._connection.settled()
+        finally:
+            self._connection.abort()
+
+
+class Dialer:
+    """Opens sessions; remembers whose TLS is broken."""
+
+    def __init__(
+        self,
+        hostname: str,
+        resolver: Resolver,
+        clock: Clock,
+        *,
+        routed: Collection[str] = (),
+        timeouts: Mapping[Stage, float] | None = None,
+        choice: random.Random | None = None,
+    ) -> None:
+        """`hostname` is what EHLO says; `routed` are "host:port" that may be private addresses.
+
+        `timeouts` overrides the seconds of stages, `choice` draws among hosts of equal preference.
+        """
+        self._hostname = hostname
+        self._resolver = resolver
+        self._clock = clock
+        self._routed = frozenset(routed)
+        self._timeouts = default_timeouts() | dict(timeouts or {})
+        self._choice = choice or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._broken_tls: dict[str, float] = {}
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
+
+    async def open(self, hosts: Sequence[str]) -> Session | Refused | Lost:
+        """A session with the first host that greets us, by preference, equal ones drawn.
+
+        `hosts` are "10 mx1.example.com:25". When none does: what the last one said.
+        """
+        failure: Refused | Lost = Lost(Stage.CONNECT, "there is no host to connect to", "")
+        tries = 0
+        for host, port in self._in_order(hosts):
+            try:
+                addresses = await self._addresses(host, port)
+            except Unresolved as error:
+                failure = Lost(Stage.CONNECT, str(error), host)
+                continue
+            for address in addresses:
+                tries += 1
+                if tries > MAX_ADDRESSES:
+                    return failure
+                opened = await self._dial(host, address, port)
+                if isinstance(opened, Session):
+                    return opened
+                failure = opened
+        return failure
+
+    def _in_order(self, hosts: Sequence[str]) -> list[tuple[str, int]]:
+        ranked = []
+        for text in hosts:
+            preference, _, target = text.partition(" ")
+            host, _, port = target.rpartition(":")
+            ranked.append((int(preference), self._choice.random(), host.strip("[]"), int(port)))
+        return [(host, port) for _, _, host, port in sorted(ranked)]
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        found = await self._resolver.addresses(host)
+        if not found:
+            raise Unresolved(f"{host} has no address")
+        if f"{host}:{port}" in self._routed:
+            return found
+        # Anybody can publish an MX that points into our network.
+        public = [address for address in found if _is_public(address)]
+        if not public:
+            raise Unresolved(f"{host} has no public address, only {', '.join(found)}")
+        return public
+
+    async def _dial(self, host: str, address: str, port: int) -> Session | Refused | Lost:
+        try_tls = self._clock.monotonic() >= self._broken_tls.get(host, 0.0)
+        opened = await self._converse(host, address, port, try_tls=try_tls)
+        if try_tls and isinstance(opened, Lost) and opened.stage in (Stage.STARTTLS, Stage.TLS):
+            if len(self._broken_tls) >= MAX_BROKEN_TLS:
+                self._broken_tls.clear()
+            self._broken_tls[host] = self._clock.monotonic() + BROKEN_TLS_SECONDS
+            opened = await self._converse(host, address, port, try_tls=False)
+        return opened
+
+    async def _converse(self, host: str, address: str, port: int, *, try_tls: bool) -> Session | Refused | Lost:
+        """Connect and get through the greeting and, where offered, TLS."""
+        client = Client(self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
+        connection = Connection(client, self._clock, self._timeouts)
+        limit = self._timeouts[Stage.CONNECT]
+        try:
+            async with asyncio.timeout(limit):
+                await asyncio.get_running_loop().create_connection(lambda: connection, address, port)
+        except TimeoutError:
+            return Lost(Stage.CONNECT, f"no connection within {limit:g} s", client.host)
+        except OSError as error:
+            return Lost(Stage.CONNECT, f"no connection: {error.strerror or error}", client.host)
+        await connection.settled()
+        if client.wants_tls:
+            await connection.start_tls(self._context, None if _is_address(host) else host)
+            await connection.settled()
+        result = client.take_result()
+        if result is None and client.usable:
+            return Session(client, connection)
+        connection.abort()
+        if isinstance(result, Refused | Lost):
+            return result
+        return Lost(Stage.EHLO, "the server closed the connection after its greeting", client.host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return ip.is_global and not ip.is_multicast
