@@ -23,4 +23,5 @@ def letter(number: int = 1, *, html: str = HTML, one_click: bool = True) -> byte
         mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     mail.set_content("Grüße in plain text")
     mail.add_alternative(html, subtype="html")
+    mail.set_boundary("=== boundary ===")
     return mail.as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
