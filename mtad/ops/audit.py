@@ -16,6 +16,7 @@ import msgspec
 
 from mtad.base.db import Connection, Row
 from mtad.base.sqlfiles import queries
+from mtad.ops.answers.counts import Pending, by_reason
 from mtad.ops.answers.programs import program_by_name
 
 SQL = queries("answers")
@@ -54,18 +55,6 @@ class Hole(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         more = ", …" if self.count > len(self.ids) else ""
         return f"{self.count:,} {SENTENCES[self.fault]} {', '.join(map(str, self.ids))}{more}"
-
-
-class Pending(msgspec.Struct, frozen=True):
-    """What is still queued. `in_doubt`: perhaps delivered already, will be tried again."""
-
-    waiting: int
-    begun: int
-    in_doubt: int
-
-    @property
-    def total(self) -> int:
-        return self.waiting + self.begun + self.in_doubt
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -112,12 +101,12 @@ async def audit(conn: Connection, program_name: str) -> Audit:
         delivered=job_count.get("delivered", 0),
         bounced=job_count.get("bounced", 0),
         expired=job_count.get("expired", 0),
-        skipped=_by_reason(job_count, "skipped"),
+        skipped=by_reason(job_count, "skipped"),
         in_doubt=job_count.get("in_doubt", 0),
         pending=Pending(*(job_count.get(f"pending:{kind}", 0) for kind in Pending.__struct_fields__)),
         entered=sum(entry_count.values()),
         running=entry_count.get("running", 0),
-        ended=_by_reason(entry_count, "ended"),
+        ended=by_reason(entry_count, "ended"),
         holes=_holes([*jobs, *entries]),
     )
     entries_add_up = result.entered == result.running + sum(result.ended.values())
@@ -125,16 +114,8 @@ async def audit(conn: Connection, program_name: str) -> Audit:
     return msgspec.structs.replace(result, adds_up=adds_up)
 
 
-def _by_reason(counts: dict[str, int], prefix: str) -> dict[str, int]:
-    """The counts under `prefix:`, the largest first."""
-    found = {key.removeprefix(prefix + ":"): n for key, n in counts.items() if key.startswith(prefix + ":")}
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
 def _holes(rows: Sequence[Row]) -> list[Hole]:
     """The rows whose fate is a fault; a fate is the first column, its count and ids are the last two."""
     return [
-        Hole(Fault(row[0].removeprefix("hole:")), row[-2], list(row[-1]))
-        for row in rows
-        if row[0].startswith("hole:")
+        Hole(Fault(row[0].removeprefix("hole:")), row[-2], list(row[-1])) for row in rows if row[0].startswith("hole:")
     ]

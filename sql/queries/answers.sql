@@ -28,6 +28,7 @@ with trace as (
   union all
   select id, 0, 0, 1, case when doubts > 0 then 'pending:in_doubt'
                            when begun is not null then 'pending:begun'
+                           when attempt > 0 then 'pending:deferred'
                            else 'pending:waiting' end
     from job where program_id = $1
 ), one as (
@@ -76,3 +77,177 @@ select count(*) filter (where doubts = 0 and begun is null and attempt = 0),
        count(*) filter (where doubts > 0),
        (select count(*) from entry where program_id = $1 and ended is null)
   from job where program_id = $1;
+
+-- name: mails_of_program
+-- Each mail of program $1: enrolled, delivered, opened and clicked by people, in the order of sending.
+select e.node, count(*), count(*) filter (where l.outcome = 'delivered'), count(o.job_id), count(c.job_id)
+  from enrolled e
+  left join ledger l on l.job_id = e.job_id
+  left join answer o on o.job_id = e.job_id and o.kind = 'open'
+  left join answer c on c.job_id = e.job_id and c.kind = 'click'
+ where e.program_id = $1
+ group by e.node
+ order by min(e.job_id);
+
+-- name: endings_of_program
+-- How the jobs of program $1 ended, other than delivered, by outcome and reason.
+select outcome::text, reason, count(*)
+  from ledger
+ where program_id = $1 and outcome <> 'delivered'
+ group by outcome, reason
+ order by outcome, count(*) desc, reason;
+
+-- name: clicks_of_program
+-- The tracked links of program $1 with the clicks of people, and of how many. $2: an
+-- event id older than the program, so that only newer partitions are read.
+select m.node, min(k.position), k.url, count(v.id), count(distinct v.contact_id)
+  from message m
+  join message_link k on k.message_id = m.id and k.position > 0 and k.tracked
+  left join event v on v.link_id = k.id and v.kind = 'click' and v.class in ('human', 'proxy') and v.id >= $2
+ where m.program_id = $1
+ group by m.node, k.url
+ order by min(m.id), min(k.position);
+
+-- name: hits_of_program
+-- Opens and clicks of program $1's mails by class; null: not judged yet. $2 as above.
+select v.kind, v.class::text, count(*)
+  from message m
+  join message_link k on k.message_id = m.id
+  join event v on v.link_id = k.id and v.id >= $2
+ where m.program_id = $1
+ group by v.kind, v.class
+ order by v.kind, v.class;
+
+-- name: contact_by_key
+select id, address, address_key, created, locale, zone, attributes, erased, merged_into
+  from contact where address_key = $1;
+
+-- name: identities_of_contact
+select kind, key from identity where contact_id = $1 order by kind, key;
+
+-- name: suppressions_of_keys
+-- Every suppression of the keys $1 (an address, '@' and its domain), the released ones too.
+select key, scope::text, reason, source, created, nullif(until, 'infinity'), released,
+       released is null and until > clock_timestamp()
+  from suppression where key = any($1::text[]) order by created, id;
+
+-- name: streams_of_contact
+-- Permission and engagement of contact $1 on each stream that has either.
+select s.name, u.status::text, u.basis, u.source, u.consent_at, u.tracking::text, u.break_until, u.changed,
+       u.changed_by,
+       case when g.contact_id is null or (g.state = 'active' and g.first_sent is null) then 'new'
+            else g.state::text end,
+       coalesce(g.score, 0), g.since, g.last_sign, g.first_sent, coalesce(g.ignored, 0), g.cool_until
+  from stream s
+  left join subscription u on u.stream_id = s.id and u.contact_id = $1
+  left join engagement g on g.stream_id = s.id and g.contact_id = $1
+ where u.contact_id is not null or g.contact_id is not null
+ order by s.name;
+
+-- name: mails_of_contact
+-- What became of every mail to contact $1, the queued ones last. Those left out at the
+-- start had no job: attempts 0, created and ended at once.
+select l.job_id, p.name, s.name, m.node, l.outcome::text, l.reason, l.reply, l.attempts, l.doubts, l.created,
+       l.begun, l.ended, null::timestamptz as due, l.entry_id
+  from ledger l
+  join program p on p.id = l.program_id
+  join stream s on s.id = l.stream_id
+  join message m on m.id = l.message_id
+ where l.contact_id = $1
+union all
+select j.id, p.name, s.name, m.node,
+       case when j.begun is not null then 'begun' else 'waiting' end,
+       coalesce(j.reason, ''), null, j.attempt, j.doubts, j.created, j.begun, null, j.due, j.entry_id
+  from job j
+  join program p on p.id = j.program_id
+  join stream s on s.id = j.stream_id
+  join message m on m.id = j.message_id
+ where j.contact_id = $1
+ order by 12 nulls last, 13, 1;
+
+-- name: events_of_contact
+-- Every event of contact $1, with the mail and the link that it came from.
+select v.id, v.kind, v.at, v.class::text, v.job_id, p.name, m.node, k.position, nullif(k.url, ''), s.name, v.data
+  from event v
+  left join message_link k on k.id = v.link_id
+  left join message m on m.id = k.message_id
+  left join program p on p.id = m.program_id
+  left join stream s on s.id = coalesce(v.stream_id, p.stream_id)
+ where v.contact_id = $1
+ order by v.at, v.id;
+
+-- name: transitions_of_contact
+select t.id, s.name, coalesce(t.from_state::text, 'new'), t.to_state::text, t.why, t.fact, t.at, t.takes_back
+  from transition t join stream s on s.id = t.stream_id
+ where t.contact_id = $1
+ order by t.at, t.id;
+
+-- name: entries_of_contact
+-- Contact $1's ways through programs.
+select e.id, p.name, s.name, e.node, e.due, e.entered, e.ended, e.why
+  from entry e
+  join program p on p.id = e.program_id
+  join stream s on s.id = e.stream_id
+ where e.contact_id = $1
+ order by e.entered, e.id;
+
+-- name: definitions
+-- Every program, or only that of name $1, and what decides who belongs to it.
+select p.name, p.kind::text, s.name, p.status::text, p.starts, p.enqueued, v.definition
+  from program p
+  join stream s on s.id = p.stream_id
+  join program_version v on v.program_id = p.id and v.version = p.version
+ where $1::text is null or p.name = $1
+ order by p.created, p.id;
+
+-- name: definitions_of_entries
+-- The definition that each entry of contact $1 keeps.
+select e.id, v.definition
+  from entry e join program_version v on v.program_id = e.program_id and v.version = e.version
+ where e.contact_id = $1;
+
+-- name: facts_of_queued
+-- Facts (engine/facts.py) of the jobs that are queued for contact $1, and after them the
+-- definition of their program's version.
+select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j.entry_id, coalesce(j.site_id, 0),
+       j.class, j.attempt, j.doubts, j.created, j.not_after, m.node,
+       c.address, c.address_key, d.name, c.locale, c.zone, c.attributes, c.erased,
+       u.status::text, u.break_until, u.tracking::text,
+       (select reason from suppression x
+         where x.key = c.address_key and x.scope = 'all' and x.released is null and x.until > clock_timestamp()),
+       (select reason from suppression x
+         where x.key = c.address_key and x.scope = 'marketing' and x.released is null and x.until > clock_timestamp()),
+       g.state::text, g.since, g.cool_until, coalesce(g.cycle, 0),
+       n.ended is not null, n.why,
+       f.version, p.fence, p.status::text, t.version, e.version, v.definition
+  from job j
+  join contact c on c.id = j.contact_id
+  join gate f on f.contact_id = j.contact_id
+  join message m on m.id = j.message_id
+  join program p on p.id = j.program_id
+  join program_version v on v.program_id = j.program_id and v.version = j.version
+  join stream t on t.id = j.stream_id
+  join domain d on d.id = c.domain_id
+  left join subscription u on u.stream_id = j.stream_id and u.contact_id = j.contact_id
+  left join engagement g on g.stream_id = j.stream_id and g.contact_id = j.contact_id
+  left join entry n on n.id = j.entry_id
+ cross join epoch e
+ where j.contact_id = $1
+ order by j.id;
+
+-- name: engaged_by_program
+-- People whom an answer to program $1's mail made Engaged, unless that was taken back.
+-- $2 as in clicks_of_program.
+select count(distinct t.contact_id)
+  from transition t
+  join event v on v.id::text = t.fact and v.id >= $2
+  join message_link k on k.id = v.link_id
+  join message m on m.id = k.message_id and m.program_id = $1
+ where t.to_state = 'engaged' and not exists (select from transition b where b.takes_back = t.id);
+
+-- name: refusals_of_program
+-- Unsubscribes and complaints that came by the mails of program $1, in people. $2 as above.
+select v.kind, count(distinct v.contact_id)
+  from event v
+ where v.kind in ('unsubscribe', 'complaint') and v.id >= $2 and (v.data ->> 'program_id')::int = $1
+ group by v.kind;

@@ -51,7 +51,7 @@ class Rows:
     async def program(self, name: str = "nudge", *, mails: int = 3, stream: str = "sales",
                       status: str = "running", audience: dict[str, list[Any]] | None = None,
                       enqueued: datetime | None = START) -> Program:  # fmt: skip
-        """A series of `mails` mails, `name-1` …, three days apart, or a campaign of one."""
+        """A series of `mails` mails, `name-1` …, each with a pixel and three links; of one mail: a campaign."""
         stream_id = await self.stream(stream)
         kind = "series" if mails > 1 else "campaign"
         made = await self.conn.fetchval(
@@ -69,7 +69,7 @@ class Rows:
             message = await self.conn.fetchval(
                 "insert into message (program_id, version, node, name, parts, pixel)"
                 " values ($1, 1, $2, $3, '{}', true) returning id",
-                made, f"send-{number}", f"{name}-{number}",
+                made, f"{name}-{number}", f"{name}-{number}",
             )  # fmt: skip
             links = await self.conn.fetch(
                 "insert into message_link (message_id, position, url) select $1, n, case n when 0 then ''"
@@ -106,7 +106,7 @@ class Rows:
         made: int = await self.conn.fetchval(
             "insert into enrolled (program_id, node, contact_id, job_id)"
             " values ($1, $2, $3, coalesce($4, nextval('job_id'))) returning job_id",
-            program.id, f"send-{mail}", contact, job,
+            program.id, f"{program.name}-{mail}", contact, job,
         )  # fmt: skip
         return made
 
@@ -142,7 +142,7 @@ class Rows:
         made: int = await self.conn.fetchval(
             "insert into entry (program_id, version, contact_id, stream_id, node, due, entered, ended, why)"
             " values ($1, 1, $2, $3, $4, $5, $6, $7, $8) returning id",
-            program.id, contact, program.stream, node or f"send-{mail}", due, START, ended, why,
+            program.id, contact, program.stream, node or f"{program.name}-{mail}", due, START, ended, why,
         )  # fmt: skip
         return made
 
@@ -187,17 +187,16 @@ class Rows:
 
 
 def series(name: str, stream: str, mails: int, audience: dict[str, list[Any]]) -> dict[str, Any]:
-    """The definition as stored: send-1 → wait-1 → send-2 → … → end."""
-    day = 86400.0
-    nodes: dict[str, dict[str, Any]] = {}
+    """The definition as stored: name-1 → three days → name-2 → … → end; of one mail: a campaign."""
+    nodes: dict[str, dict[str, Any]] = {"end": {"type": "end"}}
     for n in range(1, mails + 1):
-        nodes[f"send-{n}"] = {"type": "send", "message": f"{name}-{n}", "next": f"wait-{n}" if mails > 1 else "end"}
+        node, after = f"{name}-{n}", f"{name}-{n + 1}" if n < mails else "end"
+        wait = f"after {node}" if mails > 1 else after
+        nodes[node] = {"type": "send", "message": node, "next": wait}
         if mails > 1:
-            after = f"send-{n + 1}" if n < mails else "end"
-            nodes[f"wait-{n}"] = {"type": "wait", "seconds": 3 * day, "next": after}
-    nodes["end"] = {"type": "end"}
+            nodes[wait] = {"type": "wait", "seconds": 3 * 86400.0, "next": after}
     return {
         "name": name, "kind": "series" if mails > 1 else "campaign", "stream": stream, "class": 2,
-        "audience": {"attributes": audience}, "leave_on": ["engaged"], "when_silent": "inactive",
-        "first": "send-1", "nodes": nodes,
+        "audience": {"attributes": audience}, "leave_on": ["engaged"] if mails > 1 else [],
+        "when_silent": "inactive" if mails > 1 else "nothing", "first": f"{name}-1", "nodes": nodes,
     }  # fmt: skip

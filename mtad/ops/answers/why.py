@@ -1,0 +1,60 @@
+"""Why did somebody get a mail, or not, and what comes next?"""
+
+from datetime import datetime
+
+import msgspec
+
+from engine.facts import Facts, Verdict
+from engine.gate import Context, verdict
+from engine.programs import Definition
+from mtad.base.db import Connection, Row
+from mtad.base.sqlfiles import queries
+from mtad.ops.answers.absence import Candidate
+from mtad.ops.answers.person import Person, person_by_address
+from mtad.ops.answers.programs import program_by_name
+from mtad.ops.answers.story import Chapter, Present, chapters
+
+SQL = queries("answers")
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """One person's story, a chapter for each program."""
+
+    address: str
+    at: datetime
+    programs: list[Chapter]
+
+
+async def why(conn: Connection, address: str, program: str | None = None) -> Explanation:
+    """The story in every program, or in one. InputError: no such contact or program.
+
+    The gate is asked about what is queued, with the facts of this moment.
+    `conn` must not be in a transaction.
+    """
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        if program is not None:
+            await program_by_name(conn, program)
+        person = await person_by_address(conn, address)
+        rows = await conn.fetch(SQL["definitions"], program)
+        kept = await conn.fetch(SQL["definitions_of_entries"], person.contact.id)
+        at: datetime = await conn.fetchval("select clock_timestamp()")
+        verdicts = await _verdicts(conn, person, at)
+    candidates = [_candidate(row) for row in rows]
+    present = Present({row[0]: Definition.from_json(row[1]) for row in kept}, verdicts)
+    return Explanation(person.contact.address, at, chapters(person, candidates, present))
+
+
+def _candidate(row: Row) -> Candidate:
+    name, kind, stream, status, starts, enqueued, definition = row
+    return Candidate(name, kind, stream, status, starts, enqueued, Definition.from_json(definition))
+
+
+async def _verdicts(conn: Connection, person: Person, at: datetime) -> dict[int, Verdict]:
+    """What the gate says of each of the person's queued jobs."""
+    domains = frozenset(row.key[1:] for row in person.suppressions if row.open and row.key.startswith("@"))
+    found = {}
+    for row in await conn.fetch(SQL["facts_of_queued"], person.contact.id):
+        *facts, definition = row.values()
+        context = Context(Definition.from_json(definition), domains)
+        found[facts[0]] = verdict(Facts(*facts), context, at)
+    return found
