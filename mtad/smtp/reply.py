@@ -16,6 +16,9 @@ MAX_LINE = 1024
 # memory with continuation lines. Real EHLO replies are under 2 KiB.
 MAX_REPLY = 32 * 1024
 
+# What is kept of a reply's text: it stands in a table row for each mail.
+MAX_TEXT = 1000
+
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 # Some servers write "#5.1.0" or "5.1.1:"; an address like 4.2.2.1 is none.
 _ENHANCED = re.compile(r"#?([245]\.\d{1,3}\.\d{1,3})(?![\d.])[:\s]*", re.ASCII)
@@ -30,8 +33,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The whole reply in one line, codes first, safe to log and to store."""
-        return " ".join(part for part in (str(self.code), self.enhanced, *self.lines) if part)
+        """The reply in one line, codes first, safe to log and to store; cut at MAX_TEXT characters."""
+        return " ".join(part for part in (str(self.code), self.enhanced, *self.lines) if part)[:MAX_TEXT]
 
 
 class NotSmtp(Exception):

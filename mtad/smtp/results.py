@@ -26,7 +26,7 @@ class Stage(StrEnum):
 class Accepted(msgspec.Struct, frozen=True):
     """The receiving server took responsibility (2xx after the final dot)."""
 
-    text: str  # the whole reply in one line
+    text: str  # the reply in one line, codes first
     dot_at: datetime  # the final dot was written
     at: datetime  # the reply was read
     host: str  # name and address of the server

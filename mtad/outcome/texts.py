@@ -1,0 +1,246 @@
+"""What receiving servers mean: categories, and the codes and words by which they are known. Pure data.
+
+Texts vary by server and year, codes by administrator; so both are asked. Where they
+disagree the reading that does not blame the recipient wins: a person wrongly
+suppressed is lost for good, an address wrongly kept is tried once more.
+"""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from mtad.outcome.kinds import Scope
+
+
+class Category(msgspec.Struct, frozen=True):
+    """What a category is about; `suppress` only where the mailbox will not come back."""
+
+    scope: Scope
+    suppress: bool = False
+
+
+CATEGORIES: Mapping[str, Category] = {
+    # about the recipient
+    "no_such_user": Category(Scope.RECIPIENT, suppress=True),
+    "no_such_domain": Category(Scope.RECIPIENT, suppress=True),
+    "inactive_mailbox": Category(Scope.RECIPIENT, suppress=True),
+    "mailbox_full": Category(Scope.RECIPIENT),
+    "bad_address": Category(Scope.RECIPIENT),
+    "recipient_refused": Category(Scope.RECIPIENT),
+    "greylisted": Category(Scope.RECIPIENT),
+    # about us
+    "blocklisted": Category(Scope.SENDER),
+    "bad_reputation": Category(Scope.SENDER),
+    "authentication_failed": Category(Scope.SENDER),
+    "bad_reverse_dns": Category(Scope.SENDER),
+    "sender_rejected": Category(Scope.SENDER),
+    "policy": Category(Scope.SENDER),
+    # about what we send
+    "spam_content": Category(Scope.MESSAGE),
+    "virus": Category(Scope.MESSAGE),
+    "too_large": Category(Scope.MESSAGE),
+    "bad_content": Category(Scope.MESSAGE),
+    "mail_loop": Category(Scope.MESSAGE),
+    # about them
+    "rate_limited": Category(Scope.DESTINATION),
+    "relaying_denied": Category(Scope.DESTINATION),
+    "routing": Category(Scope.DESTINATION),
+    "server_trouble": Category(Scope.DESTINATION),
+    "session_refused": Category(Scope.DESTINATION),
+    "connection": Category(Scope.DESTINATION),
+    # about the way we talk
+    "too_many_recipients": Category(Scope.PROTOCOL),
+    "tls_required": Category(Scope.PROTOCOL),
+    "login_required": Category(Scope.PROTOCOL),
+    "not_supported": Category(Scope.PROTOCOL),
+    "protocol_error": Category(Scope.PROTOCOL),
+}
+
+
+def _words(*alternatives: str) -> re.Pattern[str]:
+    return re.compile("|".join(alternatives), re.IGNORECASE)
+
+
+_WHO = r"(?:user|recipient|mailbox|account|address|addressee|inbox|customer)"
+
+# In this order; the first that matches names the category. What blames us stands
+# before what blames the recipient, because both words often stand in one text.
+TEXTS: Mapping[str, re.Pattern[str]] = {
+    "mail_loop": _words(r"too many hops", r"\bmail loop", r"\bloops back\b", r"routing loop", r"hop count"),
+    "too_many_recipients": _words(r"too many recipients"),
+    "tls_required": _words(
+        r"must issue a starttls", r"starttls (?:is )?required", r"(?:tls|encryption) (?:is )?required"
+    ),
+    "login_required": _words(r"authentication (?:is )?required", r"must authenticate", r"please log ?in"),
+    "too_large": _words(
+        r"message (?:size|length)[^.]{0,40}(?:exceed|limit|large)",
+        r"message (?:is )?too (?:large|big)",
+        r"exceeds? [^.]{0,40}(?:message|maximum|fixed) [^.]{0,20}size",
+    ),
+    "virus": _words(
+        r"\bvirus\b",
+        r"malware",
+        r"\binfected\b",
+        r"(?:attachment|file type)s? [^.]{0,30}(?:not allowed|blocked|forbidden)",
+    ),
+    "sender_rejected": _words(
+        r"sender address rejected",
+        r"sender (?:was |is )?(?:rejected|refused|denied|blocked)",
+        r"sender verif",
+        r"(?:sender|from) domain",
+        r"domain of (?:the )?sender",
+        r"invalid sender",
+        r"return[ -]path",
+    ),
+    "greylisted": _words(r"gr[ae]y-?list", r"postgrey"),
+    "authentication_failed": _words(
+        r"dmarc",
+        r"\bdkim\b",
+        r"\bspf\b",
+        r"unauthenticated",
+        r"sender authentication",
+        r"not authori[sz]ed to send",
+        r"authentication (?:checks?|results?|failed|failure)",
+        r"message was not signed",
+    ),
+    "bad_reverse_dns": _words(
+        r"reverse (?:dns|name|host)", r"\bptr\b", r"\brdns\b", r"\bfcrdns\b", r"cannot find your (?:reverse )?hostname"
+    ),
+    "blocklisted": _words(
+        r"spamhaus",
+        r"spamcop",
+        r"\bsorbs\b",
+        r"barracuda",
+        r"uceprotect",
+        r"\b(?:dns|r)bls?\b",
+        r"(?:block|black|deny)[ -]?list",
+        r"blocked using",
+        r"\bS31[45]0\b",
+        r"\bBL\d\d\b",
+        r"\b(?:ip|host|server|network|client)\b[^.]{0,60}\b(?:blocked|banned|blacklisted|listed)\b",
+        r"banned send",
+    ),
+    "rate_limited": _words(
+        r"rate[ -]?limit",
+        r"throttl",
+        r"too (?:fast|quickly)",
+        r"\bunusual rate\b",
+        r"\bat a rate that\b",
+        r"too (?:many|much) (?:connections?|messages?|mails?|sessions?|concurrent|traffic|requests?)",
+        r"(?:connection|message|sending|daily|hourly)[^.]{0,30} (?:limit|rate|quota|frequency)"
+        r"[^.]{0,20}(?:exceed|reach)",
+        r"exceed(?:s|ed|ing)?[^.]{0,40} (?:connections?|messages?|rate|sending)\b",
+        r"\[TSS?\d\d\]",
+        r"unexpected volume",
+        r"server (?:is )?(?:too )?busy",
+        r"slow down",
+    ),
+    "bad_reputation": _words(r"reputation", r"user complaints", r"complaint rate", r"poor (?:sender )?score"),
+    "spam_content": _words(
+        r"\bspam",
+        r"unsolicited",
+        r"\bjunk\b",
+        r"bulk mail",
+        r"phish",
+        r"suspicious",
+        r"\b(?:surbl|uribl)\b",
+        r"message content",
+        r"content (?:was |is )?(?:rejected|not acceptable)",
+        r"\bHVU:B",
+        r"likely not wanted",
+    ),
+    "relaying_denied": _words(
+        r"relay(?:ing)? (?:access )?(?:is )?(?:denied|prohibited|not (?:allowed|permitted))",
+        r"unable to relay",
+        r"(?:not permitted|not allowed|refus\w+|do not|don't) (?:to )?relay",
+    ),
+    "mailbox_full": _words(
+        r"(?:mailbox|inbox|account|storage|disk)[^.]{0,20} (?:is )?full\b",
+        r"over ?quota",
+        r"quota[^.]{0,20}exceed",
+        r"exceed[^.]{0,30} (?:quota|storage|mailbox)",
+        r"out of (?:storage|space|disk)",
+        r"insufficient (?:mailbox |user )storage",
+        r"not enough (?:mailbox )?(?:space|storage)",
+    ),
+    "inactive_mailbox": _words(
+        _WHO + r"\b.{0,80}?\b(?:disabled|inactive|not active|suspended|deactivated|discontinued|no longer"
+        r"|expired|closed|terminated|locked)\b",
+        r"(?:disabled|inactive|suspended|deactivated|closed) " + _WHO,
+    ),
+    "no_such_user": _words(
+        r"(?:unknown|no such|invalid|non-?existent|unrecogni[sz]ed|bad destination) (?:local )?(?:e-?mail )?" + _WHO,
+        r"(?:not a|no) (?:valid|known|local) " + _WHO,
+        _WHO + r"\b.{0,80}?\b(?:does(?:n't| not) (?:exist|have)|do not exist|not exist|(?:could )?not (?:be )?found"
+        r"|(?:is |was )?(?:unknown|invalid|undeliverable|not (?:known|valid|here|listed)))\b",
+        _WHO + r" (?:address )?rejected: (?:user )?(?:unknown|undeliverable|unverified)",
+        r"that you tried to reach does not exist",
+        r"no mailbox (?:here )?by that name",
+        r"\bunrouteable address\b",
+        r"mailbox (?:is )?unavailable",
+        r"no one by that name",
+        r"not our customer",
+        # Microsoft 365 says so for recipients that are not in the tenant's directory.
+        r"5\.4\.1 recipient address rejected: access denied",
+    ),
+    "no_such_domain": _words(
+        r"(?:host|domain)(?: name)? [^.]{0,40}(?:not found|unknown|does not exist)", r"no such domain"
+    ),
+    "policy": _words(
+        r"\bpolic(?:y|ies)\b",
+        r"administrative",
+        r"access denied",
+        r"prohibit",
+        r"restrict",
+        r"not accept(?:ed|ing)? (?:for|mail from)",
+        r"\bblocked\b",
+        r"\brefused by\b",
+    ),
+    "protocol_error": _words(
+        r"syntax error",
+        r"bad sequence",
+        r"unrecogni[sz]ed command",
+        r"command not (?:implemented|recogni[sz]ed)",
+        r"line (?:too )?long",
+        r"bare (?:lf|cr|newline)",
+        r"pipelining",
+    ),
+}
+
+# RFC 3463 and its registry, subject.detail; the class says what the code says already.
+DETAILS: Mapping[str, str] = {
+    "1.0": "recipient_refused",
+    "1.1": "no_such_user",
+    "1.2": "no_such_domain",
+    "1.3": "bad_address",
+    "1.4": "bad_address",
+    "1.6": "no_such_user",
+    "1.7": "sender_rejected",
+    "1.8": "sender_rejected",
+    "1.9": "sender_rejected",
+    "1.10": "no_such_user",
+    "2.1": "inactive_mailbox",
+    "2.2": "mailbox_full",
+    "2.3": "too_large",
+    "3.4": "too_large",
+    "4.6": "mail_loop",
+    "5.3": "too_many_recipients",
+    "6.3": "not_supported",
+    "6.7": "not_supported",
+    "7.8": "login_required",
+    "7.10": "tls_required",
+    "7.25": "bad_reverse_dns",
+    "7.28": "rate_limited",
+} | {f"7.{detail}": "authentication_failed" for detail in (20, 21, 22, 23, 24, 26, 27, 29, 30)}
+
+# When the detail says nothing.
+SUBJECTS: Mapping[str, str] = {
+    "1": "recipient_refused",
+    "2": "recipient_refused",
+    "3": "server_trouble",
+    "4": "routing",
+    "5": "protocol_error",
+    "6": "bad_content",
+    "7": "policy",
+}
