@@ -55,8 +55,19 @@ async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int
         ids = {site: await store.site_by_name(conn, site, hosts) for site, hosts in sorted(found.items())}
         await store.label_domains(conn, [(domain, ids[site], FRESH) for domain, site in labels])
         await store.postpone_domains(conn, later)
-        sites = await store.label_jobs(conn)
-        await store.wake_sites(conn, sorted(sites))
 
     await in_transaction(pool, write)
+    if labels:
+        await label_jobs(pool)
     return len(asked)
+
+
+async def label_jobs(pool: Pool) -> int:
+    """Give jobs that were made before their domain was resolved its site; how many, 10,000 at most."""
+
+    async def write(conn: Connection) -> int:
+        sites = await store.label_jobs(conn)
+        await store.wake_sites(conn, sorted(set(sites)))
+        return len(sites)
+
+    return await in_transaction(pool, write)

@@ -81,6 +81,11 @@ async def programs_by_status(conn: Connection, *statuses: str) -> list[str]:
     return [row[0] for row in await conn.fetch(SQL["programs_by_status"], statuses)]
 
 
+async def ready_to_enqueue(conn: Connection) -> list[str]:
+    """Names of programs whose start has come and whose audience is not all in the queue."""
+    return [row[0] for row in await conn.fetch(SQL["ready_to_enqueue"])]
+
+
 async def lock_program(conn: Connection, program_id: int) -> tuple[str, int]:
     """Lock the row against begin and everybody else; status, and up to which contact it is enqueued."""
     row = await conn.fetchrow(SQL["lock_program"], program_id)

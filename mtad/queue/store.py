@@ -220,6 +220,6 @@ async def postpone_domains(conn: Connection, again: Sequence[tuple[int, float]])
     await conn.execute(SQL["postpone_domains"], *([x[i] for x in again] for i in range(2)))
 
 
-async def label_jobs(conn: Connection) -> set[int]:
-    """Give waiting jobs the site of their domain; the sites."""
-    return {row[0] for row in await conn.fetch(SQL["label_jobs"])}
+async def label_jobs(conn: Connection) -> list[int]:
+    """Give up to 10,000 waiting jobs the site of their domain; the site of each."""
+    return [row[0] for row in await conn.fetch(SQL["label_jobs"])]

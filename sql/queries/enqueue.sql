@@ -11,6 +11,13 @@ select p.id, p.name, p.kind::text, p.stream_id, p.class, p.status::text, p.versi
 -- name: programs_by_status
 select name from program where status::text = any($1::text[]) order by id;
 
+-- name: ready_to_enqueue
+-- Programs whose start has come and whose audience is not, or not all, in the queue.
+select name
+  from program
+ where enqueued is null and (status = 'running' or status = 'scheduled' and starts <= now())
+ order by id;
+
 -- name: lock_program
 -- Against begin too: what commits under this lock has the last word.
 select status::text, enqueued_to from program where id = $1 for update;

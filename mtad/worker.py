@@ -1,0 +1,59 @@
+"""One worker process: ``python -m mtad.worker``, started by the supervisor of `mtad run`."""
+
+import argparse
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from mtad.app import ROLES, Place, run_worker
+from mtad.base.config import Config, load_config
+from mtad.base.errors import Problem
+from mtad.base.log import set_up_logging
+from mtad.ops.supervisor import parent_gone
+
+
+def main() -> None:
+    """Run until SIGTERM or until the supervisor is gone; a Problem is one line and its exit code."""
+    parser = argparse.ArgumentParser(prog="mtad.worker")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--database", required=True)
+    parser.add_argument("--roles", default=",".join(ROLES))
+    parser.add_argument("--tracker-fd", type=int, action="append", default=[])
+    parser.add_argument("--parent-fd", type=int)
+    arguments = parser.parse_args()
+    try:
+        config = load_config(arguments.config)
+        set_up_logging(config.log_format, slot=arguments.slot)
+        sockets = [socket.socket(fileno=fd) for fd in arguments.tracker_fd]
+        place = Place(arguments.slot, arguments.database, sockets, arguments.roles.split(","))
+        # What start-up made lives as long as the process; collecting it again and again is wasted.
+        gc.collect()
+        gc.freeze()
+        uvloop.run(_run(config, place, arguments.parent_fd))
+    except Problem as problem:
+        sys.stderr.write(f"mtad worker {arguments.slot}: {problem}\n")
+        sys.exit(problem.exit_code)
+
+
+async def _run(config: Config, place: Place, parent_fd: int | None) -> None:
+    """Work until asked to stop; a supervisor that is gone asks, too."""
+    watch = asyncio.create_task(_stop_with_parent(parent_fd)) if parent_fd is not None else None
+    await run_worker(config, place)
+    if watch is not None:
+        watch.cancel()
+
+
+async def _stop_with_parent(fd: int) -> None:
+    await parent_gone(fd)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Claim, begin and settle on real Postgres."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mtad.base.db import Pool
+from mtad.queue import store
+from mtad.queue.store import Ended, Released, Returned
+from tests.queue.world import World, delivered, new_world
+
+
+async def test_a_job_is_claimed_by_one_worker_only(world: World) -> None:
+    jobs = {await world.job(f"c{n}@reader.test") for n in range(5)}
+    one, two = await world.worker(0), await world.worker(1)
+
+    first = await world.claim(one)
+    second = await world.claim(two)
+
+    assert {facts.job_id for facts in first} == jobs
+    assert second == []
+
+
+async def test_two_claims_at_once_share_nothing_and_wait_for_nobody(world: World) -> None:
+    for n in range(5):
+        await world.job(f"c{n}@reader.test")
+    one, two = await world.worker(0), await world.worker(1)
+
+    async with world.pool.acquire() as other, other.transaction():
+        first = await store.claim(other, one, [])
+        second = await store.claim(world.rows.conn, two, [])
+
+    assert len(first) == 5
+    assert second == []
+
+
+async def test_transactional_mail_is_claimed_before_bulk_and_first_attempts_before_retries(world: World) -> None:
+    retry = await world.job("a@reader.test", prio=5, attempt=1)
+    bulk = await world.job("b@reader.test", prio=4)
+    urgent = await world.job("c@reader.test", prio=0, **{"class": 0})
+
+    claimed = await world.claim(await world.worker())
+
+    assert [facts.job_id for facts in claimed] == [urgent, bulk, retry]
+
+
+async def test_a_site_without_room_is_left_alone(world: World) -> None:
+    await world.job()
+
+    assert await world.claim(await world.worker(), full=[world.site]) == []
+
+
+async def test_a_claim_brings_the_facts_of_its_own_moment(world: World) -> None:
+    job = await world.job("Ann@reader.test", entry=True)
+    contact = world.contacts[job]
+    conn = world.rows.conn
+    await conn.execute("update contact set attributes = '{\"first\": \"Ann\"}' where id = $1", contact)
+    await conn.execute("insert into suppression (key, scope, reason, source) values"
+                       " ('ann@reader.test', 'marketing', 'complained', 'arf')")  # fmt: skip
+    await world.rows.engagement(world.program, contact, "engaged", 20)
+
+    (facts,) = await world.claim(await world.worker())
+
+    assert facts.address == "Ann@reader.test"
+    assert facts.attributes == {"first": "Ann"}
+    assert facts.subscription == "subscribed"
+    assert (facts.suppressed_all, facts.suppressed_marketing) == (None, "complained")
+    assert facts.state == "engaged"
+    assert facts.node == "nudge-1"
+    assert not facts.entry_ended
+    assert facts.program_status == "running"
+
+
+async def test_the_hint_of_a_site_moves_to_what_is_due_next(world: World) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await world.job("a@reader.test")
+    await world.job("b@reader.test", due=later)
+
+    await world.claim(await world.worker())
+
+    assert await world.pool.fetchval("select ready_at from site") == later
+
+
+async def test_a_lost_hint_is_found_again_in_the_due_index(world: World) -> None:
+    await world.job()
+    await world.pool.execute("update site set ready_at = 'infinity'")
+
+    await store.refresh_hints(world.rows.conn)
+
+    assert await world.pool.fetchval("select ready_at <= now() from site")
+
+
+async def test_begin_lets_go_what_has_not_changed(world: World) -> None:
+    job = await world.job()
+    worker = await world.worker()
+    claimed = await world.claim(worker)
+
+    answers = await store.begin(world.rows.conn, worker, world.offers(claimed))
+
+    assert answers == {job: 0}
+    assert await world.pool.fetchval("select begun is not null from job")
+
+
+async def test_begin_refuses_a_job_that_was_taken_away(world: World) -> None:
+    job = await world.job()
+    worker = await world.worker()
+    claimed = await world.claim(worker)
+    await store.bury(world.rows.conn, [worker], 60)
+
+    answers = await store.begin(world.rows.conn, worker, world.offers(claimed))
+
+    assert answers == {job: None}
+
+
+async def test_begin_takes_one_token_a_mail_and_says_how_long_the_others_wait(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, rate=1, burst=4)
+        jobs = [await world.job(f"c{n}@reader.test") for n in range(6)]
+        worker = await world.worker()
+        claimed = await world.claim(worker)
+
+        answers = await store.begin(conn, worker, world.offers(claimed))
+
+    # One of the burst of four is kept in reserve.
+    assert [answers[job] for job in jobs[:3]] == [0, 0, 0]
+    waits = [answers[job] for job in jobs[3:]]
+    assert waits == pytest.approx([1, 2, 3], abs=0.05)
+
+
+async def test_a_clock_that_was_wrong_closes_a_lane_for_one_burst_at_most(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, rate=10, burst=20)
+        job = await world.job()
+        worker = await world.worker()
+        await conn.execute("update lane set tat = now() + interval '1 day'")
+
+        answers = await store.begin(conn, worker, world.offers(await world.claim(worker)))
+
+    wait = answers[job]
+    assert wait is not None
+    assert 0 < wait <= 2
+
+
+async def test_a_closed_lane_begins_nothing(world: World) -> None:
+    job = await world.job()
+    worker = await world.worker()
+    claimed = await world.claim(worker)
+    await store.close_lane(world.rows.conn, world.lane.id, 60, "421 too busy")
+
+    answers = await store.begin(world.rows.conn, worker, world.offers(claimed))
+
+    wait = answers[job]
+    assert wait is not None
+    assert 59 < wait <= 60
+    assert await world.pool.fetchval("select begun is null from job")
+
+
+async def test_sessions_of_all_workers_together_stay_within_the_limit(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, sessions=3)
+        one, two = await world.worker(0), await world.worker(1)
+
+        assert await store.set_sessions(conn, world.lane.id, one, 2)
+        assert await store.set_sessions(conn, world.lane.id, two, 1)
+        assert not await store.set_sessions(conn, world.lane.id, two, 2)
+        await store.bury(conn, [one], 60)
+        assert await store.set_sessions(conn, world.lane.id, two, 3)
+
+
+async def test_a_delivered_mail_leaves_the_queue_for_the_ledger_and_moves_its_entry(world: World) -> None:
+    job = await world.job(entry=True)
+    worker = await world.worker()
+    (facts,) = await world.claim(worker)
+    await world.rows.engagement(world.program, facts.contact_id)
+    await store.begin(world.rows.conn, worker, world.offers([facts]))
+    at = datetime.now(UTC)
+
+    settled = await store.settle_ended(
+        world.rows.conn, worker, 0,
+        [Ended(facts, "delivered", reply="250 ok", attempts=1, dot_at=at, ended=at, next_node="nudge-2", next_wait=60)],
+    )  # fmt: skip
+
+    assert settled == {job}
+    assert await world.ledger() == [(job, "delivered", "")]
+    assert await world.pool.fetchval("select count(*) from job") == 0
+    entry = await world.pool.fetchrow("select node, due, ended from entry")
+    assert entry is not None
+    assert tuple(entry.values()) == ("nudge-2", at + timedelta(seconds=60), None)
+    assert await world.pool.fetchval("select first_sent from engagement") == at
+    assert await world.pool.fetchval("select n from tally where key = 'delivered'") == 1
+
+
+async def test_settling_twice_counts_once(world: World) -> None:
+    await world.job()
+    worker = await world.worker()
+    (facts,) = await world.claim(worker)
+
+    first = await store.settle_ended(world.rows.conn, worker, 0, [delivered(facts)])
+    second = await store.settle_ended(world.rows.conn, worker, 0, [delivered(facts)])
+
+    assert (len(first), len(second)) == (1, 0)
+    assert await world.pool.fetchval("select n from tally where key = 'delivered'") == 1
+
+
+async def test_a_worker_declared_dead_settles_nothing_but_a_late_250(world: World) -> None:
+    await world.job("a@reader.test")
+    await world.job("b@reader.test")
+    worker = await world.worker()
+    one, two = await world.claim(worker)
+    await store.begin(world.rows.conn, worker, world.offers([one]))
+    assert await store.bury(world.rows.conn, [worker], 60) == (1, 1)
+
+    bounced = await store.settle_ended(world.rows.conn, worker, 0, [Ended(one, "bounced", "x"), Ended(two, "bounced")])
+    late = await store.settle_ended(world.rows.conn, worker, 0, [delivered(one), delivered(two)])
+
+    assert bounced == set()
+    assert late == {one.job_id}
+
+
+async def test_what_a_dead_worker_had_begun_is_in_doubt_and_the_rest_is_due_as_before(world: World) -> None:
+    begun, claimed = await world.job("a@reader.test"), await world.job("b@reader.test")
+    worker = await world.worker()
+    facts = await world.claim(worker)
+    await store.begin(world.rows.conn, worker, world.offers(facts[:1]))
+
+    await store.bury(world.rows.conn, [worker], 60)
+
+    rows = await world.pool.fetch("select id, doubts, attempt, due > now(), worker from job order by id")
+    assert [tuple(row.values()) for row in rows] == [(begun, 1, 1, True, None), (claimed, 0, 0, False, None)]
+
+
+async def test_a_deferred_mail_comes_back_at_its_time_behind_first_attempts(world: World) -> None:
+    await world.job()
+    worker = await world.worker()
+    (facts,) = await world.claim(worker)
+
+    await store.settle_returned(world.rows.conn, worker, 0, [Returned(facts, 60, "451 later", 1)])
+
+    row = await world.pool.fetchrow("select worker, prio, attempt, due > now() + interval '59 s', reason from job")
+    assert row is not None
+    assert tuple(row.values()) == (None, 5, 1, True, "451 later")
+
+
+async def test_a_released_mail_is_as_it_was(world: World) -> None:
+    job = await world.job()
+    worker = await world.worker()
+    (facts,) = await world.claim(worker)
+    await store.begin(world.rows.conn, worker, world.offers([facts]))
+
+    assert await store.release(world.rows.conn, worker, [Released(facts)]) == {job}
+
+    row = await world.pool.fetchrow("select worker, begun, attempt, doubts from job")
+    assert row is not None
+    assert tuple(row.values()) == (None, None, 0, 0)
+    assert [facts.job_id for facts in await world.claim(worker)] == [job]
