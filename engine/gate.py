@@ -160,6 +160,7 @@ _DETAILED = {
     "left:done": "This person's way through the program had ended.",
     "left:unsubscribed": "This person had unsubscribed and left the program.",
     "left:complained": "This person had complained and left the program.",
+    "left:bounced": "This person's address had bounced for good, which ended the program for them.",
     "left:suppressed": "This person's address had been suppressed, which ended the program for them.",
     "left:cancelled": "The program had been cancelled.",
     "inactive:cooling": "This person is Inactive and cooling down: nothing is sent until the cool-down is over.",

@@ -1,0 +1,294 @@
+"""SQL of the engine, sql/queries/engine.sql. What locks rows says so in its name or its words."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from engine.policy import StreamDefinition
+from engine.score import Hit, Key, Leave
+from engine.states import Row, State, Transition
+from mtad.base.db import Connection, row_values
+from mtad.base.sqlfiles import queries
+
+SQL = queries("engine")
+
+_FOREVER = datetime.max
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A pending hit, with what the ledger says; contact None: no mail that arrived, or erased."""
+
+    event_id: UUID
+    job_id: int
+    kind: str
+    link_id: int
+    at: datetime
+    stream_id: int | None
+    contact_id: int | None
+    entry_id: int | None
+    class_: int | None
+    delivered_at: datetime | None
+    node: str | None
+    position: int | None
+    measured: bool | None
+
+
+class EndedWay(msgspec.Struct, frozen=True):
+    """An entry that came to the end of its series."""
+
+    id: int
+    stream_id: int
+    contact_id: int
+    entered: datetime
+    program: str
+    when_silent: str
+    now: datetime
+    heard: bool  # something was delivered, and the contact may be measured
+
+
+# ── What is sent, by which rules ──
+
+
+async def program_versions(conn: Connection, wanted: Sequence[tuple[int, int]]) -> list[tuple[Any, ...]]:
+    """(id, version, name, kind, stream, definition, messages by node) of each that exists."""
+    rows = await conn.fetch(SQL["program_versions"], [x[0] for x in wanted], [x[1] for x in wanted])
+    return [row_values(row) for row in rows]
+
+
+async def stream_versions(conn: Connection, wanted: Sequence[tuple[int, int]]) -> list[tuple[Any, ...]]:
+    """(id, version, name, definition) of each that exists."""
+    rows = await conn.fetch(SQL["stream_versions"], [x[0] for x in wanted], [x[1] for x in wanted])
+    return [row_values(row) for row in rows]
+
+
+async def suppressed_domains(conn: Connection) -> tuple[int, frozenset[str]]:
+    """The epoch, and the domains that get nothing as of it."""
+    row = await conn.fetchrow(SQL["suppressed_domains"])
+    assert row is not None
+    return row[0], frozenset(row[1])
+
+
+async def current_streams(conn: Connection, streams: Collection[int]) -> dict[int, StreamDefinition]:
+    """The rules of these streams as they are now."""
+    rows = await conn.fetch(SQL["current_streams"], list(streams))
+    return {row[0]: StreamDefinition.from_json(row[1]) for row in rows}
+
+
+# ── The fold ──
+
+
+async def take_hits(conn: Connection) -> list[Taken]:
+    """Lock up to 500 judged hits whose mail is not queued any more, oldest first."""
+    return [Taken(*row_values(row)) for row in await conn.fetch(SQL["take_hits"])]
+
+
+async def drop_hits(conn: Connection, events: Sequence[UUID]) -> None:
+    await conn.execute(SQL["drop_hits"], events)
+
+
+async def answered(conn: Connection, jobs: Collection[int]) -> set[tuple[int, str]]:
+    """The (job, kind) that earned their points before."""
+    return {(row[0], row[1]) for row in await conn.fetch(SQL["answered"], list(jobs))}
+
+
+async def add_answers(conn: Connection, answers: Sequence[tuple[Hit, int]]) -> None:
+    """Record first answers with the points that counted."""
+    hits = [hit for hit, _ in answers]
+    await conn.execute(
+        SQL["add_answers"],
+        [hit.job_id for hit in hits],
+        [hit.kind for hit in hits],
+        [hit.contact_id for hit in hits],
+        [hit.stream_id for hit in hits],
+        [hit.link_id for hit in hits],
+        [hit.at for hit in hits],
+        [hit.event_id for hit in hits],
+        [points for _, points in answers],
+    )
+
+
+# ── The rows of contacts on streams ──
+
+
+async def lock_gates(conn: Connection, contacts: Collection[int]) -> set[int]:
+    """Lock the fences of these contacts, in order; those that exist."""
+    return {row[0] for row in await conn.fetch(SQL["lock_gates"], sorted(set(contacts)))}
+
+
+async def raise_gates(conn: Connection, contacts: Collection[int]) -> None:
+    """Make verdicts about these contacts stale; their fences are locked."""
+    await conn.execute(SQL["raise_gates"], sorted(set(contacts)))
+
+
+async def add_engagements(conn: Connection, rows: Sequence[tuple[Key, datetime]]) -> None:
+    """Rows for those that have none: New."""
+    await conn.execute(
+        SQL["add_engagements"], [key[0] for key, _ in rows], [key[1] for key, _ in rows], [since for _, since in rows]
+    )
+
+
+async def lock_engagements(conn: Connection, keys: Collection[Key]) -> dict[Key, Row]:
+    """Lock and read rows, in order; those that exist."""
+    ordered = sorted(set(keys))
+    rows = await conn.fetch(SQL["lock_engagements"], [key[0] for key in ordered], [key[1] for key in ordered])
+    return {(row[0], row[1]): _row(row_values(row)) for row in rows}
+
+
+async def lock_trying(conn: Connection, stream: int | None, contacts: Collection[int]) -> dict[Key, Row]:
+    """Lock and read the rows that an end of permission moves; stream None: all."""
+    rows = await conn.fetch(SQL["lock_trying"], stream, sorted(set(contacts)))
+    return {(row[0], row[1]): _row(row_values(row)) for row in rows}
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    return Row(State(values[2]), *values[3:])
+
+
+async def write_engagements(conn: Connection, rows: Mapping[Key, Row], moved: Collection[Key]) -> None:
+    """Store rows that are locked; `moved` are those whose state changed."""
+    await conn.execute(
+        SQL["write_engagements"],
+        [key[0] for key in rows],
+        [key[1] for key in rows],
+        [_stored(row.state) for row in rows.values()],
+        [row.since for row in rows.values()],
+        [row.score for row in rows.values()],
+        [row.round_from for row in rows.values()],
+        [row.last_sign for row in rows.values()],
+        [row.first_sent for row in rows.values()],
+        [row.cycle for row in rows.values()],
+        [row.cool_until for row in rows.values()],
+        [key in moved for key in rows],
+    )
+
+
+async def add_transitions(conn: Connection, transitions: Sequence[tuple[Key, Transition]]) -> None:
+    """Log them in their order."""
+    await conn.execute(
+        SQL["add_transitions"],
+        [key[0] for key, _ in transitions],
+        [key[1] for key, _ in transitions],
+        [None if t.from_state is None else _stored(t.from_state) for _, t in transitions],
+        [_stored(t.to_state) for _, t in transitions],
+        [t.why for _, t in transitions],
+        [t.fact for _, t in transitions],
+        [t.at for _, t in transitions],
+    )
+
+
+def _stored(state: State) -> str:
+    return State.ACTIVE if state is State.NEW else state
+
+
+async def enter(
+    conn: Connection, stream: int, contacts: Collection[int], at: datetime, *, series: bool, fact: str
+) -> None:
+    """Begin rounds, and make Engaged and Reactivated Active where the table says so."""
+    await conn.execute(SQL["enter"], stream, sorted(set(contacts)), at, series, fact)
+
+
+# ── What ends ──
+
+
+async def leave(conn: Connection, leaves: Sequence[Leave], *, spare: Sequence[int] = ()) -> set[Key]:
+    """End running entries, but not those to spare; (stream, contact) of those that ended."""
+    rows = await conn.fetch(
+        SQL["leave"],
+        [x.contact_id for x in leaves],
+        [x.stream_id for x in leaves],
+        [x.entry_id for x in leaves],
+        [x.sign for x in leaves],
+        [x.why for x in leaves],
+        spare,
+    )
+    return {(row[1], row[0]) for row in rows}
+
+
+async def wake_jobs(conn: Connection, whose: Collection[tuple[int | None, int, int]]) -> None:
+    """Waiting jobs of (stream or None for all, contact, least class) are due now, so that the gate ends them at once.
+
+    One call for all of a transaction: two would lock jobs out of order.
+    """
+    await conn.execute(SQL["wake_jobs"], [x[1] for x in whose], [x[0] for x in whose], [x[2] for x in whose])
+
+
+async def ended_ways(conn: Connection, entries: Sequence[int]) -> list[EndedWay]:
+    """Those of the entries that still run."""
+    return [EndedWay(*row_values(row)) for row in await conn.fetch(SQL["ended_ways"], entries)]
+
+
+async def unsubscribe(conn: Connection, contact: int, stream: int, at: datetime, how: str) -> None:
+    """Take back the permission; who left before keeps the time of that."""
+    await conn.execute(SQL["unsubscribe"], contact, stream, at, how)
+
+
+async def add_event(
+    conn: Connection,
+    event_id: UUID,
+    kind: str,
+    at: datetime,
+    data: dict[str, Any],
+    *,
+    contact: int | None = None,
+    stream: int | None = None,
+) -> bool:
+    """Record a fact; False when it was there already."""
+    return await conn.fetchval(SQL["add_event"], event_id, kind, at, contact, stream, data) is not None
+
+
+async def now(conn: Connection) -> datetime:
+    """The time of this transaction, by the database's clock."""
+    at: datetime = await conn.fetchval(SQL["now"])
+    return at
+
+
+async def stream_of_program(conn: Connection, program: int) -> int | None:
+    found: int | None = await conn.fetchval(SQL["stream_of_program"], program)
+    return found
+
+
+async def contacts_of_keys(conn: Connection, keys: Collection[str]) -> dict[int, str]:
+    """Contact → address key, of those keys that somebody has."""
+    return {row[0]: row[1] for row in await conn.fetch(SQL["contacts_of_keys"], list(keys))}
+
+
+async def suppress(conn: Connection, rows: Sequence[tuple[str, str, str, str, datetime | None]]) -> int:
+    """(key, scope, reason, source, until or None for ever); how many were not in force before."""
+    return int(
+        await conn.fetchval(
+            SQL["suppress"],
+            [row[0] for row in rows],
+            [row[1] for row in rows],
+            [row[2] for row in rows],
+            [row[3] for row in rows],
+            [_FOREVER if row[4] is None else row[4] for row in rows],
+        )
+    )
+
+
+async def release(conn: Connection, keys: Sequence[str]) -> list[str]:
+    """Close open suppressions; their keys."""
+    return [row[0] for row in await conn.fetch(SQL["release"], keys)]
+
+
+async def raise_epoch(conn: Connection) -> None:
+    await conn.execute(SQL["raise_epoch"])
+
+
+async def lock_program(conn: Connection, program: int) -> str | None:
+    """Lock a program's row against begin; its status, None where there is none."""
+    status: str | None = await conn.fetchval(SQL["lock_program"], program)
+    return status
+
+
+async def set_program_status(conn: Connection, program: int, status: str, why: str | None) -> None:
+    """Its row is locked. Raises the fence."""
+    await conn.execute(SQL["set_program_status"], program, status, why)
+
+
+async def end_program(conn: Connection, program: int, why: str) -> None:
+    """End its running entries."""
+    await conn.execute(SQL["end_program"], program, why)

@@ -1,0 +1,326 @@
+-- The engine: what happened to people, and what that ends. engine/store.py.
+-- Locks in one order everywhere: gate, program, epoch, engagement, entry, job. Who
+-- ends somebody's way holds that person's gate row first.
+
+-- ── What is sent, by which rules ────────────────────────────────────────────
+
+-- name: program_versions
+-- Programs $1 at versions $2, with the messages of their nodes.
+select v.program_id, v.version, p.name, p.kind::text, p.stream_id, v.definition,
+       (select coalesce(jsonb_object_agg(m.node, m.id), '{}')
+          from message m
+         where m.program_id = v.program_id and m.version = v.version and m.variant = '')
+  from unnest($1::int[], $2::int[]) as a (program_id, version)
+  join program_version v using (program_id, version)
+  join program p on p.id = v.program_id;
+
+-- name: stream_versions
+-- Streams $1 at versions $2.
+select v.stream_id, v.version, s.name, v.definition
+  from unnest($1::int[], $2::int[]) as a (stream_id, version)
+  join stream_version v using (stream_id, version)
+  join stream s on s.id = v.stream_id;
+
+-- name: suppressed_domains
+-- Domains that get nothing, and the epoch at which that holds: one snapshot.
+select e.version,
+       array(select substr(key, 2) from suppression where key like '@%' and released is null and until > now())
+  from epoch e;
+
+-- name: current_streams
+-- The rules of streams $1 as they are now.
+select s.id, v.definition
+  from stream s
+  join stream_version v on v.stream_id = s.id and v.version = s.version
+ where s.id = any($1::int[]);
+
+-- ── The fold ────────────────────────────────────────────────────────────────
+
+-- name: take_hits
+-- Lock up to 500 hits of people whose mail is not queued any more, oldest first, with
+-- what the ledger says about it. contact_id null: no mail that arrived, or erased.
+-- full: this contact may be measured. Ledger and queue are read in one snapshot, so a
+-- mail that is settled meanwhile is in one of them.
+with taken as materialized (
+  select p.event_id, p.job_id, p.kind, p.link_id, p.at
+    from pending p
+   where p.class in ('human', 'proxy')
+     and p.kind in ('open', 'click')
+     and not exists (select from job j where j.id = p.job_id)
+   order by p.at, p.event_id
+   limit 500
+     for update skip locked
+)
+select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, l.stream_id, l.contact_id, l.entry_id, g.class,
+       l.ended, m.node, k.position,
+       coalesce(u.tracking::text, v.definition ->> 'tracking') = 'full'
+  from taken t
+  left join ledger l on l.job_id = t.job_id and l.outcome in ('delivered', 'in_doubt')
+  left join program g on g.id = l.program_id
+  left join message m on m.id = l.message_id
+  left join message_link k on k.id = t.link_id
+  left join stream s on s.id = l.stream_id
+  left join stream_version v on v.stream_id = s.id and v.version = s.version
+  left join subscription u on u.stream_id = l.stream_id and u.contact_id = l.contact_id
+ order by t.at, t.event_id;
+
+-- name: drop_hits
+delete from pending where event_id = any($1::uuid[]);
+
+-- name: answered
+-- Which (job, kind) of jobs $1 earned their points before.
+select job_id, kind::text from answer where job_id = any($1::bigint[]);
+
+-- name: add_answers
+-- First answers: $1 job, $2 kind, $3 contact, $4 stream, $5 link, $6 time, $7 event, $8 points.
+insert into answer (job_id, kind, contact_id, stream_id, link_id, at, event_id, points)
+select *
+  from unnest($1::bigint[], $2::text[]::sign_kind[], $3::bigint[], $4::int[], $5::int[], $6::timestamptz[],
+              $7::uuid[], $8::smallint[])
+ order by 1, 2
+on conflict do nothing;
+
+-- ── The rows contact × stream ───────────────────────────────────────────────
+
+-- name: lock_gates
+-- Returns those that exist.
+select contact_id from gate where contact_id = any($1::bigint[]) order by contact_id for no key update;
+
+-- name: raise_gates
+-- Their rows are locked already.
+update gate set version = version + 1 where contact_id = any($1::bigint[]);
+
+-- name: add_engagements
+-- A row for each (stream $1, contact $2) that has none: New, since $3.
+insert into engagement (stream_id, contact_id, since, round_from)
+select a.stream_id, a.contact_id, a.since, a.since
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ order by a.stream_id, a.contact_id
+on conflict do nothing;
+
+-- name: lock_engagements
+select e.stream_id, e.contact_id,
+       case when e.state = 'active' and e.first_sent is null then 'new' else e.state::text end,
+       e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until
+  from engagement e
+ where (e.stream_id, e.contact_id) in (select * from unnest($1::int[], $2::bigint[]))
+ order by e.stream_id, e.contact_id
+   for no key update;
+
+-- name: lock_trying
+-- The rows of contacts $2, on stream $1 (null: all), that an end of permission moves.
+select e.stream_id, e.contact_id, e.state::text,
+       e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until
+  from engagement e
+ where e.contact_id = any($2::bigint[]) and ($1::int is null or e.stream_id = $1) and e.state = 'trying'
+ order by e.stream_id, e.contact_id
+   for no key update;
+
+-- name: write_engagements
+-- Rows (stream $1, contact $2) that are locked already; $11: whether the state changed.
+update engagement
+   set state = a.state::contact_state, since = a.since, score = a.score, round_from = a.round_from,
+       last_sign = a.last_sign, first_sent = a.first_sent, cycle = a.cycle, cool_until = a.cool_until,
+       version = engagement.version + a.moved::int
+  from unnest($1::int[], $2::bigint[], $3::text[], $4::timestamptz[], $5::int[], $6::timestamptz[],
+              $7::timestamptz[], $8::timestamptz[], $9::smallint[], $10::timestamptz[], $11::boolean[])
+    as a (stream_id, contact_id, state, since, score, round_from, last_sign, first_sent, cycle, cool_until, moved)
+ where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id;
+
+-- name: add_transitions
+insert into transition (stream_id, contact_id, from_state, to_state, why, fact, at)
+select a.stream_id, a.contact_id, a.from_state::contact_state, a.to_state::contact_state, a.why, a.fact, a.at
+  from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+    with ordinality as a (stream_id, contact_id, from_state, to_state, why, fact, at, n)
+ order by a.n;
+
+-- name: enter
+-- Contacts $2 enter a program of stream $1 at $3; $4: a series, $5: the fact. The cells
+-- `enters …` of the state table, set-based; entries of this program are not made yet.
+-- Rows that would stay as they are are not locked.
+with rows as materialized (
+  select e.contact_id, e.state, e.score, e.first_sent
+    from engagement e
+   where e.stream_id = $1
+     and e.contact_id = any($2::bigint[])
+     and (e.state = 'reactivated'
+          or (e.state = 'engaged' and $4)
+          or (e.state = 'active' and ($4 or e.first_sent is null) and (e.score <> 0 or e.round_from <> $3)))
+   order by e.contact_id
+     for no key update
+), decided as materialized (
+  select r.contact_id, r.state,
+         case when r.state = 'reactivated' then false
+              when r.state = 'engaged' or r.first_sent is null then true
+              else not exists (
+                select from entry n
+                 where n.contact_id = r.contact_id and n.stream_id = $1 and n.ended is null)
+         end as new_round
+    from rows r
+), moved as (
+  update engagement
+     set state = 'active',
+         since = case when d.state = 'active' then engagement.since else $3 end,
+         score = case when d.new_round then 0 else engagement.score end,
+         round_from = case when d.new_round then $3 else engagement.round_from end,
+         version = engagement.version + (d.state <> 'active')::int
+    from decided d
+   where engagement.stream_id = $1 and engagement.contact_id = d.contact_id
+     and (d.new_round or d.state <> 'active')
+)
+insert into transition (stream_id, contact_id, from_state, to_state, why, fact, at)
+select $1, contact_id, state, 'active', 'entered', $5, $3
+  from decided
+ where state <> 'active'
+ order by contact_id;
+
+-- ── What ends ───────────────────────────────────────────────────────────────
+
+-- name: leave
+-- End running entries: of contacts $1, on streams $2 (null: all), one entry $3 (null:
+-- all), if their leave_on has $4 ('': whatever it says), because of $5; the first line
+-- that fits an entry gives the reason. Not entries $6. Returns contact and stream of each.
+with asked as materialized (
+  select *
+    from unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[])
+      with ordinality as a (contact_id, stream_id, entry_id, sign, why, n)
+), meant as materialized (
+  select distinct on (e.id) e.id, a.why
+    from asked a
+    join entry e on e.contact_id = a.contact_id
+    join program_version v on v.program_id = e.program_id and v.version = e.version
+   where e.ended is null
+     and e.id <> all($6::bigint[])
+     and (a.stream_id is null or e.stream_id = a.stream_id)
+     and (a.entry_id is null or e.id = a.entry_id)
+     and (a.sign = '' or v.definition -> 'leave_on' ? a.sign)
+   order by e.id, a.n
+), entries as materialized (
+  select id from entry where id in (select id from meant) and ended is null order by id for no key update
+)
+update entry
+   set ended = now(), due = null, why = meant.why
+  from entries
+  join meant using (id)
+ where entry.id = entries.id
+returning entry.contact_id, entry.stream_id;
+
+-- name: wake_jobs
+-- Waiting jobs of contacts $1 on streams $2 (null: all), of classes $3 or above, are due
+-- now, so that the gate records their end at once.
+with jobs as materialized (
+  select j.id
+    from job j
+   where j.worker is null and j.due > now()
+     and j.contact_id = any($1::bigint[])
+     and exists (
+       select from unnest($1::bigint[], $2::int[], $3::int[]) as a (contact_id, stream_id, class)
+        where a.contact_id = j.contact_id and j.class >= a.class
+          and (a.stream_id is null or a.stream_id = j.stream_id))
+   order by j.id
+     for no key update
+)
+update job set due = now() from jobs where job.id = jobs.id and job.worker is null;
+
+-- name: ended_ways
+-- Entries $1, whose way is over. heard: something was delivered and the contact may be
+-- measured, so that silence would mean something.
+select n.id, n.stream_id, n.contact_id, n.entered, p.name, v.definition ->> 'when_silent', now(),
+       coalesce(u.tracking::text, w.definition ->> 'tracking') = 'full'
+         and exists (
+           select from ledger l
+            where l.contact_id = n.contact_id and l.entry_id = n.id and l.outcome = 'delivered')
+  from entry n
+  join program p on p.id = n.program_id
+  join program_version v on v.program_id = n.program_id and v.version = n.version
+  join stream s on s.id = n.stream_id
+  join stream_version w on w.stream_id = s.id and w.version = s.version
+  left join subscription u on u.stream_id = n.stream_id and u.contact_id = n.contact_id
+ where n.id = any($1::bigint[]) and n.ended is null
+ order by n.id;
+
+-- name: unsubscribe
+-- Contact $1 leaves stream $2 at $3 by way of $4. There may be no row: the refusal is
+-- kept, so that no later import subscribes this person.
+insert into subscription (stream_id, contact_id, status, basis, source, changed, changed_by)
+values ($2, $1, 'unsubscribed', 'consent', $4, $3, $4)
+on conflict (stream_id, contact_id) do update
+  set status = 'unsubscribed', changed = excluded.changed, changed_by = excluded.changed_by
+where subscription.status <> 'unsubscribed';
+
+-- name: add_event
+-- A fact without a mail: $1 id, $2 kind, $3 time, $4 contact, $5 stream, $6 data.
+-- No row: it was there already.
+insert into event (id, kind, at, contact_id, stream_id, data)
+values ($1, $2, $3, $4, $5, $6)
+on conflict do nothing
+returning id;
+
+-- name: now
+select now();
+
+-- name: stream_of_program
+select stream_id from program where id = $1;
+
+-- name: contacts_of_keys
+select id, address_key from contact where address_key = any($1::text[]) order by id;
+
+-- name: suppress
+-- Keys $1 with scopes $2, reasons $3, sources $4, until $5. Where one is open, the union
+-- wins: the later end; what had lapsed takes the new reason. Counts what was not in force.
+with given as materialized (
+  select distinct on (a.key, a.scope) a.key, a.scope::suppression_scope as scope, a.reason, a.source, a.until
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
+      as a (key, scope, reason, source, until)
+   order by a.key, a.scope, a.until desc
+), open as materialized (
+  select s.key, s.scope, s.until
+    from suppression s
+    join given g using (key, scope)
+   where s.released is null
+   order by s.key, s.scope
+     for no key update of s
+), written as (
+  insert into suppression (key, scope, reason, source, until)
+  select key, scope, reason, source, until from given
+   where (select count(*) from open) >= 0
+   order by key, scope
+  on conflict (key, scope) where released is null do update
+    set until = greatest(suppression.until, excluded.until),
+        reason = case when suppression.until > now() then suppression.reason else excluded.reason end,
+        source = case when suppression.until > now() then suppression.source else excluded.source end
+  returning key, scope
+)
+select count(*)
+  from written w
+  left join open o on o.key = w.key and o.scope = w.scope and o.until > now()
+ where o.key is null;
+
+-- name: release
+-- Close what is open for keys $1. Erasure is not undone. Returns the keys.
+with open as materialized (
+  select id from suppression
+   where key = any($1::text[]) and released is null and reason <> 'erased'
+   order by key, scope
+     for no key update
+)
+update suppression set released = now() from open where suppression.id = open.id
+returning suppression.key;
+
+-- name: raise_epoch
+-- For what concerns everybody.
+update epoch set version = version + 1;
+
+-- name: lock_program
+-- Against begin too: what commits under this lock has the last word.
+select status::text from program where id = $1 for update;
+
+-- name: set_program_status
+update program set status = $2::text::program_status, why = $3, fence = fence + 1 where id = $1;
+
+-- name: end_program
+-- Every running entry of program $1 ends because of $2.
+with entries as materialized (
+  select id from entry where program_id = $1 and ended is null order by id for no key update
+)
+update entry set ended = now(), due = null, why = $2 from entries where entry.id = entries.id;
