@@ -1,0 +1,126 @@
+"""`mtad run`: what must be there before the workers, in the order in which it can be refused.
+
+One supervisor a state folder, the listening sockets, the database with its schema;
+then the workers (mtad.ops.supervisor), and at the end all of it in reverse.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mtad.base.clock import SystemClock
+from mtad.base.config import Config, seconds
+from mtad.base.db import open_pool
+from mtad.base.errors import Unavailable
+from mtad.base.migrate import migrate, require_schema
+from mtad.ops.keeper import Keeper
+from mtad.ops.notify import Notifier
+from mtad.ops.postgres import Postgres
+from mtad.ops.sockets import inherited_listeners, open_listener
+from mtad.ops.supervisor import Supervisor
+
+# Read by the worker; not an argument, because everybody may read those and it may hold a password.
+DATABASE_VARIABLE = "MTAD_DATABASE"
+
+
+def run_daemon(
+    config: Config, config_path: Path, *, workers: int, roles: Sequence[str], command: Sequence[str] | None = None
+) -> int:
+    """Run until SIGTERM; the exit code. 0 workers: as configured, or one a core.
+
+    `command` is for tests: what to start in place of ``python -m mtad.worker``.
+    Raises Unavailable when a port, the state folder or the database cannot be had.
+    """
+    notifier = Notifier()
+    inherited = inherited_listeners()
+    signal.signal(signal.SIGTERM, _leave)  # until the supervisor takes over
+    slots = workers or config.mta.workers or len(os.sched_getaffinity(0))
+    command = command or [sys.executable, "-m", "mtad.worker", f"--config={config_path}", f"--roles={','.join(roles)}"]
+    with _alone(config.state), _listeners(config, roles, inherited) as sockets, _database(config) as (url, postgres):
+        clock = SystemClock()
+        supervisor = Supervisor(
+            command,
+            slots=slots,
+            sockets=sockets,
+            environment={DATABASE_VARIABLE: url},
+            drain=seconds(config.mta.drain),
+            clock=clock,
+            notifier=notifier,
+            beside=[Keeper(postgres, clock).run] if postgres else [],
+        )
+        return asyncio.run(supervisor.run())
+
+
+def is_running(state: Path) -> bool:
+    """Whether some `mtad run` works in this state folder now."""
+    try:
+        with (state / "run.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Two supervisors in one state folder would fight over slots and journals."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = (state / "run.lock").open("ab")
+    except OSError as error:
+        raise Unavailable(f"state_dir: {state}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"state_dir: {state}: another mtad run works there") from None
+        yield
+
+
+@contextlib.contextmanager
+def _listeners(
+    config: Config, roles: Sequence[str], inherited: dict[str, socket.socket]
+) -> Iterator[dict[str, socket.socket]]:
+    """The sockets that the roles need, by name: systemd's where it opened one, else our own."""
+    with contextlib.ExitStack() as stack:
+        sockets: dict[str, socket.socket] = {}
+        if "tracker" in roles:
+            found = inherited.get("tracker") or open_listener("tracker.listen", config.tracker.listen)
+            sockets["tracker"] = stack.enter_context(found)
+        yield sockets
+
+
+@contextlib.contextmanager
+def _database(config: Config) -> Iterator[tuple[str, Postgres | None]]:
+    """The database's URL with the right schema behind it. Ours is migrated, another's only looked at."""
+    if config.database.url != "embedded":
+        asyncio.run(_prepare(config.database.url, embedded=False))
+        yield config.database.url, None
+        return
+    postgres = Postgres(config.state / "postgres")
+    with postgres.using() as url:
+        asyncio.run(_prepare(url, embedded=True))
+        yield url, postgres
+
+
+async def _prepare(url: str, *, embedded: bool) -> None:
+    pool = await open_pool(url, most=1, name="mtad supervisor")
+    try:
+        if embedded:
+            await migrate(pool)
+        else:
+            await require_schema(pool)
+    finally:
+        await pool.close()
+
+
+def _leave(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
