@@ -62,7 +62,7 @@ def _words(*alternatives: str) -> re.Pattern[str]:
     return re.compile("|".join(alternatives), re.IGNORECASE)
 
 
-_WHO = r"(?:user|recipient|mailbox|account|address|addressee|inbox|customer)"
+_WHO = r"(?:user|recipient|mailbox|account|address|addressee|inbox|customer|person)\b"
 
 # In this order; the first that matches names the category. What blames us stands
 # before what blames the recipient, because both words often stand in one text.
@@ -153,6 +153,7 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
     "relaying_denied": _words(
         r"relay(?:ing)? (?:access )?(?:is )?(?:denied|prohibited|not (?:allowed|permitted))",
         r"unable to relay",
+        r"\brcpthosts\b",
         r"(?:not permitted|not allowed|refus\w+|do not|don't) (?:to )?relay",
     ),
     "mailbox_full": _words(
@@ -165,14 +166,14 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
         r"not enough (?:mailbox )?(?:space|storage)",
     ),
     "inactive_mailbox": _words(
-        _WHO + r"\b.{0,80}?\b(?:disabled|inactive|not active|suspended|deactivated|discontinued|no longer"
+        _WHO + r".{0,80}?\b(?:disabled|inactive|not active|suspended|deactivated|discontinued|no longer"
         r"|expired|closed|terminated|locked)\b",
         r"(?:disabled|inactive|suspended|deactivated|closed) " + _WHO,
     ),
     "no_such_user": _words(
         r"(?:unknown|no such|invalid|non-?existent|unrecogni[sz]ed|bad destination) (?:local )?(?:e-?mail )?" + _WHO,
         r"(?:not a|no) (?:valid|known|local) " + _WHO,
-        _WHO + r"\b.{0,80}?\b(?:does(?:n't| not) (?:exist|have)|do not exist|not exist|(?:could )?not (?:be )?found"
+        _WHO + r".{0,80}?\b(?:does(?:n't| not) (?:exist|have)|do not exist|not exist|(?:could )?not (?:be )?found"
         r"|(?:is |was )?(?:unknown|invalid|undeliverable|not (?:known|valid|here|listed)))\b",
         _WHO + r" (?:address )?rejected: (?:user )?(?:unknown|undeliverable|unverified)",
         r"that you tried to reach does not exist",
@@ -205,6 +206,11 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
         r"line (?:too )?long",
         r"bare (?:lf|cr|newline)",
         r"pipelining",
+    ),
+    "server_trouble": _words(
+        r"temporar(?:y|ily) [^.]{0,30}(?:problem|failure|error|unavailable)",
+        r"(?:internal|local|system) (?:server )?(?:error|problem)",
+        r"shutting down",
     ),
 }
 
