@@ -147,7 +147,7 @@ async def unsubscribe(
         if stream is None or not await store.lock_gates(conn, [contact_id]):
             return False
         if not await store.add_event(
-            conn, event_id, "unsubscribe", at, {"how": how}, contact=contact_id, stream=stream
+            conn, event_id, "unsubscribe", at, {"how": how, "program": program_id}, contact=contact_id, stream=stream
         ):
             return False
         await store.unsubscribe(conn, contact_id, stream, at, how)

@@ -15,8 +15,6 @@ from mtad.base.sqlfiles import queries
 
 SQL = queries("engine")
 
-_FOREVER = datetime.max
-
 
 class Taken(msgspec.Struct, frozen=True):
     """A pending hit, with what the ledger says; contact None: no mail that arrived, or erased."""
@@ -66,8 +64,7 @@ async def stream_versions(conn: Connection, wanted: Sequence[tuple[int, int]]) -
 
 async def suppressed_domains(conn: Connection) -> tuple[int, frozenset[str]]:
     """The epoch, and the domains that get nothing as of it."""
-    row = await conn.fetchrow(SQL["suppressed_domains"])
-    assert row is not None
+    (row,) = await conn.fetch(SQL["suppressed_domains"])
     return row[0], frozenset(row[1])
 
 
@@ -264,7 +261,7 @@ async def suppress(conn: Connection, rows: Sequence[tuple[str, str, str, str, da
             [row[1] for row in rows],
             [row[2] for row in rows],
             [row[3] for row in rows],
-            [_FOREVER if row[4] is None else row[4] for row in rows],
+            [row[4] for row in rows],
         )
     )
 

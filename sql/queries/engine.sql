@@ -266,13 +266,14 @@ select stream_id from program where id = $1;
 select id, address_key from contact where address_key = any($1::text[]) order by id;
 
 -- name: suppress
--- Keys $1 with scopes $2, reasons $3, sources $4, until $5. Where one is open, the union
+-- Keys $1 with scopes $2, reasons $3, sources $4, until $5 (null: for ever). Where one is open, the union
 -- wins: the later end; what had lapsed takes the new reason. Counts what was not in force.
 with given as materialized (
-  select distinct on (a.key, a.scope) a.key, a.scope::suppression_scope as scope, a.reason, a.source, a.until
+  select distinct on (a.key, a.scope)
+         a.key, a.scope::suppression_scope as scope, a.reason, a.source, coalesce(a.until, 'infinity') as until
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
       as a (key, scope, reason, source, until)
-   order by a.key, a.scope, a.until desc
+   order by a.key, a.scope, coalesce(a.until, 'infinity') desc
 ), open as materialized (
   select s.key, s.scope, s.until
     from suppression s
@@ -308,8 +309,10 @@ update suppression set released = now() from open where suppression.id = open.id
 returning suppression.key;
 
 -- name: raise_epoch
--- For what concerns everybody.
-update epoch set version = version + 1;
+-- For what concerns everybody. FOR UPDATE, because begin holds the row FOR KEY SHARE,
+-- which a plain update would not wait for.
+with locked as materialized (select one from epoch for update)
+update epoch set version = version + 1 from locked where epoch.one = locked.one;
 
 -- name: lock_program
 -- Against begin too: what commits under this lock has the last word.
