@@ -29,6 +29,7 @@ from mtad.compose.composer import Composer
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import sites
 from mtad.ops.housekeeper import Housekeeper, Sweep
+from mtad.ops.parent import report_ready
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
 from mtad.queue.workers import Heart
@@ -52,6 +53,7 @@ class Place(msgspec.Struct, frozen=True):
     database: str  # URL
     tracker_sockets: Sequence[socket.socket] = ()
     roles: Sequence[str] = ROLES
+    parent_fd: int | None = None  # the line to the supervisor
 
 
 async def run_worker(config: Config, place: Place) -> None:
@@ -115,6 +117,8 @@ async def _serve(config: Config, place: Place, pool: Pool, clock: Clock, worker:
                 luck=random.random,
             )  # fmt: skip
             delivering = group.create_task(pipeline.run(), name="pipeline")
+        if place.parent_fd is not None:
+            report_ready(place.parent_fd)
         await stop.wait()
         log.info("draining", extra={"worker": worker})
         if "mta" in place.roles:

@@ -1,4 +1,7 @@
-"""One worker process: ``python -m mtad.worker``, started by the supervisor of `mtad run`."""
+"""One worker process: ``python -m mtad.worker``, started by the supervisor of `mtad run`.
+
+The database's URL comes in the environment, as MTAD_DATABASE.
+"""
 
 import argparse
 import asyncio
@@ -15,7 +18,7 @@ from mtad.app import ROLES, Place, run_worker
 from mtad.base.config import Config, load_config
 from mtad.base.errors import Problem
 from mtad.base.log import set_up_logging
-from mtad.ops.supervisor import parent_gone
+from mtad.ops.parent import DATABASE_VARIABLE, parent_gone
 
 
 def main() -> None:
@@ -23,7 +26,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="mtad.worker")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--slot", type=int, required=True)
-    parser.add_argument("--database", required=True)
     parser.add_argument("--roles", default=",".join(ROLES))
     parser.add_argument("--tracker-fd", type=int, action="append", default=[])
     parser.add_argument("--parent-fd", type=int)
@@ -32,19 +34,21 @@ def main() -> None:
         config = load_config(arguments.config)
         set_up_logging(config.log_format, slot=arguments.slot)
         sockets = [socket.socket(fileno=fd) for fd in arguments.tracker_fd]
-        place = Place(arguments.slot, arguments.database, sockets, arguments.roles.split(","))
+        place = Place(
+            arguments.slot, os.environ[DATABASE_VARIABLE], sockets, arguments.roles.split(","), arguments.parent_fd
+        )
         # What start-up made lives as long as the process; collecting it again and again is wasted.
         gc.collect()
         gc.freeze()
-        uvloop.run(_run(config, place, arguments.parent_fd))
+        uvloop.run(_run(config, place))
     except Problem as problem:
         sys.stderr.write(f"mtad worker {arguments.slot}: {problem}\n")
         sys.exit(problem.exit_code)
 
 
-async def _run(config: Config, place: Place, parent_fd: int | None) -> None:
+async def _run(config: Config, place: Place) -> None:
     """Work until asked to stop; a supervisor that is gone asks, too."""
-    watch = asyncio.create_task(_stop_with_parent(parent_fd)) if parent_fd is not None else None
+    watch = asyncio.create_task(_stop_with_parent(place.parent_fd)) if place.parent_fd is not None else None
     await run_worker(config, place)
     if watch is not None:
         watch.cancel()

@@ -17,8 +17,8 @@ from mtad.base.errors import Problem
 from mtad.base.migrate import migration_files, schema_version
 from mtad.dkim.keys import dns_record, read_key
 from mtad.ops.daemon import is_running
+from mtad.ops.keyfiles import read_tracking_keys
 from mtad.ops.sockets import open_listener
-from tracker.tokens import Keys
 
 # A resolver that has not answered by then does not help today.
 DNS_PATIENCE = 4.0
@@ -68,29 +68,20 @@ def _keys(config: Config) -> Iterator[Finding]:
     if not config.dkim:
         yield Finding(Level.BAD, "dkim", "there is no [[dkim]]: bulk mail is not sent unsigned", "add one")
     for number, dkim in enumerate(config.dkim):
-        yield _secret(f"dkim[{number}].key", config.path(dkim.key), lambda path: str(read_key(path).key_size) + " bits")
-    yield _secret("tracker.keys", config.path(config.tracker.keys), _tracking_keys)
+        yield _secret(f"dkim[{number}].key", config.path(dkim.key), read_key)
+    yield _secret("tracker.keys", config.path(config.tracker.keys), read_tracking_keys)
 
 
-def _tracking_keys(path: Path) -> str:
-    try:
-        Keys.parse(path.read_text(encoding="ascii"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not ASCII"
-        raise Problem(f"{path}: {reason}") from None
-    return "good"
-
-
-def _secret(about: str, path: Path, read: Callable[[Path], str]) -> Finding:
+def _secret(about: str, path: Path, read: Callable[[Path], object]) -> Finding:
     """A key file: it is there, it can be read, and only by its owner."""
     try:
-        text = read(path)
+        read(path)
         others = path.stat().st_mode & 0o077
     except Problem as problem:
-        return Finding(Level.BAD, about, str(problem), "restore it from your backup, or correct the path")
+        return Finding(Level.BAD, about, str(problem), "correct the path, or restore the file from your backup")
     if others and "CREDENTIALS_DIRECTORY" not in os.environ:
         return Finding(Level.BAD, about, f"{path}: other users can read it", f"chmod 600 {path}")
-    return Finding(Level.OK, about, f"{path}: {text}")
+    return Finding(Level.OK, about, f"{path}: good")
 
 
 def _state(config: Config) -> Finding:

@@ -20,13 +20,12 @@ from mtad.base.db import open_pool
 from mtad.base.errors import Unavailable
 from mtad.base.migrate import migrate, require_schema
 from mtad.ops.keeper import Keeper
+from mtad.ops.keyfiles import require_keys
 from mtad.ops.notify import Notifier
+from mtad.ops.parent import DATABASE_VARIABLE
 from mtad.ops.postgres import Postgres
 from mtad.ops.sockets import inherited_listeners, open_listener
 from mtad.ops.supervisor import Supervisor
-
-# Read by the worker; not an argument, because everybody may read those and it may hold a password.
-DATABASE_VARIABLE = "MTAD_DATABASE"
 
 
 def run_daemon(
@@ -35,8 +34,10 @@ def run_daemon(
     """Run until SIGTERM; the exit code. 0 workers: as configured, or one a core.
 
     `command` is for tests: what to start in place of ``python -m mtad.worker``.
-    Raises Unavailable when a port, the state folder or the database cannot be had.
+    Raises ConfigError when a key is missing or no key, and Unavailable when a port,
+    the state folder or the database cannot be had.
     """
+    require_keys(config)
     notifier = Notifier()
     inherited = inherited_listeners()
     signal.signal(signal.SIGTERM, _leave)  # until the supervisor takes over

@@ -11,6 +11,10 @@ import socket
 
 READY = b"R"
 
+# Where the worker finds the database's URL. Not an argument: everybody on the
+# machine may read those, and it may hold a password.
+DATABASE_VARIABLE = "MTAD_DATABASE"
+
 
 def report_ready(fd: int) -> None:
     """Tell the supervisor that this worker has its database and its sockets, and works."""
