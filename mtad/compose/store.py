@@ -151,7 +151,7 @@ async def lock_program(conn: Connection, name: str) -> LockedProgram | None:
 
 async def new_program(conn: Connection, definition: Definition, stream_id: int, by: str) -> int | None:
     """A draft with version 1, its id; None when somebody made one of this name meanwhile."""
-    made = await conn.fetchval(
+    made: int | None = await conn.fetchval(
         SQL["new_program"],
         definition.name,
         definition.kind,
@@ -232,8 +232,10 @@ async def contact_by_key(conn: Connection, key: str) -> Person | None:
 
 
 def _stream_row(values: tuple[Any, ...]) -> StreamRow:
-    return StreamRow(*values[:3], StreamDefinition.from_json(values[3]), *values[4:])
+    stream_id, name, version, definition, *rest = values
+    return StreamRow(stream_id, name, version, StreamDefinition.from_json(definition), *rest)
 
 
 def _stored(values: tuple[Any, ...]) -> Stored:
-    return Stored(*values[:3], msgspec.convert(values[3], Parts), *values[4:])
+    message_id, node, name, parts, *rest = values
+    return Stored(message_id, node, name, msgspec.convert(parts, Parts), *rest)

@@ -1,0 +1,164 @@
+"""Streams and programs from files into the database, as a whole or not at all.
+
+Applying the same file again changes nothing. A change of a stream raises the epoch, a
+change of a program its fence, so no verdict that was made before it lets a mail go.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from engine.policy import StreamDefinition, mailbox, parse_stream
+from engine.programs import Definition, SendNode, parse_program, require_reachable
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.errors import InputError
+from mtad.compose import store
+from mtad.compose.folder import Draft, read_message
+
+BULK = 2
+
+_LIST_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
+_TYPES: dict[str, tuple[type, ...]] = {"text": (str,), "date": (str,), "number": (int, float), "bool": (bool,)}
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What became of a file."""
+
+    name: str
+    version: int
+    did: Literal["created", "changed", "unchanged"]
+
+
+async def apply_stream(pool: Pool, path: Path, by: str) -> Applied:
+    """Make or change the stream of a file; `by` is who did it. InputError: nothing was changed."""
+    raw = _table(path)
+    try:
+        definition = parse_stream(raw)
+        _check_sender(definition)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+    async def work(conn: Connection) -> Applied:
+        while (known := await store.lock_stream(conn, definition.name)) is None:
+            if await store.new_stream(conn, definition, by):
+                return Applied(definition.name, 1, "created")
+        if StreamDefinition.from_json(known.definition) == definition:
+            return Applied(definition.name, known.version, "unchanged")
+        return Applied(definition.name, await store.next_stream(conn, known, definition, by), "changed")
+
+    return await in_transaction(pool, work)
+
+
+async def apply_program(pool: Pool, path: Path, by: str) -> Applied:
+    """Make or change the program of a file with the messages beside it.
+
+    A new program is a draft. InputError, and nothing is changed, for whatever is wrong in the
+    file or a template, and for a change of a program that has begun.
+    """
+    raw = _table(path)
+    async with pool.acquire() as conn:
+        stream = await _stream(conn, path, raw)
+        types = await store.attribute_types(conn)
+    policy = stream.definition.policy
+    try:
+        definition = parse_program(raw, day=policy.day, window=policy.window)
+        require_reachable(definition, policy)
+        _check_audience(definition, types)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    drafts = {
+        key: read_message(path.parent / node.message, types, bulk=definition.class_ == BULK)
+        for key, node in definition.nodes.items()
+        if isinstance(node, SendNode)
+    }
+
+    async def work(conn: Connection) -> Applied:
+        while (known := await store.lock_program(conn, definition.name)) is None:
+            made = await store.new_program(conn, definition, stream.id, by)
+            if made is not None:
+                await _add_messages(conn, made, 1, drafts)
+                return Applied(definition.name, 1, "created")
+        if await _is_same(conn, known, definition, stream.id, drafts):
+            return Applied(definition.name, known.version, "unchanged")
+        _require_draft(path, definition.name, known.status)
+        version = await store.next_program(conn, known, definition, stream.id, by)
+        await _add_messages(conn, known.id, version, drafts)
+        return Applied(definition.name, version, "changed")
+
+    return await in_transaction(pool, work)
+
+
+def _check_sender(definition: StreamDefinition) -> None:
+    """What every mail of the stream would fail on."""
+    if not definition.imprint.strip():
+        raise InputError("imprint: is missing; every bulk mail must say who sends it")
+    for key, text in (("from", definition.from_), ("reply_to", definition.reply_to)):
+        if text and not mailbox(key, text)[1].wire.isascii():
+            raise InputError(f"{key}: {text!r}: only ASCII before the @, or half of all servers cannot answer")
+    if not _LIST_ID.fullmatch(definition.list_id):
+        raise InputError(f"list_id: write it like news.example.com (RFC 2919), is {definition.list_id!r}")
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+async def _stream(conn: Connection, path: Path, raw: dict[str, Any]) -> store.StreamRow:
+    name = raw.get("stream")
+    if not isinstance(name, str):
+        raise InputError(f"{path}: stream: is missing; write the name of the stream that the program sends on")
+    stream = await store.stream_by_name(conn, name)
+    if stream is None:
+        others = ", ".join(await store.stream_names(conn)) or "none"
+        raise InputError(f"{path}: stream: there is no {name!r} (there is: {others}); run `mtad stream apply` first")
+    return stream
+
+
+def _check_audience(definition: Definition, types: dict[str, str]) -> None:
+    """An attribute that nobody has, or of another type, would silently mean nobody."""
+    for name, values in definition.audience.attributes.items():
+        if name not in types:
+            raise InputError(f"audience: no contact has an attribute {name!r}")
+        for value in values:
+            fits = isinstance(value, _TYPES[types[name]]) and isinstance(value, bool) == (types[name] == "bool")
+            if not fits:
+                raise InputError(f"audience: {name} holds values of type {types[name]}, {value!r} is none")
+
+
+def _require_draft(path: Path, name: str, status: str) -> None:
+    if status in ("done", "cancelled"):
+        raise InputError(f"{path}: program {name!r} is {status}; give this one another name")
+    if status != "draft":
+        raise InputError(
+            f"{path}: program {name!r} is {status} and the file differs from what it runs;"
+            " a program that was started cannot be changed yet: cancel it, or give this one another name"
+        )
+
+
+async def _is_same(
+    conn: Connection, known: store.LockedProgram, definition: Definition, stream_id: int, drafts: dict[str, Draft]
+) -> bool:
+    if known.stream_id != stream_id or Definition.from_json(known.definition) != definition:
+        return False
+    stored = await store.messages_of(conn, known.id, known.version)
+    return {message.node: (message.name, message.parts, message.links) for message in stored} == {
+        node: (draft.name, draft.parts, draft.all_links) for node, draft in drafts.items()
+    }
+
+
+async def _add_messages(conn: Connection, program_id: int, version: int, drafts: dict[str, Draft]) -> None:
+    ids = await store.add_messages(
+        conn, program_id, version, [(node, draft.name, draft.parts, draft.pixel) for node, draft in drafts.items()]
+    )
+    links = [(ids[node], position, url) for node, draft in drafts.items() for position, url in draft.all_links]
+    await store.add_links(conn, links)
