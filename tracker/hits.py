@@ -107,7 +107,15 @@ def judge(hits: Sequence[Hit], mail: Mail) -> list[Judgement]:
     return [_judgement(hit, mail, burst=index in burst) for index, hit in enumerate(hits)]
 
 
-def signs_of_request(hit: Hit) -> list[tuple[HitClass, str]]:
+def certain(hit: Hit) -> Judgement | None:
+    """What the request alone decides, against points; None when the rest must be asked too."""
+    signs = _signs_of_request(hit)
+    if not any(class_ in (HitClass.MACHINE, HitClass.VEILED) for class_, _ in signs):
+        return None
+    return _judgement_of(signs)
+
+
+def _signs_of_request(hit: Hit) -> list[tuple[HitClass, str]]:
     """What the request alone says about who made it; empty for an ordinary browser."""
     signs: list[tuple[HitClass, str]] = []
     if hit.method in (Method.HEAD, Method.PREFETCH):
@@ -130,9 +138,13 @@ def signs_of_request(hit: Hit) -> list[tuple[HitClass, str]]:
 
 
 def _judgement(hit: Hit, mail: Mail, *, burst: bool) -> Judgement:
-    signs = [*signs_of_request(hit), *_signs_of_time(hit, mail)]
+    signs = [*_signs_of_request(hit), *_signs_of_time(hit, mail)]
     if burst:
         signs.append((HitClass.SCANNER, "burst"))
+    return _judgement_of(signs)
+
+
+def _judgement_of(signs: Sequence[tuple[HitClass, str]]) -> Judgement:
     class_ = max((sign for sign, _ in signs), key=_PRECEDENCE.__getitem__, default=HitClass.HUMAN)
     return Judgement(class_, tuple(reason for _, reason in signs))
 

@@ -51,15 +51,23 @@ class Batcher(Generic[Item, Result]):
             first = await self._queue.get()
             if self._linger:
                 await asyncio.sleep(self._linger)
-            batch = [first]
-            while len(batch) < self._most and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            writing = asyncio.ensure_future(self._flush(batch))
+            writing = asyncio.ensure_future(self._flush([first, *self._queued(self._most - 1)]))
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
                 await writing
                 raise
+
+    async def drain(self) -> None:
+        """Write what `run` had not yet begun when it was cancelled, so that no caller waits for ever."""
+        while batch := self._queued(self._most):
+            await self._flush(batch)
+
+    def _queued(self, most: int) -> list[tuple[Item, asyncio.Future[Result]]]:
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        while len(batch) < most and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return batch
 
     async def _flush(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

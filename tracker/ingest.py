@@ -1,0 +1,179 @@
+"""From the journal into Postgres, each hit once, however often this is interrupted.
+
+How far a segment was read stands in memory only: after a crash it is read again,
+and the ids of the events make that harmless. A segment is deleted when all of it
+is in the database and nobody writes to it any more.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from prometheus_client import Counter, Gauge
+
+from mtad.base.clock import Clock
+from mtad.base.db import AWAY, Pool, in_transaction
+from tracker import store
+from tracker.hits import Hit, Kind
+from tracker.journal import decode
+from tracker.writer import Journal, Segment, Slot
+
+log = logging.getLogger("mtad.tracker")
+
+INGESTED = Counter("mtad_tracker_ingested_total", "Hits written to Postgres")
+DAMAGED = Counter("mtad_tracker_journal_damaged_total", "Records of a journal that could not be read")
+LAG = Gauge("mtad_tracker_journal_lag_seconds", "Age of the oldest hit that may not be in Postgres yet")
+
+# One transaction: 20 ms at 50,000 rows a second.
+BATCH = 1000
+
+
+class Unsubscribe(Protocol):
+    """Commits one unsubscribe, once per event id; what it raises is retried."""
+
+    async def __call__(self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str) -> object: ...
+
+
+class Ingest:
+    """Reads our own slot and the orphans beside it until cancelled.
+
+    After each round the worker's row says up to when every hit that this worker
+    received is in Postgres. `worker` is its id, None while it has none.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        journal: Journal,
+        unsubscribe: Unsubscribe,
+        worker: Callable[[], int | None],
+        clock: Clock,
+        *,
+        period: float = 0.5,
+    ) -> None:
+        self._pool = pool
+        self._journal = journal
+        self._unsubscribe = unsubscribe
+        self._worker = worker
+        self._clock = clock
+        self._period = period
+        self._read: dict[Path, int] = {}
+        self._owed: dict[UUID, tuple[Path, Hit]] = {}
+
+    async def run(self) -> None:
+        """Ingest until cancelled. A database that is away is waited for; nothing is given up."""
+        since = self._clock.now()
+        await self._journal.owned.wait()
+        while True:
+            self._journal.written.clear()
+            try:
+                since = await self.round()
+                pause = self._period / 10  # what comes meanwhile shares the next batch
+            except AWAY as error:
+                log.warning("hits stay in the journal", extra={"why": str(error) or type(error).__name__})
+                pause = 1.0
+            except Exception:
+                # Wrong data or a defect. The journal keeps everything; the lag tells.
+                log.exception("hits stay in the journal")
+                pause = 5.0
+            LAG.set((self._clock.now() - since).total_seconds())
+            await self._clock.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._period):
+                    await self._journal.written.wait()
+
+    async def round(self) -> datetime:
+        """Ingest what is durable now; the time up to which all is in Postgres."""
+        until = self._journal.complete_until(self._clock.now())
+        await self._pay()
+        await self._ingest(await self._journal.segments())
+        worker = self._worker()
+        if worker is not None:
+            async with self._pool.acquire() as conn:
+                await store.set_ingested_until(conn, worker, until)
+        await self._adopt()
+        return until
+
+    async def _adopt(self) -> None:
+        """Ingest the slots whose workers are gone."""
+        for folder in await self._journal.in_thread(_slots, self._journal.folder):
+            slot = await self._journal.in_thread(Slot.claim, folder)
+            if slot is None:
+                continue
+            try:
+                await self._ingest(await self._journal.in_thread(slot.segments))
+            finally:
+                # Its next owner may begin again at the same names.
+                self._read = {path: read for path, read in self._read.items() if path.parent != folder}
+                await self._journal.in_thread(slot.release)
+
+    async def _ingest(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            await self._ingest_segment(segment)
+            kept_for = [path for path, _ in self._owed.values()]
+            if segment.closed and segment.path not in kept_for:
+                await self._journal.in_thread(segment.path.unlink)
+                del self._read[segment.path]
+
+    async def _ingest_segment(self, segment: Segment) -> None:
+        """Read on where we stopped; the offset moves only after the commit."""
+        start = self._read.setdefault(segment.path, 0)
+        data = await self._journal.in_thread(_read, segment.path, start, segment.size)
+        offset = 0
+        while (found := decode(data, offset, BATCH)).hits or found.bad:
+            DAMAGED.inc(found.bad)
+            await self._write(segment.path, found.hits)
+            offset = found.end
+            self._read[segment.path] = start + offset
+        if segment.closed and offset < len(data):
+            # Torn by a crash: nobody was told that these bytes are durable.
+            log.info("a torn tail is left behind", extra={"segment": str(segment.path), "bytes": len(data) - offset})
+            self._read[segment.path] = segment.size
+
+    async def _write(self, path: Path, hits: list[Hit]) -> None:
+        left = [hit for hit in hits if hit.kind is Kind.UNSUBSCRIBE]
+        if left:
+            async with self._pool.acquire() as conn:
+                known = await store.known_events(conn, [hit.event_id for hit in left])
+            self._owed |= {hit.event_id: (path, hit) for hit in left if hit.event_id not in known}
+            await self._pay()
+        others = [hit for hit in hits if hit.kind is not Kind.UNSUBSCRIBE]
+        if others:
+            INGESTED.inc(await in_transaction(self._pool, lambda conn: store.ingest(conn, others)))
+
+    async def _pay(self) -> None:
+        """Commit the unsubscribes that nobody could commit when they came.
+
+        One that fails for another reason than an absent database must not hold up
+        the hits behind it, nor be forgotten: its segment stays until it succeeds.
+        """
+        for event_id, (_, hit) in list(self._owed.items()):
+            try:
+                await self._unsubscribe(
+                    event_id=event_id,
+                    contact_id=hit.contact_id,
+                    program_id=hit.program_id,
+                    at=hit.at,
+                    how=hit.how,
+                )
+            except AWAY:
+                raise
+            except Exception:
+                log.exception("an unsubscribe failed and will be tried again", extra={"event": str(event_id)})
+            else:
+                del self._owed[event_id]
+
+
+def _slots(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def _read(path: Path, start: int, end: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)

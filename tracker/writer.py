@@ -1,0 +1,204 @@
+"""The journal on disk: whatever `append` returned for survives kill -9 and loss of power.
+
+A slot is a folder with segments ``0000000001.journal`` and a file ``lock``. Who
+holds the flock on it owns the segments: the worker that writes there, or, after
+its death, whoever adopts the orphan. The kernel drops the lock of the dead, so
+there is no lease to expire. Folders are never removed: a lock on a file that
+somebody else unlinked would be no lock.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from mtad.base.batcher import Batcher
+from tracker.hits import Hit
+from tracker.journal import encode
+
+# After a crash a whole segment is read again; 4 MiB are some 20,000 hits, a second's work.
+SEGMENT_BYTES = 4 * 1024 * 1024
+
+# One fdatasync for up to so many hits; more only make the first of them wait.
+GROUP = 512
+
+_SUFFIX = ".journal"
+
+T = TypeVar("T")
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """One file, of which `size` bytes may be read; `closed` when nobody will write to it."""
+
+    path: Path
+    size: int
+    closed: bool
+
+
+class Slot:
+    """A locked folder of segments. All methods block: call them in a thread."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self.folder = folder
+        self._lock = lock
+
+    @classmethod
+    def claim(cls, folder: Path) -> "Slot | None":
+        """Own the folder, making it if need be; None while somebody else does."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return cls(folder, lock)
+
+    def release(self) -> None:
+        os.close(self._lock)
+
+    def segments(self, writing: Path | None = None, durable: int = 0) -> list[Segment]:
+        """The segments, oldest first; of the one being written only the `durable` bytes."""
+        paths = sorted(path for path in self.folder.iterdir() if path.suffix == _SUFFIX)
+        return [
+            Segment(path, durable, closed=False) if path == writing else Segment(path, path.stat().st_size, closed=True)
+            for path in paths
+        ]
+
+    def next_path(self) -> Path:
+        """A name that sorts after all that are there."""
+        last = max((int(path.stem) for path in self.folder.iterdir() if path.suffix == _SUFFIX), default=0)
+        return self.folder / f"{last + 1:010}{_SUFFIX}"
+
+
+class Journal:
+    """Appends hits in groups, one fdatasync a group, in a thread of its own.
+
+    `folder` holds the slots of this machine. If `slot` is still owned by somebody,
+    such as a predecessor that drains, a folder beside it is taken.
+    """
+
+    def __init__(self, folder: Path, slot: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.folder = folder
+        self.owned = asyncio.Event()  # set once `run` has its slot
+        self.written = asyncio.Event()  # set after each group; whoever waits clears it
+        self._name = str(slot)
+        self._segment_bytes = segment_bytes
+        self._batcher: Batcher[Hit, None] = Batcher(self._write_group, most=GROUP)
+        self._unwritten: dict[UUID, datetime] = {}
+        # One thread, so that listing, writing and rotating never interleave.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._slot: Slot | None = None
+        self._fd = -1
+        self._path: Path | None = None
+        self._durable = 0
+
+    async def append(self, hit: Hit) -> None:
+        """Have one hit on disk; OSError when the disk refuses. Waits until `run` runs."""
+        self._unwritten[hit.event_id] = hit.at
+        try:
+            done = await self._batcher.submit(hit)
+        except BaseException:
+            del self._unwritten[hit.event_id]
+            raise
+        await done
+
+    def complete_until(self, now: datetime) -> datetime:
+        """The time before which every hit that was handed to `append` is on disk, or refused."""
+        return min(self._unwritten.values(), default=now)
+
+    async def segments(self) -> list[Segment]:
+        """What may be read now of our own slot, oldest first."""
+        return await self.in_thread(self._segments)
+
+    async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run blocking work on files, never at the same time as a write."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def run(self) -> None:
+        """Own a slot and write until cancelled; then write what was handed over, and let go."""
+        await self.in_thread(self._claim)
+        self.owned.set()
+        try:
+            await self._batcher.run()
+        finally:
+            await self._batcher.drain()
+            await self.in_thread(self._leave)
+            self._thread.shutdown(wait=False)
+
+    async def _write_group(self, hits: Sequence[Hit]) -> Sequence[None]:
+        try:
+            await self.in_thread(self._write, b"".join(map(encode, hits)))
+        finally:
+            for hit in hits:
+                del self._unwritten[hit.event_id]
+        self.written.set()
+        return [None] * len(hits)
+
+    # Below: in the thread.
+
+    def _claim(self) -> None:
+        names = itertools.chain([self._name], (f"{self._name}.{n}" for n in itertools.count(1)))
+        self._slot = next(slot for name in names if (slot := Slot.claim(self.folder / name)))
+
+    def _leave(self) -> None:
+        self._close()
+        if self._slot:
+            self._slot.release()
+
+    def _segments(self) -> list[Segment]:
+        return self._slot.segments(self._path, self._durable) if self._slot else []
+
+    def _write(self, data: bytes) -> None:
+        try:
+            if self._path is None:
+                self._open()
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+            os.fdatasync(self._fd)
+        except OSError:
+            # A failed fdatasync may have dropped pages, and a second one says
+            # nothing of them: this file is never written again.
+            self._give_up()
+            raise
+        self._durable += len(data)
+        if self._durable >= self._segment_bytes:
+            self._close()
+
+    def _open(self) -> None:
+        if self._slot is None:
+            raise OSError("the journal has no slot")
+        path = self._slot.next_path()
+        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._path, self._durable = path, 0
+        # The name must survive too, or the bytes are nobody's.
+        folder = os.open(self._slot.folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _give_up(self) -> None:
+        """Keep what is durable of the current segment and begin another with the next group."""
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, self._durable)
+            if not self._durable:
+                self._path.unlink()
+        self._close()
+
+    def _close(self) -> None:
+        if self._path is not None:
+            os.close(self._fd)
+        self._fd, self._path, self._durable = -1, None, 0
