@@ -88,7 +88,7 @@ class ReplyReader:
         """Keep one line; True when it was the last of its reply."""
         match = _LINE.fullmatch(line)
         if match is None:
-            raise NotSmtp(f"{_printable(line[:60])!r} is not an SMTP reply")
+            raise NotSmtp(f"{_printable(line[:60])!r}, which is not SMTP,")
         code, separator, text = match.groups()
         if self._lines and code != self._code:
             raise NotSmtp(f"a reply that begins with {self._code.decode()} and goes on with {code.decode()}")
