@@ -63,10 +63,10 @@ def is_running(state: Path) -> bool:
     try:
         with (state / "run.lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except BlockingIOError:
         return True
+    except OSError:  # nobody ever ran there, or it is no place to run in
+        return False
     return False
 
 
