@@ -64,7 +64,7 @@ async def rendered(
     for node in program.definition.nodes:
         if node not in program.messages:
             continue
-        facts = _facts(versions, program.messages[node], node, person, to or person.address, now)
+        facts = _facts(versions, program.messages[node], node, person=person, to=to or person.address, now=now)
         try:
             texts = composer.texts(facts, stream)
             composed = composer.compose(facts, program, stream, now)
@@ -88,7 +88,9 @@ async def _person(conn: Connection, config: Config, as_contact: str | None) -> s
     return person
 
 
-def _facts(versions: store.Versions, message_id: int, node: str, person: store.Person, to: str, now: datetime) -> Facts:
+def _facts(
+    versions: store.Versions, message_id: int, node: str, *, person: store.Person, to: str, now: datetime
+) -> Facts:
     """A claimed job that no queue holds: job 0 and contact 0, created now."""
     recipient = _address("--to", to)
     return Facts(
