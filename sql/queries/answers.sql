@@ -237,17 +237,17 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
 
 -- name: engaged_by_program
 -- People whom an answer to program $1's mail made Engaged, unless that was taken back.
--- $2 as in clicks_of_program.
+-- The answer bears the time of the transition.
 select count(distinct t.contact_id)
   from transition t
-  join event v on v.id::text = t.fact and v.id >= $2
-  join message_link k on k.id = v.link_id
-  join message m on m.id = k.message_id and m.program_id = $1
- where t.to_state = 'engaged' and not exists (select from transition b where b.takes_back = t.id);
+  join answer a on a.contact_id = t.contact_id and a.stream_id = t.stream_id and a.at = t.at
+  join ledger l on l.job_id = a.job_id and l.program_id = $1
+ where t.to_state = 'engaged' and t.stream_id = $2
+   and not exists (select from transition b where b.takes_back = t.id);
 
 -- name: refusals_of_program
--- Unsubscribes and complaints that came by the mails of program $1, in people. $2 as above.
-select v.kind, count(distinct v.contact_id)
-  from event v
- where v.kind in ('unsubscribe', 'complaint') and v.id >= $2 and (v.data ->> 'program_id')::int = $1
- group by v.kind;
+-- People who unsubscribed, or complained, by a mail of program $1. $2 as in clicks_of_program.
+select kind, count(distinct contact_id)
+  from event
+ where kind in ('unsubscribe', 'complaint') and id >= $2 and (data ->> 'program')::int = $1
+ group by kind;

@@ -172,6 +172,13 @@ class Rows:
             " values ($1, $2, 'active', $3, $4, $5, $6)", program.stream, contact, to, why, fact, at,
         )  # fmt: skip
 
+    async def answer(self, program: Program, contact: int, job: int, kind: str, event: UUID, *,
+                     at: datetime = START, link: int | None = None) -> None:  # fmt: skip
+        await self.conn.execute(
+            "insert into answer (job_id, kind, contact_id, stream_id, link_id, at, event_id, points)"
+            " values ($1, $2, $3, $4, $5, $6, $7, 5)", job, kind, contact, program.stream, link, at, event,
+        )  # fmt: skip
+
     async def tally(self, program: Program, **counts: int) -> None:
         """Counters of slot 0; a key's colon is written as two underscores."""
         for key, n in counts.items():

@@ -105,7 +105,7 @@ class Event(msgspec.Struct, frozen=True, tag="event"):
 
 
 class Transition(msgspec.Struct, frozen=True, tag="transition"):
-    """A change of state; `fact` is the event or the job that led to it."""
+    """A change of state; `fact` says what led to it, as in 'click on link 3 of nudge-2, job 17'."""
 
     id: int
     stream: str

@@ -85,7 +85,7 @@ async def report(conn: Connection, name: str) -> Report:
         endings = await conn.fetch(SQL["endings_of_program"], program.id)
         links = [LinkReport(*row) for row in await conn.fetch(SQL["clicks_of_program"], program.id, since)]
         hits = await conn.fetch(SQL["hits_of_program"], program.id, since)
-        engaged = await conn.fetchval(SQL["engaged_by_program"], program.id, since)
+        engaged = await conn.fetchval(SQL["engaged_by_program"], program.id, program.stream_id)
         refusals = await conn.fetch(SQL["refusals_of_program"], program.id, since)
         (queue,) = await conn.fetch(SQL["queue_of_program"], program.id)
     refused = {row[0]: row[1] for row in refusals}

@@ -5,10 +5,8 @@ mail, what the person did with it, what led to a mail that was not sent, what co
 next, or why the person never entered.
 """
 
-import re
 from collections.abc import Iterator
 from typing import assert_never
-from uuid import UUID
 
 import msgspec
 
@@ -19,8 +17,6 @@ from mtad.ops.answers.absence import Candidate, never_enrolled
 from mtad.ops.answers.person import Entry, Event, Mail, Person, Transition
 from mtad.ops.answers.times import local
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_JOB = re.compile(r"\d+")
 # Only these are a person's doing; the rest is told by `contact show`.
 _HUMAN = ("human", "proxy")
 
@@ -95,7 +91,7 @@ def _cause(person: Person, mail: Mail) -> str:
         states = ("engaged",) if detail == "engaged" else ("cooling", "trying", "resting")
         if change := _last_change(person, mail, states):
             state = "Engaged" if change.to_state == "engaged" else "Inactive"
-            return f"Became {state} at {local(change.at)}{_by(person, change)}."
+            return f"Became {state} at {local(change.at)} by {change.fact}."
         if detail in ("clicked", "opened"):
             return _first_sign(person, mail, "click" if detail == "clicked" else "open")
     if kind == "unsubscribed" or mail.reason == "left:unsubscribed":
@@ -114,20 +110,6 @@ def _last_change(person: Person, mail: Mail, states: tuple[str, ...]) -> Transit
     void = {t.takes_back for t in person.transitions}
     found = [t for t in person.transitions if t.stream == mail.stream and t.to_state in states and t.id not in void]
     return next((t for t in reversed(found) if mail.at is None or t.at <= mail.at), None)
-
-
-def _by(person: Person, change: Transition) -> str:
-    """' by click on link 3 of nudge-2, job 17', or ': silent' where no event led to it."""
-    if found := _UUID.search(change.fact):
-        fact = UUID(found[0])
-        for event in person.events:
-            if event.id == fact:
-                return f" by {_deed(event)}"
-    if found := _JOB.fullmatch(change.fact.removeprefix("job").lstrip(" :")):
-        for mail in person.mails:
-            if mail.job == int(found[0]):
-                return f" ({change.why}) with {mail.message}, job {mail.job}"
-    return f": {change.why}"
 
 
 def _deed(event: Event) -> str:

@@ -1,0 +1,246 @@
+"""mtad why: what happened, why, and what comes next, in sentences."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from engine.facts import Reason
+from mtad.base.db import Connection
+from mtad.base.errors import InputError
+from mtad.ops.answers.times import local
+from mtad.ops.answers.why import why
+from tests.answers.rows import START, Rows
+
+LATER = START + timedelta(minutes=9)
+ENDED = START + timedelta(minutes=1)  # of rows.settled
+
+
+async def told(conn: Connection, program: str = "nudge", address: str = "ann@y.test") -> list[str]:
+    (chapter,) = (await why(conn, address, program)).programs
+    assert chapter.program == program
+    return chapter.sentences
+
+
+async def test_a_mail_withdrawn_from_who_became_engaged_names_the_click(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    await rows.transition(program, ann, "engaged", "threshold", "click on link 3 of nudge-2, job 17", at=START)
+    await rows.mail(program, ann, "skipped", "left:engaged", mail=3)
+    await rows.entry(program, ann, ended=START, why="engaged")
+
+    assert await told(conn) == [
+        (
+            f"Mail 3 of nudge withdrawn at {local(ENDED)}: This person had become Engaged and left the program."
+            f" Became Engaged at {local(START)} by click on link 3 of nudge-2, job 17."
+        ),
+        f"Left nudge at {local(START)}: This person had become Engaged and left the program.",
+    ]
+
+
+async def test_a_transition_that_was_taken_back_is_no_cause(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    await rows.transition(program, ann, "engaged", "threshold", "the wrong click", at=START)
+    await rows.transition(program, ann, "active", "replay", "late fact", at=START)
+    await conn.execute("update transition set takes_back = (select min(id) from transition) where to_state = 'active'")
+    await rows.mail(program, ann, "skipped", "left:engaged", mail=3)
+
+    assert "the wrong click" not in " ".join(await told(conn))
+
+
+async def test_a_delivered_mail_says_what_the_person_did_with_it(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    job = await rows.mail(program, ann, "delivered", attempts=2)
+    await rows.hit("open", ann, job, program.pixels[0], at=LATER)
+    await rows.hit("open", ann, job, program.pixels[0], at=LATER + timedelta(minutes=1))
+    await rows.hit("click", ann, job, program.links[0][2], at=LATER)
+    await rows.hit("click", ann, job, program.links[0][1], at=LATER, class_="scanner")
+
+    (said,) = await told(conn)
+
+    assert said == (
+        f"Mail 1 of nudge delivered at {local(ENDED)} after 2 attempts, opened {local(LATER)},"
+        f" clicked link 3 {local(LATER)}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "columns", "says"),
+    [
+        ("bounced", "unknown_user", {"reply": "550 5.1.1 no such user."},
+         "Mail 1 of nudge bounced at {at}: unknown_user, 550 5.1.1 no such user."),
+        ("expired", "", {"attempts": 7, "reply": "451 later"},
+         "Mail 1 of nudge was given up at {at} after 7 attempts: 451 later."),
+        ("in_doubt", "", {},
+         "Mail 1 of nudge was sent, but no answer told whether it arrived; given up at {at}."),
+        ("skipped", "missing_value:name", {},
+         "Mail 1 of nudge withdrawn at {at}: The message needs a value that this person does not have: name."),
+    ],
+)  # fmt: skip
+async def test_each_outcome_has_its_sentence(
+    rows: Rows, conn: Connection, outcome: str, reason: str, columns: dict[str, Any], says: str
+) -> None:
+    program = await rows.program()
+    await rows.mail(program, await rows.contact("ann@y.test"), outcome, reason, **columns)
+
+    assert await told(conn) == [says.format(at=local(ENDED))]
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+async def test_every_reason_of_the_gate_can_be_told(rows: Rows, conn: Connection, reason: Reason) -> None:
+    program = await rows.program()
+    await rows.mail(program, await rows.contact("ann@y.test"), "skipped", str(reason))
+
+    (said,) = await told(conn)
+
+    assert said.startswith(f"Mail 1 of nudge withdrawn at {local(ENDED)}: ")
+
+
+async def test_who_unsubscribed_is_told_when_and_how(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test", subscribed="unsubscribed")
+    await conn.execute("update subscription set changed = $1, changed_by = 'one_click'", LATER)
+    await rows.mail(program, ann, "skipped", "unsubscribed")
+
+    assert (await told(conn))[0].endswith(f"Unsubscribed at {local(LATER)} (one_click).")
+
+
+async def test_who_is_suppressed_is_told_since_when_and_by_whom(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    await conn.execute(
+        "insert into suppression (key, scope, reason, source, created)"
+        " values ('ann@y.test', 'all', 'manual', 'operator', $1)", START,
+    )  # fmt: skip
+    await rows.mail(program, ann, "skipped", "suppressed:manual")
+
+    assert (await told(conn))[0].endswith(f"Suppressed at {local(START)}: manual, by operator.")
+
+
+async def test_who_was_left_out_at_the_start_had_no_mail_to_withdraw(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    await rows.mail(program, await rows.contact("ann@y.test"), "skipped", "inactive:resting", ended=START, attempts=0)
+
+    assert (await told(conn))[0].startswith(f"Mail 1 of nudge left out at {local(START)}: ")
+
+
+async def test_leaving_at_the_first_click_names_it(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    job = await rows.mail(program, ann, "delivered")
+    await rows.hit("click", ann, job, program.links[0][0], at=LATER)
+    await rows.mail(program, ann, "skipped", "left:clicked", mail=2)
+
+    assert (await told(conn))[1].endswith(f"First click on link 1 of nudge-1, job {job}, at {local(LATER)}.")
+
+
+async def test_a_waiting_entry_says_which_mail_comes_when(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    await rows.mail(program, ann, "delivered")
+    await rows.entry(program, ann, mail=2, due=LATER)
+
+    assert (await told(conn))[1] == f"Waits: next mail 2 of nudge due {local(LATER)}."
+
+
+async def test_after_the_last_mail_it_waits_for_an_answer(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    await rows.mail(program, ann, "delivered", mail=3)
+    await rows.entry(program, ann, node="end", due=LATER)
+
+    assert (await told(conn))[1] == (
+        f"Waits for an answer to nudge until {local(LATER)}, then ends, and becomes Inactive if there is none."
+    )
+
+
+async def test_an_entry_that_nobody_will_move_is_called_a_defect(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    await rows.entry(program, await rows.contact("ann@y.test"))
+
+    assert (await told(conn))[0].endswith("which is a defect.")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("select 1", "The gate would let it go now."),
+        ("update subscription set status = 'unsubscribed'",
+         "The gate would withdraw it now: This person unsubscribed from the stream."),
+        ("update program set status = 'paused'", ": The program is paused; the mail waits."),
+        ("insert into suppression (key, scope, reason, source) values ('@y.test', 'all', 'manual', 'operator')",
+         "The gate would withdraw it now: Every address of this domain is suppressed."),
+        ("insert into suppression (key, scope, reason, source, released) select '@y.test', 'all', '', '', now()",
+         "The gate would let it go now."),
+        ("update entry set ended = now(), why = 'engaged'",
+         "The gate would withdraw it now: This person had become Engaged and left the program."),
+    ],
+)  # fmt: skip
+async def test_the_gate_is_asked_about_what_is_queued(rows: Rows, conn: Connection, change: str, says: str) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    entry = await rows.entry(program, ann)
+    far = START + timedelta(days=9)
+    await rows.queued(program, ann, await rows.enrol(program, ann), entry_id=entry, due=LATER, not_after=far)
+    await conn.execute(change)
+
+    (said,) = await told(conn)
+
+    assert said.startswith(f"Mail 1 of nudge is queued, due {local(LATER)}. ")
+    assert said.endswith(says)
+
+
+async def test_a_deferred_mail_says_how_often_and_why(rows: Rows, conn: Connection) -> None:
+    program = await rows.program("news", mails=1)
+    ann = await rows.contact("ann@y.test")
+    job = await rows.enrol(program, ann)
+    await rows.queued(program, ann, job, due=LATER, attempt=2, doubts=1, reason="451 4.7.1 later.")
+
+    assert (await told(conn, "news"))[0].startswith(
+        f"Mail of news is queued, due {local(LATER)}, after 2 attempts, perhaps delivered already: 451 4.7.1 later. "
+    )
+
+
+async def test_a_mail_under_way_says_since_when(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test")
+    await rows.queued(program, ann, await rows.enrol(program, ann), worker=1, begun=LATER)
+
+    assert await told(conn) == [f"Mail 1 of nudge is being sent since {local(LATER)}."]
+
+
+async def test_who_never_entered_is_told_what_kept_them_out(rows: Rows, conn: Connection) -> None:
+    await rows.contact("ann@y.test", attributes={"country": "FR"})
+    await conn.execute("update subscription set changed = $1", START - timedelta(days=1))
+    await rows.program("draft", status="draft")
+    await rows.program("german", audience={"country": ["DE", "AT"]})
+    await rows.program("aged", audience={"age": [30]})
+    await rows.program("away", stream="other")
+    await rows.program("coming", enqueued=None)
+    await rows.program("gone")
+    await rows.program("early", enqueued=START - timedelta(days=2))
+
+    found = {chapter.program: chapter.sentences for chapter in (await why(conn, "ann@y.test")).programs}
+
+    late = f"subscribed to sales at {local(START - timedelta(days=1))}, after its audience was taken"
+    assert found == {
+        "draft": ["Never enrolled in draft: it was not started."],
+        "german": ["Never enrolled in german: not in its audience: country is 'FR', wanted is 'DE' or 'AT'."],
+        "aged": ["Never enrolled in aged: not in its audience: age is not known, wanted is 30."],
+        "away": ["Never enrolled in away: not subscribed to other."],
+        "coming": ["Never enrolled in coming: its audience is not complete yet; the program is running."],
+        "gone": [f"Never enrolled in gone: not in its audience when that was taken at {local(START)}."],
+        "early": [f"Never enrolled in early: {late} at {local(START - timedelta(days=2))}."],
+    }
+
+
+async def test_an_unknown_program_or_contact_is_one_line(rows: Rows, conn: Connection) -> None:
+    await rows.program()
+    await rows.contact("ann@y.test")
+
+    with pytest.raises(InputError, match="program 'x' is unknown; there are: nudge"):
+        await why(conn, "ann@y.test", "x")
+    with pytest.raises(InputError, match="no contact has the address bob@y"):
+        await why(conn, "bob@y.test")
