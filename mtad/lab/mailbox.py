@@ -7,7 +7,7 @@ headers, source, and what dkimpy says. Score and state are read from the databas
 import html
 import re
 from datetime import datetime
-from importlib.resources import files
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +20,8 @@ from mtad.lab import store
 from mtad.lab.letter import read_letter
 from mtad.lab.sink import Received, Sink
 from mtad.lab.verify import Verdict, Verifier
+
+_PAGE = Path(__file__).with_name("files") / "mailbox.html"
 
 _HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
 
@@ -127,7 +129,7 @@ class Mailbox:
         return self._verdicts[number]
 
     async def _page(self, _: web.Request) -> web.Response:
-        text = (files("mtad.lab") / "files" / "mailbox.html").read_text(encoding="utf-8")
+        text = _PAGE.read_text(encoding="utf-8")
         return web.Response(text=text, content_type="text/html", headers={"Cache-Control": "no-store"})
 
     async def _landing(self, request: web.Request) -> web.Response:

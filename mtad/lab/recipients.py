@@ -127,6 +127,12 @@ class Recipients:
         self._arrived: asyncio.Queue[Received] = asyncio.Queue()
         self._mails: Counter[str] = Counter()
         self._read: set[tuple[str, str]] = set()
+        self._busy = 0
+
+    @property
+    def busy(self) -> int:
+        """Mails not read yet, and requests planned or under way."""
+        return self._arrived.qsize() + self._busy
 
     def deliver(self, copy: Received) -> None:
         """Lay a copy into its recipient's mailbox; those of `besides` read for themselves."""
@@ -148,7 +154,12 @@ class Recipients:
             while True:
                 copy = await self._arrived.get()
                 for act, character in self._acts(copy):
-                    tasks.create_task(self._do(http, act, character, network_of(copy.recipient)))
+                    self._busy += 1
+                    task = tasks.create_task(self._do(http, act, character, network_of(copy.recipient)))
+                    task.add_done_callback(self._rest)
+
+    def _rest(self, _: asyncio.Task[None]) -> None:
+        self._busy -= 1
 
     def _acts(self, copy: Received) -> list[tuple[Act, Character]]:
         letter = read_letter(copy.message)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from mtad.base.db import Connection, row_values
 from mtad.base.sqlfiles import queries
+from mtad.lab.accounts import Ended
+from mtad.lab.screen import MailCount
 
 SQL = queries("lab")
 
@@ -33,20 +34,10 @@ class Withdrawn(msgspec.Struct, frozen=True):
     """A mail that was taken out of the queue."""
 
     address: str
-    attributes: dict[str, Any]
+    first_name: str
     node: str
     reason: str
-    at: datetime
     queued: int  # mails of the same program that were queued at that moment
-
-
-class Told(msgspec.Struct, frozen=True):
-    """A mail that the ledger calls delivered or that was once in doubt."""
-
-    program: str
-    node: str
-    address_key: str
-    doubts: int
 
 
 class Hits(msgspec.Struct, frozen=True):
@@ -73,44 +64,51 @@ async def states(conn: Connection, stream: str) -> dict[str, int]:
     return {row["state"]: row["count"] for row in await conn.fetch(SQL["states"], stream)}
 
 
-async def queued(conn: Connection, program: str) -> int:
-    return int(await conn.fetchval(SQL["queued"], program))
+async def mails(conn: Connection) -> list[MailCount]:
+    """All mails of all programs, in the order in which they were made."""
+    return [MailCount(*row_values(row)) for row in await conn.fetch(SQL["mails"])]
 
 
-async def open_entries(conn: Connection, program: str) -> int:
-    return int(await conn.fetchval(SQL["open_entries"], program))
+async def running(conn: Connection, program: str) -> int:
+    """Queued jobs and running entries; 0 when it is over."""
+    return int(await conn.fetchval(SQL["running"], program))
 
 
-async def enqueued(conn: Connection, program: str) -> bool:
-    return bool(await conn.fetchval(SQL["enqueued"], program))
+async def unsettled(conn: Connection) -> int:
+    return int(await conn.fetchval(SQL["unsettled"]))
 
 
 async def workers(conn: Connection) -> list[Living]:
     return [Living(*row_values(row)) for row in await conn.fetch(SQL["workers"])]
 
 
+async def workers_ever(conn: Connection) -> int:
+    return int(await conn.fetchval(SQL["workers_ever"]))
+
+
 async def withdrawn(conn: Connection, program: str, reason: str) -> Withdrawn | None:
-    """The first one whose reason is like `reason` (SQL pattern)."""
+    """The first one with that reason."""
     row = await conn.fetchrow(SQL["withdrawn"], program, reason)
     return Withdrawn(*row_values(row)) if row else None
 
 
-async def delivered(conn: Connection) -> list[Told]:
-    return [Told(*row_values(row)) for row in await conn.fetch(SQL["copies_of_ledger"])]
-
-
-async def doubted(conn: Connection) -> list[Told]:
-    return [Told(*row_values(row)) for row in await conn.fetch(SQL["doubted"])]
+async def ended(conn: Connection) -> list[Ended]:
+    """What the sink's copies are compared with."""
+    return [Ended(*row_values(row)) for row in await conn.fetch(SQL["ended"])]
 
 
 async def hits(conn: Connection) -> list[Hits]:
     return [Hits(*row_values(row)) for row in await conn.fetch(SQL["hits"])]
 
 
-async def scores_of(conn: Connection, address_keys: Sequence[str]) -> tuple[int, int]:
-    """The highest score among these people, and the points that they ever earned."""
-    row = await conn.fetchrow(SQL["scores_of"], list(address_keys))
-    return (int(row[0]), int(row[1])) if row else (0, 0)
+async def points_of(conn: Connection, address_keys: Sequence[str]) -> int:
+    """Points ever earned, and scores held, by these people together."""
+    return int(await conn.fetchval(SQL["points_of"], list(address_keys)))
+
+
+async def got_by_state(conn: Connection, node: str) -> dict[str, int]:
+    """How many got a mail, by their state at the send."""
+    return {state: count for state, count in await conn.fetch(SQL["got_by_state"], node)}  # noqa: C416 - rows
 
 
 async def deadlocks(conn: Connection) -> int:

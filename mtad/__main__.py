@@ -1,0 +1,5 @@
+"""`python -m mtad` is `mtad`."""
+
+from mtad.cli import main
+
+main()
