@@ -13,10 +13,10 @@ ABOUT_STREAM = ("consent_at", "consent_source", "tracking", "last_sign_at", "mai
 # An attribute of one of these names could not be reached in a template, or would
 # hide what a template needs: words of Jinja's expressions, and names of our own.
 RESERVED = frozenset(
-    "and or not if else elif in is for true false none loop self super caller varargs kwargs"
-    " address contact domain attributes imprint unsubscribe_url pixel_url program stream message subject"
-    " sender preview now".split()
+    {"and", "or", "not", "if", "else", "in", "is", "true", "false", "none"}
+    | {"loop", "self", "super", "range", "dict", "namespace", "imprint", "unsubscribe_url"}
 )
+OWN_PREFIX = "mtad_"
 MAX_NAME = 63
 
 
@@ -58,9 +58,10 @@ def columns_of(header: Sequence[str]) -> Columns:
             continue
         if not name.isidentifier() or name.startswith("_") or len(name) > MAX_NAME:
             raise InputError(
-                f"column {text!r}: not a name for an attribute; a letter, then letters, digits and _, at most {MAX_NAME}"
+                f"column {text!r}: no name for an attribute; write a letter, then letters, digits and _,"
+                f" at most {MAX_NAME}"
             )
-        if name in RESERVED:
+        if name in RESERVED or name.startswith(OWN_PREFIX):
             raise InputError(f"column {text!r}: {name} is reserved; rename the column")
         attributes[name] = position
     if "email" not in known:

@@ -127,11 +127,11 @@ def _encoding(path: Path, named: str) -> tuple[str, str]:
         return mark or ("utf-8", "UTF-8")
     try:
         codec = codecs.lookup(named).name
-        if codec in _NOT_OF_FILES:
-            raise LookupError(codec)
         "".encode(codec)
     except (LookupError, ValueError):
-        raise InputError(f"--encoding {named}: no such encoding; write cp1252, latin-1, utf-16-le, …") from None
+        codec = ""
+    if not codec or codec in _NOT_OF_FILES:
+        raise InputError(f"--encoding {named}: no such encoding; write cp1252, latin-1, utf-16-le, …")
     if mark and not codec.startswith(mark[1].lower()):
         raise InputError(f"{path}: begins with the mark of {mark[1]}, --encoding says {named}")
     return mark or (codec, named)

@@ -40,7 +40,7 @@ class RejectsFile:
             # Mode 600: the file holds addresses.
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
             self._staged = Path(name)
-            with open(handle, "w", encoding="utf-8", newline="") as file:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(("line", "email", "reason"))
                 writer.writerows((bad.line, bad.email, bad.reason) for bad in sorted(rejected, key=_place))

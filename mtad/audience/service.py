@@ -62,9 +62,7 @@ class _Undone(Exception):
         self.summary = summary
 
 
-async def import_contacts(
-    pool: Pool, path: Path, options: Options, *, now: datetime, progress: Progress
-) -> Summary:
+async def import_contacts(pool: Pool, path: Path, options: Options, *, now: datetime, progress: Progress) -> Summary:
     """Take the good rows of a file and write the others to its rejects; or raise, and nothing was changed.
 
     InputError names what is wrong with the file or the options. A dry run writes the
@@ -138,9 +136,7 @@ def permission_of(columns: Columns, options: Options) -> Permission | None:
     )
 
 
-async def _write(
-    conn: Connection, path: Path, options: Options, rejected: list[Rejected], copied: int
-) -> Summary:
+async def _write(conn: Connection, path: Path, options: Options, rejected: list[Rejected], copied: int) -> Summary:
     """From `incoming` into the tables; adds the rows that are not taken to `rejected`."""
     reasons = Counter({"bad row": len(rejected)})
     stream_id, stream = await _stream(conn, options.stream) if options.stream else (None, None)

@@ -138,10 +138,11 @@ with made as (
   order by i.key
   on conflict do nothing
   returning id, address_key
-), gates as (
-  insert into gate (contact_id) select id from made
+), identities as (
+  insert into identity (kind, key, contact_id) select 'email', address_key, id from made
+  on conflict do nothing
 )
-insert into identity (kind, key, contact_id) select 'email', address_key, id from made;
+insert into gate (contact_id) select id from made;
 
 -- name: add_external_ids
 insert into identity (kind, key, contact_id)

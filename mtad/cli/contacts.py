@@ -1,0 +1,118 @@
+"""`mtad contacts import`: people from a file."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mtad.audience.service import Options, Summary, import_contacts
+from mtad.audience.values import Type
+from mtad.base.config import Config
+from mtad.base.db import Pool
+from mtad.base.errors import InputError
+from mtad.cli import shell
+
+app = typer.Typer(help="People: import them from files.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `import` a command of its own while it is the only one."""
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A header row, then a contact a row.")],
+    *,
+    stream: Annotated[str, typer.Option(help="Subscribe them to this stream.", metavar="NAME")] = "",
+    basis: Annotated[
+        str, typer.Option(help="By what right: consent, existing_customer or contract.", metavar="BASIS")
+    ] = "",
+    source: Annotated[str, typer.Option(help="Where the permission comes from.", metavar="TEXT")] = "",
+    encoding: Annotated[
+        str, typer.Option(help="Of a file that is neither UTF-8 nor UTF-16 with a mark, e.g. cp1252.")
+    ] = "",
+    type_: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Type of a new attribute: text, number, date, bool.", metavar="NAME=TYPE"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do it all, then undo it.")] = False,
+    as_json: shell.JsonOption = False,
+    config: shell.ConfigOption = shell.DEFAULT_CONFIG,
+) -> None:
+    """Add and update the contacts of a file; what cannot be taken stands in FILE.rejects.csv, with the reason."""
+    options = Options(
+        stream=stream,
+        basis=basis,
+        source=source,
+        encoding=encoding,
+        types=dict(_typed(text) for text in type_ or ()),
+        dry_run=dry_run,
+    )
+
+    with _bar() as bar:
+        task = bar.add_task("reading", total=None)
+
+        def progress(stage: str, done: int, of: int | None) -> None:
+            bar.update(task, description=stage, completed=done, total=of)
+
+        async def work(_: Config, pool: Pool) -> Summary:
+            return await import_contacts(pool, file, options, now=datetime.now(UTC), progress=progress)
+
+        summary = shell.run(config, work)
+    if as_json:
+        shell.print_json(summary)
+    else:
+        _show(summary)
+
+
+def _typed(text: str) -> tuple[str, Type]:
+    name, _, kind = text.partition("=")
+    try:
+        return name, Type(kind)
+    except ValueError:
+        raise InputError(f"--type {text}: write NAME=text, number, date or bool") from None
+
+
+def _bar() -> Progress:
+    """On stderr, and only on a terminal."""
+    return Progress(
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=shell.err,
+        transient=True,
+        disable=not shell.err.is_terminal,
+    )
+
+
+def _show(summary: Summary) -> None:
+    done = "would be " if summary.dry_run else ""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column()
+    figures = [
+        (summary.rows, f"rows in {summary.file}"),
+        (summary.made, f"contacts {done}made"),
+        (summary.changed, f"contacts {done}changed"),
+        (summary.unchanged, "contacts known and unchanged"),
+        (summary.subscribed, f"{done}subscribed"),
+        (summary.inactive, "of them as Inactive, their last sign is too old"),
+        (summary.kept, "keep the permission they have"),
+        (summary.refused, "rows not taken"),
+    ]
+    for number, what in figures:
+        if number or what.startswith("rows in"):
+            table.add_row(f"{number:,}", what)
+    shell.out.print(table)
+    if summary.attributes:
+        shell.out.print("attributes: " + ", ".join(f"{name} ({kind})" for name, kind in summary.attributes.items()))
+    if summary.rejects:
+        reasons = ", ".join(f"{count:,} {why}" for why, count in summary.reasons.items())
+        shell.out.print(f"{summary.rejects}: {reasons}", soft_wrap=True)
+    if summary.dry_run:
+        shell.out.print("dry run: nothing was changed")
