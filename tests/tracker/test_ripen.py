@@ -1,0 +1,193 @@
+"""Hits become people's or machines', once, and not before all of them are in."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+
+from mtad.base.db import Pool, in_transaction
+from tests.tracker.made import NOON, World, hit, unsubscribe
+from tracker import store
+from tracker.hits import Hit, Kind, Method
+from tracker.service import ripen
+
+LATER = NOON + timedelta(minutes=10)
+
+
+async def ingest(pool: Pool, *hits: Hit) -> int:
+    return await in_transaction(pool, lambda conn: store.ingest(conn, hits))
+
+
+@pytest.fixture
+async def world(pool: Pool) -> World:
+    made = await World(pool).seed()
+    await made.ended(1)
+    return made
+
+
+async def test_a_persons_click_is_left_for_the_fold(pool: Pool, world: World) -> None:
+    await ingest(pool, hit(link=world.links[0]))
+
+    assert await ripen(pool) == 1
+    assert await world.classes() == ["human"]
+    assert await world.earning() == ["human"]
+    row = await pool.fetchrow("select contact_id, stream_id, job_id, link_id, data from event")
+    assert row is not None
+    assert tuple(row)[:4] == (world.contact, world.stream, 1, world.links[0])
+    assert row["data"]["network"] == "192.0.2.0/24"
+
+
+async def test_a_replayed_hit_changes_nothing_before_or_after_it_was_judged(pool: Pool, world: World) -> None:
+    hits = [hit(link=world.links[0]), hit(Kind.OPEN, at=90, agent="curl/8")]
+
+    assert await ingest(pool, *hits) == 2
+    assert await ingest(pool, *hits) == 0
+    await ripen(pool)
+    await pool.execute("delete from pending")  # the fold
+    assert await ingest(pool, *hits) == 0
+    assert await ripen(pool) == 0
+    assert await world.earning() == []
+    assert await world.classes() == ["human", "machine"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [hit(method=Method.HEAD), hit(method=Method.PREFETCH), hit(agent=""), hit(Kind.OPEN, agent="Mozilla/5.0")],
+    ids=["HEAD", "prefetch", "no agent", "Apple"],
+)
+async def test_what_is_certain_never_waits_in_pending(pool: Pool, world: World, made: Hit) -> None:
+    await ingest(pool, made)
+
+    assert await world.earning() == []
+    assert await world.classes() in (["machine"], ["veiled"])
+    assert await pool.fetchval("select data ? 'why' from event")
+
+
+async def test_hits_before_the_250_and_bursts_earn_nothing(pool: Pool, world: World) -> None:
+    early = [hit(at=-3), hit(at=-1)]
+    burst = [hit(link=link, at=60 + n / 10) for n, link in enumerate(world.links)]
+    pixel = hit(Kind.OPEN, link=world.pixel, at=60.5)
+    person = hit(link=world.links[1], at=70)
+    await ingest(pool, *early, *burst, pixel, person)
+
+    assert await ripen(pool) == 7
+    assert await world.classes() == ["machine", "scanner", *["scanner"] * 4, "human"]
+    assert await world.earning() == ["human"]
+
+
+async def test_a_look_at_the_unsubscribe_page_counts_towards_a_burst(pool: Pool, world: World) -> None:
+    look = unsubscribe(world.contact, world.program, kind=Kind.LOOK, at=60.2)
+    await ingest(pool, look, *[hit(link=link) for link in world.links[:2]])
+
+    await ripen(pool)
+
+    assert await world.classes() == ["scanner", "scanner"]
+
+
+async def test_heads_judged_at_once_still_betray_the_gets_beside_them(pool: Pool, world: World) -> None:
+    heads = [hit(link=link, method=Method.HEAD) for link in world.links[:2]]
+    await ingest(pool, *heads, hit(link=world.links[2], at=60.5))
+
+    await ripen(pool)
+
+    assert await world.classes() == ["machine", "machine", "scanner"]
+    assert await world.earning() == []
+
+
+async def test_nothing_is_judged_before_the_settle_window_is_over(pool: Pool, world: World) -> None:
+    now = await pool.fetchval("select now()")
+    await world.ended(2, at=now - timedelta(minutes=1))
+    await ingest(pool, hit(job=2, at=now - timedelta(seconds=60)), hit(job=2, at=now), hit(at=60))
+
+    assert await ripen(pool) == 1
+    assert await world.earning() == ["human", None, None]
+
+
+async def test_nothing_is_judged_while_a_live_worker_may_hold_a_hit(pool: Pool, world: World) -> None:
+    slow = await world.worker(ingested_until=NOON + timedelta(seconds=64))
+    await world.worker(ingested_until=LATER)
+    await ingest(pool, hit(at=60))
+
+    assert await ripen(pool) == 0
+    async with pool.acquire() as conn:
+        await store.set_ingested_until(conn, slow, NOON + timedelta(seconds=65))
+    assert await ripen(pool) == 1
+
+
+async def test_a_dead_worker_holds_nobody_up(pool: Pool, world: World) -> None:
+    dead = await world.worker()
+    await pool.execute("update worker set dead = now() where id = $1", dead)
+    await ingest(pool, hit())
+
+    assert await ripen(pool) == 1
+
+
+async def test_a_mail_that_is_being_sent_waits_for_its_250(pool: Pool, world: World) -> None:
+    await world.queued(2, begun=True)
+    await ingest(pool, hit(job=2))
+
+    assert await ripen(pool) == 0
+    await world.ended(2)
+    assert await ripen(pool) == 1
+    assert await world.earning() == ["human"]
+
+
+async def test_of_a_mail_in_doubt_only_a_persons_hits_wait(pool: Pool, world: World) -> None:
+    await world.queued(2, doubts=1)
+    await ingest(pool, hit(job=2, at=10), *[hit(job=2, at=60, link=link) for link in world.links])
+
+    assert await ripen(pool) == 3
+    assert await ripen(pool) == 0
+    assert await world.classes() == [None, "scanner", "scanner", "scanner"]
+    assert await world.earning() == [None]
+    await world.ended(2)
+    assert await ripen(pool) == 1
+    assert await world.earning() == ["human"]
+
+
+@pytest.mark.parametrize(("outcome", "expected"), [("bounced", "scanner"), ("skipped", "scanner")])
+async def test_a_mail_that_never_arrived_has_no_readers(pool: Pool, world: World, outcome: str, expected: str) -> None:
+    await world.ended(2, outcome=outcome)
+    await ingest(pool, hit(job=2))
+
+    await ripen(pool)
+
+    assert await world.classes() == [expected]
+    assert await world.earning() == []
+
+
+async def test_a_hit_on_a_mail_that_nobody_remembers_is_kept_and_earns_nothing(pool: Pool, world: World) -> None:
+    await ingest(pool, hit(job=999), hit(job=0))
+
+    assert await ripen(pool) == 0
+    assert await world.classes() == [None, None]
+    assert await pool.fetchval("select count(*) from event where contact_id is null") == 2
+
+
+async def test_two_sweeps_at_once_judge_each_hit_once(pool: Pool, world: World) -> None:
+    for job in range(2, 40):
+        await world.ended(job)
+    await ingest(pool, *[hit(job=job, at=60 + n) for job in range(1, 40) for n in range(3)])
+
+    judged = await asyncio.gather(ripen(pool), ripen(pool))
+
+    assert sum(judged) == 117
+    assert await world.earning() == ["human"] * 117
+
+
+async def test_more_jobs_than_a_batch_are_all_judged(pool: Pool, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.service.RIPE_BATCH", 2)
+    for job in range(2, 6):
+        await world.ended(job)
+    await ingest(pool, *[hit(job=job) for job in range(1, 6)])
+
+    assert await ripen(pool) == 5
+
+
+async def test_the_watermark_never_moves_back(pool: Pool, world: World) -> None:
+    worker = await world.worker(ingested_until=LATER)
+    async with pool.acquire() as conn:
+        await store.set_ingested_until(conn, worker, NOON)
+
+    until: datetime = await pool.fetchval("select ingested_until from worker where id = $1", worker)
+    assert until == LATER

@@ -1,0 +1,151 @@
+"""What was acknowledged is on disk."""
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.tracker.made import NOON, hit
+from tracker.hits import Hit
+from tracker.journal import decode
+from tracker.writer import Journal, Slot
+
+
+@asynccontextmanager
+async def running(journal: Journal) -> AsyncIterator[Journal]:
+    task = asyncio.create_task(journal.run())
+    await journal.owned.wait()
+    try:
+        yield journal
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.journal"))
+
+
+def on_disk(folder: Path) -> list[Hit]:
+    return [one for path in files(folder) for one in decode(path.read_bytes()).hits]
+
+
+async def test_append_returns_after_the_hit_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def noted(fd: int) -> None:
+        real(fd)
+        synced.append(os.fstat(fd).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    one = hit()
+
+    async with running(Journal(tmp_path, 0)) as journal:
+        await journal.append(one)
+
+        assert on_disk(tmp_path) == [one]
+        assert synced == [path.stat().st_size for path in files(tmp_path)]
+
+
+async def test_what_arrives_together_shares_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+
+    async with running(Journal(tmp_path, 0)) as journal:
+        await asyncio.gather(*(journal.append(hit()) for _ in range(200)))
+
+    assert len(synced) == 1
+    assert len(on_disk(tmp_path)) == 200
+
+
+async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 0)
+    async with running(journal):
+        waiting = [asyncio.create_task(journal.append(hit())) for _ in range(2000)]
+        await asyncio.sleep(0)
+
+    await asyncio.gather(*waiting)
+    assert len(on_disk(tmp_path)) == 2000
+
+
+async def test_a_slot_has_one_owner(tmp_path: Path) -> None:
+    async with running(Journal(tmp_path, 0)) as first, running(Journal(tmp_path, 0)) as second:
+        await first.append(hit())
+        await second.append(hit())
+
+        folders = {path.parent.name for path in files(tmp_path)}
+        assert folders == {"0", "0.1"}
+        assert Slot.claim(tmp_path / "0") is None
+    slot = Slot.claim(tmp_path / "0")
+    assert slot is not None
+    slot.release()
+
+
+async def test_a_full_segment_is_closed_and_the_next_begins(tmp_path: Path) -> None:
+    hits = [hit(at=n) for n in range(5)]
+    async with running(Journal(tmp_path, 0, segment_bytes=150)) as journal:
+        for one in hits:
+            await journal.append(one)
+
+        segments = await journal.segments()
+        assert len(segments) > 1
+        assert [segment.closed for segment in segments[:-1]] == [True] * (len(segments) - 1)
+    assert on_disk(tmp_path) == hits
+
+
+async def test_a_full_disk_refuses_and_later_hits_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, lost, after = hit(), hit(), hit()
+    real = os.write
+
+    def half(fd: int, data: memoryview) -> int:
+        if len(data) > 20:
+            return real(fd, data[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with running(Journal(tmp_path, 0)) as journal:
+        await journal.append(before)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", half)
+            with pytest.raises(OSError, match="No space left"):
+                await journal.append(lost)
+        await journal.append(after)
+
+    assert on_disk(tmp_path) == [before, after]
+
+
+async def test_a_failed_sync_is_never_tried_again_on_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, lost, after = hit(), hit(), hit()
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with running(Journal(tmp_path, 0)) as journal:
+        await journal.append(before)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", broken)
+            with pytest.raises(OSError, match="Input/output"):
+                await journal.append(lost)
+        await journal.append(after)
+
+    assert [decode(path.read_bytes()).hits for path in files(tmp_path)] == [[before], [after]]
+
+
+async def test_the_watermark_stays_before_a_hit_that_is_not_on_disk(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 0)
+    one = hit(at=5)
+    appending = asyncio.create_task(journal.append(one))
+    await asyncio.sleep(0)
+
+    assert journal.complete_until(hit(at=60).at) == one.at
+    async with running(journal):
+        await appending
+    assert journal.complete_until(NOON) == NOON
