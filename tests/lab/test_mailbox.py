@@ -48,8 +48,8 @@ async def make_her(pool: Pool, *, state: str, score: int, subscription: str = "s
             stream, contact, subscription,
         )  # fmt: skip
         await conn.execute(
-            "insert into engagement (stream_id, contact_id, state, since, score, round_from)"
-            " values ($1, $2, $3::text::contact_state, $4, $5, $4)",
+            "insert into engagement (stream_id, contact_id, state, since, score, round_from, first_sent)"
+            " values ($1, $2, $3::text::contact_state, $4, $5, $4, $4)",
             stream, contact, state, NOW, score,
         )  # fmt: skip
         await conn.execute(
