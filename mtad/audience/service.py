@@ -1,11 +1,11 @@
-"""Importing a file of contacts: all of it in one transaction, or nothing.
+"""Importing files of contacts and of suppressions: all of a file in one transaction, or nothing.
 
 For a command's own event loop: the file is read in it.
 """
 
 import zoneinfo
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -13,11 +13,13 @@ from pathlib import Path
 import msgspec
 
 from engine.policy import StreamDefinition
+from engine.service import Suppress, suppress
 from mtad.audience import store
 from mtad.audience.columns import Columns, columns_of
 from mtad.audience.csvfile import CsvFile
 from mtad.audience.rejects import RejectsFile
 from mtad.audience.rows import BASES, Permission, Rejected, RowReader, Types, read_rows
+from mtad.audience.suppressions import Listed, suppressions_of
 from mtad.audience.values import Type
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError, Unavailable
@@ -53,6 +55,16 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     inactive: int  # of the subscribed: arrived as Inactive
     attributes: dict[str, Type]
     rejects: str | None = None  # the file they stand in
+
+
+class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
+    """What an import of suppressions did."""
+
+    file: str
+    rows: int
+    suppressed: int  # that were not before
+    rejected: int
+    rejects: str | None
 
 
 class _Undone(Exception):
@@ -111,6 +123,39 @@ async def import_contacts(pool: Pool, path: Path, options: Options, *, now: date
             summary = undone.summary
         published = rejects.publish()
     return msgspec.structs.replace(summary, rejects=str(published) if published else None)
+
+
+async def import_suppressions(pool: Pool, path: Path, *, encoding: str = "") -> Suppressed:
+    """Suppress what a file lists; what is no address and no domain goes to its rejects.
+
+    InputError, and nothing is changed, when the file cannot be read.
+    """
+    file = CsvFile(path, encoding=encoding, wanted=("email",))
+    try:
+        found, rejected = suppressions_of(file.header_line, file.header, file.rows(), f"import:{path.name}")
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+
+    async def work(conn: Connection) -> int:
+        fresh = await suppress_listed(conn, found)
+        rejects.stage(rejected)
+        return fresh
+
+    with RejectsFile(path) as rejects:
+        fresh = await in_transaction(pool, work)
+        published = rejects.publish()
+    return Suppressed(
+        file=str(path),
+        rows=len(found) + len(rejected),
+        suppressed=fresh,
+        rejected=len(rejected),
+        rejects=str(published) if published else None,
+    )
+
+
+async def suppress_listed(conn: Connection, listed: Sequence[Listed]) -> int:
+    """Suppress them for good, in the caller's transaction; how many were not suppressed before."""
+    return await suppress(conn, [Suppress(row.key, row.scope, row.reason, row.source) for row in listed])
 
 
 def permission_of(columns: Columns, options: Options) -> Permission | None:
