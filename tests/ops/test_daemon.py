@@ -166,7 +166,7 @@ async def test_the_embedded_database_is_made_migrated_and_brought_back_when_it_i
         await until(lambda: pid_file.exists() and int(pid_file.read_text().split()[0]) != first)
 
         async with asyncio.timeout(30):
-            while (found := await schemas(note.read_text())) is None:
+            while (found := await schemas(note.read_text())) is None:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
         assert found == 1
 

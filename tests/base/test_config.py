@@ -1,0 +1,201 @@
+"""What the operator is told about a configuration file, and what the reference says about it."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtad.base import config as module
+from mtad.base.config import (
+    Config,
+    Database,
+    Dkim,
+    Metrics,
+    Mta,
+    Route,
+    Section,
+    Shape,
+    Tracker,
+    host_and_port,
+    load_config,
+    rate,
+    seconds,
+)
+from mtad.base.errors import ConfigError
+
+REFERENCE = Path(module.__file__).with_name("README.md")
+SECTIONS: dict[str, type[Section]] = {
+    "top": Config, "database": Database, "mta": Mta, "tracker": Tracker,
+    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "metrics": Metrics,
+}  # fmt: skip
+
+
+def load(folder: Path, text: str) -> Config:
+    path = folder / "mtad.toml"
+    path.write_text(text)
+    return load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "missing required field `domain`"),
+        ("domain = 7", "domain: Expected `str`, got `int`"),
+        ("domain = 'x.test'\ncolour = 'red'", "unknown field `colour`"),
+        ("domain = 'x.test'\n[mta]\nworkres = 2", "mta: Object contains unknown field `workres`"),
+        ("domain = 'x.test'\n[mta]\nworkers = 'two'", "mta.workers: Expected `int`, got `str`"),
+        ("domain = 'x.test'\n[mta]\nworkers = -1", "mta.workers: Expected `int` >= 0"),
+        ("domain = 'x.test'\n[mta]\ndrain = '5 parsecs'", "mta.drain: '5 parsecs' is not a duration; write 500ms"),
+        ("domain = 'x.test'\n[shape]\nmax_age = '5'", "shape.max_age: '5' is not a duration"),
+        ("domain = 'x.test'\n[shape]\nmax_message_rate = 'fast'", "shape.max_message_rate: 'fast' is not a rate"),
+        ("domain = 'x.test'\n[shape]\nmax_message_rate = '0/s'", "shape.max_message_rate: '0/s' is not a rate"),
+        (
+            "domain = 'x.test'\n[[route]]\ndomain = '*'\nhost = 'h'\n[route.shape]\nidle_timeout = 'x'",
+            "route.*.shape.idle_timeout: 'x' is not a duration",
+        ),
+        ("domain = 'x.test'\n[[route]]\ndomain = '*'", "route[0]: Object missing required field `host`"),
+        (
+            "domain = 'x.test'\n[[route]]\ndomain = '*'\nhost = 'h'\nport = 70000",
+            "route[0].port: Expected `int` <= 65535",
+        ),
+        ("domain = 'x.test'\nlog_format = 'xml'", "log_format: logfmt or json, is 'xml'"),
+        ("domain = 'x.test'\n[tracker]\nurl = 't.x.test'", "tracker.url: must begin with https://, is 't.x.test'"),
+        ("domain = 'x.test'\n[tracker]\nlisten = '8025'", "tracker.listen: '8025' is not ADDRESS:PORT"),
+        ("domain = 'x.test'\n[metrics]\nlisten = 'here:http'", "metrics.listen: 'here:http' is not ADDRESS:PORT"),
+        ("domain = 'x.test'\nfolder = '/'", "folder: no such key"),
+        ("domain = ", "Invalid value (at end of document)"),
+        ("domain = 'x.test'\n[mta]\n[mta]", "Cannot declare ('mta',) twice"),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_file_key_and_value(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, text)
+
+    said = str(raised.value)
+    assert said.startswith(f"{tmp_path / 'mtad.toml'}: ")
+    assert says in said
+    assert "\n" not in said
+    assert raised.value.exit_code == 78
+
+
+def test_a_file_that_is_not_there_says_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file; `mtad init"):
+        load_config(tmp_path / "mtad.toml")
+
+
+def test_a_file_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mtad.toml").write_bytes(b"domain = '\xe9'")
+
+    with pytest.raises(ConfigError, match=r"mtad\.toml: 'utf-8' codec"):
+        load_config(tmp_path / "mtad.toml")
+
+
+def test_names_that_are_not_given_come_from_the_domain(tmp_path: Path) -> None:
+    config = load(tmp_path, "domain = 'x.test'")
+
+    assert config.hostname == "mail.x.test"
+    assert config.return_path_domain == "bounce.x.test"
+    assert config.tracker_url == "https://t.x.test"
+    assert config.state == tmp_path / "state"
+
+
+def test_the_route_of_a_domain_comes_before_the_star(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        "domain = 'x.test'\n[[route]]\ndomain = '*'\nhost = 'all'\n[[route]]\ndomain = 'Y.test'\nhost = 'one'",
+    )
+
+    assert [route.host if (route := config.route_for(name)) else None for name in ("y.test", "z.test")] == [
+        "one",
+        "all",
+    ]
+    assert load(tmp_path, "domain = 'x.test'").route_for("y.test") is None
+
+
+def test_a_credential_comes_before_the_file_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(tmp_path, "domain = 'x.test'")
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    assert config.path("keys/tracking.keys") == tmp_path / "keys" / "tracking.keys"
+
+    (credentials / "tracking.keys").touch()
+
+    assert config.path("keys/tracking.keys") == credentials / "tracking.keys"
+
+
+@given(st.integers(0, 10**6), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)]))
+def test_a_duration_is_its_number_times_its_unit(number: int, unit: tuple[str, float]) -> None:
+    assert seconds(f"{number}{unit[0]}") == number * unit[1]
+
+
+@given(st.text())
+def test_any_text_is_a_duration_or_refused_with_the_text(text: str) -> None:
+    try:
+        found = seconds(text)
+    except ValueError as refused:
+        found, said = 0.0, str(refused)
+    else:
+        said = repr(text)
+
+    assert found >= 0
+    assert repr(text) in said
+
+
+@given(st.integers(1, 10**6), st.sampled_from([("s", 1), ("min", 60), ("h", 3600), ("d", 86400)]))
+def test_a_rate_lets_one_seconds_worth_go_at_once_and_at_least_one(number: int, period: tuple[str, int]) -> None:
+    found = rate(f"{number}/{period[0]}")
+
+    assert found.per_second == number / period[1]
+    assert found.burst == max(1, found.per_second)
+    assert rate(f"{number}/{period[0]},max_burst=7").burst == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("127.0.0.1:8025", ("127.0.0.1", 8025)), ("[::1]:0", ("::1", 0)), ("mail.x.test:25", ("mail.x.test", 25))],
+)
+def test_an_address_and_port_are_taken_apart(text: str, parts: tuple[str, int]) -> None:
+    assert host_and_port(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", "8025", ":8025", "x:", "x:70000", "x:-1", "x:²"])
+def test_what_is_no_address_and_port_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not ADDRESS:PORT"):
+        host_and_port(text)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_reference_has_every_key_with_its_default(name: str) -> None:
+    shown = {row[1]: row[2] for row in re.finditer(r"^\| `([a-z_]+)` \| (.*?) \|", _section(name), re.MULTILINE)}
+    wanted = {}
+    for field in msgspec.structs.fields(SECTIONS[name]):
+        if field.name == "folder" or isinstance(field.default, Section) or field.name in ("dkim", "route"):
+            continue
+        wanted[field.name] = _as_toml(field.default)
+
+    assert shown == wanted
+
+
+def _section(name: str) -> str:
+    heading = "Top of the file" if name == "top" else f"`[{name}]`"
+    match = re.search(rf"^### {re.escape(heading)}.*?$(.*?)(?=^#|\Z)", REFERENCE.read_text(), re.MULTILINE | re.DOTALL)
+    assert match, f"{REFERENCE}: no heading for {name}"
+    return match[1]
+
+
+def _as_toml(default: object) -> str:
+    match default:
+        case str():
+            return f'`"{default}"`'
+        case tuple():
+            return "`[" + ", ".join(f'"{one}"' for one in default) + "]`"
+        case None:
+            return "none"
+        case msgspec.UnsetType() | _ if default is msgspec.NODEFAULT:
+            return "required"
+        case _:
+            return f"`{default}`"
