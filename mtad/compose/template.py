@@ -88,7 +88,7 @@ def check(source: str, where: str, known: Collection[str], *, html: bool) -> fro
         raise InputError(f"{where}: the template is nested too deeply") from None
     for line, why in _refusals(tree):
         raise InputError(f"{where}:{line}: {why}")
-    allowed = {*known, *RESERVED, *_GLOBALS}
+    allowed = {*known, *RESERVED}
     for name in sorted(asked - allowed):
         raise InputError(f"{where}:{_line_of(tree, name)}: no contact has an attribute {name!r}{_guess(name, allowed)}")
     _try(source, where, known, html=html)

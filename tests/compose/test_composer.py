@@ -1,0 +1,298 @@
+"""Mails as they leave, read back by the email package and by dkimpy."""
+
+import email
+import email.policy
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dkim
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.facts import Facts
+from engine.policy import StreamDefinition, parse_stream
+from engine.programs import parse_program
+from engine.service import Program, Stream
+from mtad.base.config import Config
+from mtad.base.db import Pool
+from mtad.compose.apply import apply_program
+from mtad.compose.composer import Composer, ContentFault, _Message, sender_id
+from mtad.compose.folder import with_pixel
+from mtad.compose.links import rewritten
+from mtad.compose.store import Parts, Stored
+from mtad.compose.text import plain_text
+from mtad.dkim.keys import dns_record, new_key
+from mtad.dkim.sign import Identity, Signer
+from tests.compose.conftest import HTML, Writer
+from tracker import tokens
+from tracker.tokens import Keys, Purpose
+
+NOW = datetime(2026, 11, 22, 16, 53, 1, tzinfo=UTC)
+CONFIG = Config(domain="example.com")
+KEYS = Keys.parse("1:" + "ab" * 32)
+MESSAGE = 7
+PIXEL, SHOP, TWO = 70, 71, 72
+
+
+def stream_of(tracking: str = "full", **more: Any) -> Stream:
+    raw = {
+        "name": "sales-de",
+        "from": "Müller & Söhne <news@example.com>",
+        "reply_to": "answers@example.com",
+        "imprint": "Müller & Söhne\nBerlin",
+        "tracking": tracking,
+    }
+    definition: StreamDefinition = parse_stream(raw | more)
+    return Stream(3, 1, "sales-de", definition)
+
+
+def program() -> Program:
+    raw = {"name": "nudge", "kind": "campaign", "stream": "sales-de", "step": [{"message": "nudge-1"}]}
+    return Program(5, 1, "nudge", "campaign", 3, parse_program(raw, day=86400, window=86400), {"nudge-1": MESSAGE})
+
+
+def facts(**changes: Any) -> Facts:
+    base = Facts(
+        job_id=99, contact_id=11, stream_id=3, program_id=5, version=1, message_id=MESSAGE, entry_id=None, site_id=1,
+        class_=2, attempt=0, doubts=0, created=datetime(2026, 11, 22, 16, 0, 0, 123456, tzinfo=UTC), not_after=NOW,
+        node="nudge-1", address="Ann@example.net", address_key="ann@example.net", domain="example.net", locale=None,
+        zone=None, attributes={"first_name": "Änn", "sku": "a/b c"}, erased=False, subscription="subscribed",
+        break_until=None, tracking=None, suppressed_all=None, suppressed_marketing=None, state=None, since=None,
+        cool_until=None, cycle=0, entry_ended=False, entry_why=None, gate_version=1, program_fence=1,
+        program_status="running", stream_version=1, epoch=1,
+    )  # fmt: skip
+    return msgspec.structs.replace(base, **changes)
+
+
+def composer_of(subject: str = "Hi {{ first_name }}", html: str | None = HTML, txt: str | None = None) -> Composer:
+    made = txt is None and html is not None
+    if html is not None:
+        txt = plain_text(html) if txt is None else txt
+        html, links = rewritten(html)
+        html = with_pixel(html)
+        urls = ["", *(link.url for link in links)]
+    else:
+        urls = []
+    composer = Composer(CONFIG, KEYS)
+    positions = list(range(len(urls)))
+    stored = Stored(
+        MESSAGE, "nudge-1", "nudge-1", Parts(subject, html, txt, made), html is not None,
+        [PIXEL + position for position in positions], positions, urls,
+    )  # fmt: skip
+    composer._messages[MESSAGE] = _Message(stored)
+    return composer
+
+
+def parsed(wire: bytes) -> EmailMessage:
+    message = email.message_from_bytes(wire, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def part(message: EmailMessage, kind: str) -> str:
+    body = message.get_body((kind,))
+    assert body is not None
+    return str(body.get_content()).replace("\r\n", "\n")
+
+
+def mail(composer: Composer, who: Facts, stream: Stream | None = None) -> EmailMessage:
+    return parsed(composer.compose(who, program(), stream or stream_of(), NOW).message())
+
+
+def test_a_mail_has_every_header_that_bulk_mail_needs() -> None:
+    composed = composer_of().compose(facts(), program(), stream_of(), NOW)
+
+    message = parsed(composed.message())
+    leave = tokens.contact_token(KEYS, 11, 5)
+    assert {name: str(message[name]) for name in message.keys() if name != "Content-Type"} == {  # noqa: SIM118 - no dict
+        "Date": "Sun, 22 Nov 2026 16:53:01 +0000",
+        "From": "Müller & Söhne <news@example.com>",
+        "To": "Ann@example.net",
+        "Subject": "Hi Änn",
+        "Message-ID": "<job.99.hx8a8g6jk0@example.com>",
+        "Reply-To": "answers@example.com",
+        "List-Id": "<sales-de.example.com>",
+        "List-Unsubscribe": f"<https://t.example.com/u/{leave}>, <mailto:unsubscribe-{leave}@bounce.example.com>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+        "Feedback-ID": "p.nudge:s.sales-de:bulk:example-com",
+        "Precedence": "bulk",
+        "MIME-Version": "1.0",
+    } | {"Message-ID": str(message["Message-ID"])}
+    assert re.fullmatch(r"<job\.99\.[0-9a-z]+@example\.com>", message["Message-ID"])
+    assert composed.recipient == "Ann@example.net"
+    assert composed.from_domain == "example.com"
+    assert tokens.read_return_path(KEYS, composed.return_path.partition("@")[0]) == 99
+    assert composed.return_path.endswith("@bounce.example.com")
+
+
+def test_a_message_id_is_the_jobs_and_not_the_attempts() -> None:
+    composer = composer_of()
+
+    first, again = mail(composer, facts()), mail(composer, facts(attempt=3, doubts=1, epoch=9))
+    other = mail(composer, facts(created=NOW))
+
+    assert first["Message-ID"] == again["Message-ID"] != other["Message-ID"]
+
+
+def test_a_mail_that_nobody_subscribed_to_says_that_a_machine_sent_it() -> None:
+    message = mail(composer_of(), facts(class_=0))
+
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Precedence"] is None
+
+
+@pytest.mark.parametrize(
+    ("contact", "stream", "stricter"),
+    [
+        (None, "full", "full"),
+        (None, "none", "none"),
+        ("full", "none", "none"),
+        ("none", "full", "none"),
+        ("hygiene", "full", "full"),
+        ("full", "hygiene", "full"),
+        ("aggregate", "full", "aggregate"),
+        ("full", "aggregate", "aggregate"),
+        ("aggregate", "none", "none"),
+    ],
+)
+def test_the_stricter_mode_decides_what_links_tell(contact: str | None, stream: str, stricter: str) -> None:
+    message = mail(composer_of(), facts(tracking=contact), stream_of(stream))
+
+    html = part(message, "html")
+    pixel = re.search(r'<img src="https://t\.example\.com/o/([^"]+)\.gif"', html)
+    click = re.search(r"https://t\.example\.com/c/([^/\"']{36})(/[^\"']*)?", html)
+    match stricter:
+        case "none":
+            assert pixel is None
+            assert click is None
+            assert 'href="https://shop.example/p/a%2Fb%20c?a=1&amp;b=2"' in html
+        case "aggregate":
+            assert pixel is None
+            assert click is not None
+            read = tokens.read_link_token(KEYS, Purpose.CLICK, click[1], tokens.values_of(click[2]) or ())
+            assert read == tokens.LinkToken(0, SHOP)
+        case _:
+            assert pixel is not None
+            assert tokens.read_link_token(KEYS, Purpose.OPEN, pixel[1]) == tokens.LinkToken(99, PIXEL)
+            assert click is not None
+            assert tokens.values_of(click[2]) == ("a/b c",)
+            assert tokens.read_link_token(KEYS, Purpose.CLICK, click[1], ("a/b c",)) == tokens.LinkToken(99, SHOP)
+
+
+def test_the_pixel_stands_at_the_end_of_the_body() -> None:
+    assert re.search(r"<img [^>]*>(?=</body>)", part(mail(composer_of(), facts()), "html"))
+
+
+def test_plain_text_shows_the_authors_links_and_the_imprint() -> None:
+    text = part(mail(composer_of(), facts()), "plain")
+
+    assert "your shop <https://shop.example/p/a/b c?a=1&b=2>" in text
+    assert "Müller & Söhne\nBerlin leave <https://t.example.com/u/" in text
+    assert "t.example.com/c/" not in text
+
+
+def test_a_message_without_html_is_one_part_and_has_no_pixel() -> None:
+    message = mail(composer_of(html=None, txt="Hi {{ first_name }}\n{{ imprint }}"), facts())
+
+    assert message.get_content_type() == "text/plain"
+    assert str(message.get_content()).replace("\r\n", "\n") == "Hi Änn\nMüller & Söhne\nBerlin\n"
+
+
+def test_a_line_break_in_a_subject_is_a_fault_and_not_a_header() -> None:
+    with pytest.raises(ContentFault, match=r"^content:Subject: control character$"):
+        mail(composer_of(), facts(attributes={"first_name": "x\r\nBcc: evil@example.net", "sku": "1"}))
+
+
+def test_a_contact_without_a_needed_value_is_named_by_it() -> None:
+    with pytest.raises(ContentFault, match=r"^missing_value:sku$"):
+        mail(composer_of(), facts(attributes={"first_name": "x"}))
+
+
+def test_a_local_part_beyond_ascii_is_a_fault() -> None:
+    with pytest.raises(ContentFault, match=r"^content:To: address needs SMTPUTF8$"):
+        mail(composer_of(), facts(address="änn@example.net"))
+
+
+@cache
+def signer() -> Signer:
+    key = load_pem_private_key(new_key(), password=None)
+    return Signer([Identity("example.com", "s1", key)])  # type: ignore[arg-type]
+
+
+def dns(name: bytes, timeout: int = 5) -> bytes:
+    identity = signer().identity_for("example.com")
+    assert identity
+    return dns_record(identity.key).encode()
+
+
+values = st.text(alphabet=st.characters(), max_size=60)
+
+
+@settings(deadline=None, max_examples=150)
+@given(first=values, sku=values.filter(bool))
+def test_whatever_a_contact_holds_the_wire_is_clean_and_says_it(first: str, sku: str) -> None:
+    composer = composer_of(
+        subject="Hi",
+        html='<p>{{ first_name | default("") }}</p><a href="https://a.test/{{ sku }}">x</a>',
+        txt="{{ first_name | default('') }}|\n.\n..\nFrom x\n",
+    )
+
+    composed = composer.compose(facts(attributes={"first_name": first, "sku": sku}), program(), stream_of(), NOW)
+    wire = composed.message(signer().sign(composed.headers, composed.body, "example.com", 1_700_000_000))
+
+    assert b"\0" not in wire
+    assert all(b"\r" not in line and b"\n" not in line and len(line) <= 998 for line in wire.split(b"\r\n"))
+    assert wire.endswith(b"\r\n")
+    seen = first.encode("utf-8", "replace").decode().replace("\r\n", "\n").replace("\r", "\n")
+    assert part(parsed(wire), "plain") == seen + "|\n.\n..\nFrom x\n"
+    assert dkim.verify(wire, dnsfunc=dns)
+
+
+def test_tracked_html_differs_from_the_template_only_in_its_links() -> None:
+    tracked, plain = (
+        part(mail(composer_of(), facts()), "html"),
+        part(mail(composer_of(), facts(tracking="none")), "html"),
+    )
+
+    def without(html: str) -> str:
+        return re.sub(r"(?i)href=([\"']).*?\1", "", re.sub(r"<img .*?>", "", html, flags=re.DOTALL))
+
+    assert without(tracked) == without(plain)
+
+
+@pytest.mark.parametrize("domain", ["a.de", "example.com", "a-very-long-name.example.com"])
+def test_a_sender_id_is_what_google_accepts(domain: str) -> None:
+    assert re.fullmatch(r"[a-zA-Z0-9-]{5,15}", sender_id(domain))
+
+
+@pytest.fixture
+def applied(pool: Pool, stream: Path, files: Writer) -> Callable[[], Awaitable[list[int]]]:
+    async def apply() -> list[int]:
+        await apply_program(pool, files(), "test")
+        return [row[0] for row in await pool.fetch("select id from message order by id")]
+
+    return apply
+
+
+async def test_a_stored_message_is_composed_with_its_own_links(
+    pool: Pool, applied: Callable[[], Awaitable[list[int]]]
+) -> None:
+    ids = await applied()
+    composer = Composer(CONFIG, KEYS)
+    await composer.need(pool, ids)
+
+    html = part(mail(composer, facts(message_id=ids[1])), "html")
+
+    click = re.findall(r"https://t\.example\.com/c/([^/\"']{36})", html)
+    read = tokens.read_link_token(KEYS, Purpose.CLICK, click[1])
+    assert read
+    assert await pool.fetchval("select url from message_link where id = $1", read.link_id) == "https://example.com/two"
+    assert await pool.fetchval("select message_id from message_link where id = $1", read.link_id) == ids[1]

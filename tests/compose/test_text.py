@@ -1,0 +1,49 @@
+"""Plain text made of HTML, as a template and as it is read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2.sandbox import SandboxedEnvironment
+
+from mtad.compose.text import plain_text, settled
+
+
+def read(html: str, **values: object) -> str:
+    """The text as a recipient with these values reads it."""
+    return settled(SandboxedEnvironment().from_string(plain_text(html)).render(**values))
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>One</p>\n  <p>Two\n  words</p>", "One\n\nTwo words\n"),
+        ("a<br>b<br/>c", "a\nb\nc\n"),
+        ("<b>bold</b> and <i>it</i>alic", "bold and italic\n"),
+        ("<head><title>no</title><style>p{}</style></head><body>yes<script>no</script></body>", "yes\n"),
+        ("1 &lt; 2 &amp; &euro; &nbsp;x", "1 < 2 & €  x\n"),
+        ('<a href="https://a.test/?x=1&amp;y=2">here</a>!', "here <https://a.test/?x=1&y=2>!\n"),
+        ('<a href="https://a.test/">https://a.test</a>', "https://a.test\n"),
+        ('<a href="mailto:a@b.test">a@b.test</a>', "a@b.test\n"),
+        ('<a href="#top">up</a>', "up\n"),
+        ('<a href="https://a.test/"><img src="x" alt="Shop"></a>', "Shop <https://a.test/>\n"),
+        ("<ul><li>one</li><li>two</li></ul>after", "- one\n- two\n\nafter\n"),
+        ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc\n"),
+        ("<!-- no --><p>{# no #}yes</p>", "yes\n"),
+        ("{{ name }}, hello", "Ann & Bob, hello\n"),
+        ('<a href="https://a.test/{{ sku }}">x</a>', "x <https://a.test/7>\n"),
+        ("<ul>{% for i in [1, 2] %}<li>{{ i }}</li>{% endfor %}</ul>", "- 1\n- 2\n"),
+        ("<p>A</p>\n{%- if no -%}\n<p>B</p>\n{% endif %}\n<p>C</p>", "A\n\nC\n"),
+        ("<p>A</p>\n{%- if yes -%}\n<p>B</p>\n{% endif %}\n<p>C</p>", "A\n\nB\n\nC\n"),
+        ("Dear {% if no %}Mr{% else %}Ms{% endif %} {{ name }}", "Dear Ms Ann & Bob\n"),
+        ("{% raw %}{{ raw }}{% endraw %} &#123;{ name }}", "{{ raw }} {{ name }}\n"),
+    ],
+)
+def test_text_says_what_html_says(html: str, text: str) -> None:
+    assert read(html, name="Ann & Bob", sku=7, yes=True, no=False) == text.replace("  x", "  x")
+
+
+@given(st.text(alphabet="abc <>&;#123{}%=/\"'\n", max_size=60))
+def test_escaped_text_never_becomes_jinja(text: str) -> None:
+    escaped = "".join(f"&#{ord(character)};" for character in text)
+
+    assert read(f"<p>{escaped}</p>").split() == text.split()
