@@ -11,25 +11,23 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
-from uuid import UUID
+from typing import Any
 
 import msgspec
+from aiohttp import web
 
 from engine import service as engine
 from engine.service import Catalogue
 from mtad.base.clock import Clock, SystemClock
 from mtad.base.config import Config, seconds
 from mtad.base.db import AWAY, Pool, open_pool
-from mtad.base.errors import Unavailable
 from mtad.base.migrate import require_schema
 from mtad.compose.composer import Composer
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import sites
 from mtad.ops.housekeeper import Housekeeper, Sweep
-from mtad.ops.parent import report_ready
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
 from mtad.queue.workers import Heart
@@ -37,11 +35,9 @@ from mtad.wire.resolver import Resolver, routed_host
 from mtad.wire.session import Dialer
 from tracker import service as tracker
 from tracker.tokens import Keys
+from tracker.web import make_runner
 
 log = logging.getLogger("mtad.app")
-
-# The database may still be starting when we do.
-WAIT_FOR_DATABASE = 30.0
 
 ROLES = ("mta", "tracker", "engine")
 
@@ -56,72 +52,129 @@ class Place(msgspec.Struct, frozen=True):
     parent_fd: int | None = None  # the line to the supervisor
 
 
-async def run_worker(config: Config, place: Place) -> None:
-    """Work until SIGTERM or SIGINT, then drain and return."""
+async def run_worker(config: Config, place: Place, ready: Callable[[], None]) -> None:
+    """Work until SIGTERM or SIGINT, then drain and return; `ready` is called when everything works.
+
+    The tracker is there first and goes last, and needs no database: what it hears
+    meanwhile stays in its journal.
+    """
     clock = SystemClock()
-    pool = await _patient_pool(config, place, clock)
-    in_doubt = seconds(config.shape.in_doubt_interval)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    keys = Keys.parse(config.path(config.tracker.keys).read_text(encoding="ascii"))
+    pool = await open_pool(place.database, most=config.database.connections, name=f"mtad {place.slot}", least=0)
     try:
-        await require_schema(pool)
-        worker = await workers.register(
-            pool, host=socket.gethostname(), slot=place.slot, pid=os.getpid(), in_doubt_delay=in_doubt
-        )
-        log.info("worker started", extra={"worker": worker, "pid": os.getpid()})
-        await _serve(config, place, pool, clock, worker)
-        await workers.leave(pool, worker, in_doubt)
+        async with _tracking(config, place, pool, clock, keys) as tracking:
+            worker = await _until_stopped(stop, _register(config, place, pool, clock))
+            if worker is None:
+                return
+            tracking.worker = worker
+            ready()
+            await _deliver(config, place, pool, clock, worker, keys, stop)
+        await workers.leave(pool, worker, seconds(config.shape.in_doubt_interval))
         log.info("worker drained", extra={"worker": worker})
     finally:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pool.close(), 5)
 
 
-async def _patient_pool(config: Config, place: Place, clock: Clock) -> Pool:
-    until = clock.monotonic() + WAIT_FOR_DATABASE
+class Tracking:
+    """What the tracker learns late: which worker it belongs to."""
+
+    worker: int | None = None
+
+
+@contextlib.asynccontextmanager
+async def _tracking(config: Config, place: Place, pool: Pool, clock: Clock, keys: Keys) -> AsyncIterator[Tracking]:
+    """The tracker runs inside the block; every hit that it answered is durable after it."""
+    tracking = Tracking()
+    if not place.tracker_sockets:
+        yield tracking
+        return
+    watch = tracker.Tracker(
+        pool=pool,
+        keys=keys,
+        state=config.state,
+        slot=place.slot,
+        worker=lambda: tracking.worker,
+        unsubscribe=partial(engine.unsubscribe, pool),
+        trusted_proxies=config.tracker.trusted_proxies,
+        clock=clock,
+    )
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(watch.run(), name="tracker")
+        runner = make_runner(watch.app())
+        await runner.setup()
+        for listener in place.tracker_sockets:
+            await web.SockSite(runner, listener).start()
+        try:
+            yield tracking
+        finally:
+            await runner.cleanup()
+            running.cancel()
+
+
+async def _until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, int]) -> int | None:
+    """The result of `work`, or None when we were asked to stop before it came."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    return None
+
+
+async def _register(config: Config, place: Place, pool: Pool, clock: Clock) -> int:
+    """Become a worker of the cluster, as soon as there is a database."""
     while True:
         try:
-            return await open_pool(place.database, most=config.database.connections, name=f"mtad worker {place.slot}")
-        except Unavailable as error:
-            if clock.monotonic() > until:
-                raise
-            log.warning("waiting for the database", extra={"why": str(error)})
+            await require_schema(pool)
+            worker = await workers.register(
+                pool,
+                host=socket.gethostname(),
+                slot=place.slot,
+                pid=os.getpid(),
+                in_doubt_delay=seconds(config.shape.in_doubt_interval),
+            )
+        except AWAY as error:
+            log.warning("waiting for the database", extra={"why": repr(error)})
             await clock.sleep(0.5)
+        else:
+            log.info("worker started", extra={"worker": worker, "pid": os.getpid()})
+            return worker
 
 
-async def _serve(config: Config, place: Place, pool: Pool, clock: Clock, worker: int) -> None:
+async def _deliver(
+    config: Config, place: Place, pool: Pool, clock: Clock, worker: int, keys: Keys, stop: asyncio.Event
+) -> None:
+    """Heart, housekeeper and pipeline until asked to stop; then drain."""
     catalogue = Catalogue(pool)
-    keys = Keys.parse(config.path(config.tracker.keys).read_text(encoding="ascii"))
     resolver = Resolver(clock)
     heart = Heart(pool, clock, worker)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(heart.run(), name="heart")]
         if "engine" in place.roles:
             keeper = Housekeeper(pool, clock, _sweeps(config, pool, catalogue, resolver, heart))
             background.append(group.create_task(keeper.run(), name="housekeeper"))
-        if "tracker" in place.roles:
-            watch = tracker.Tracker(
-                pool=pool, clock=clock, keys=keys, state=config.state, slot=place.slot, worker=worker,
-                sockets=place.tracker_sockets, unsubscribe=partial(_unsubscribe, pool),
-                trusted_proxies=config.tracker.trusted_proxies,
-            )  # fmt: skip
-            background.append(group.create_task(watch.run(), name="tracker"))
-        if "mta" in place.roles:
-            pipeline = Pipeline(
-                config=config, pool=pool, clock=clock, worker=worker, slot=place.slot, catalogue=catalogue,
-                composer=Composer(config, keys), dkim=Dkim.from_config(config),
-                dialer=Dialer(config.hostname, resolver, clock, routed=[routed_host(r) for r in config.route]),
-                luck=random.random,
-            )  # fmt: skip
-            delivering = group.create_task(pipeline.run(), name="pipeline")
-        if place.parent_fd is not None:
-            report_ready(place.parent_fd)
+        pipeline = Pipeline(
+            config=config,
+            pool=pool,
+            clock=clock,
+            worker=worker,
+            slot=place.slot,
+            catalogue=catalogue,
+            composer=Composer(config, keys),
+            dkim=Dkim.from_config(config),
+            dialer=Dialer(config.hostname, resolver, clock, routed=[routed_host(r) for r in config.route]),
+            luck=random.random,
+        )
+        delivering = group.create_task(pipeline.run(), name="pipeline") if "mta" in place.roles else None
         await stop.wait()
         log.info("draining", extra={"worker": worker})
-        if "mta" in place.roles:
+        if delivering is not None:
             await _drain(pipeline, delivering, seconds(config.mta.drain))
         for task in background:
             task.cancel()
@@ -136,17 +189,7 @@ async def _drain(pipeline: Pipeline, delivering: asyncio.Task[None], within: flo
         await asyncio.wait([delivering], timeout=5)
 
 
-async def _unsubscribe(
-    pool: Pool, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str
-) -> None:
-    await engine.unsubscribe(
-        pool, contact_id=contact_id, program_id=program_id, event_id=event_id, at=at, how=how
-    )
-
-
-def _sweeps(
-    config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver, heart: Heart
-) -> list[Sweep]:
+def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver, heart: Heart) -> list[Sweep]:
     """What the housekeeper does, and how often."""
     in_doubt = seconds(config.shape.in_doubt_interval)
 

@@ -1,7 +1,4 @@
-"""One worker process: ``python -m mtad.worker``, started by the supervisor of `mtad run`.
-
-The database's URL comes in the environment, as MTAD_DATABASE.
-"""
+"""One worker process: ``python -m mtad.worker``, started by the supervisor of `mtad run`."""
 
 import argparse
 import asyncio
@@ -10,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -18,7 +16,7 @@ from mtad.app import ROLES, Place, run_worker
 from mtad.base.config import Config, load_config
 from mtad.base.errors import Problem
 from mtad.base.log import set_up_logging
-from mtad.ops.parent import DATABASE_VARIABLE, parent_gone
+from mtad.ops.parent import DATABASE_VARIABLE, parent_gone, report_ready
 
 
 def main() -> None:
@@ -28,29 +26,28 @@ def main() -> None:
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--roles", default=",".join(ROLES))
     parser.add_argument("--tracker-fd", type=int, action="append", default=[])
-    parser.add_argument("--parent-fd", type=int)
+    parser.add_argument("--parent-fd", type=int, required=True)
     arguments = parser.parse_args()
     try:
         config = load_config(arguments.config)
         set_up_logging(config.log_format, slot=arguments.slot)
         sockets = [socket.socket(fileno=fd) for fd in arguments.tracker_fd]
-        place = Place(
-            arguments.slot, os.environ[DATABASE_VARIABLE], sockets, arguments.roles.split(","), arguments.parent_fd
-        )
+        place = Place(arguments.slot, os.environ[DATABASE_VARIABLE], sockets, arguments.roles.split(","))
         # What start-up made lives as long as the process; collecting it again and again is wasted.
         gc.collect()
         gc.freeze()
-        uvloop.run(_run(config, place))
+        uvloop.run(_run(config, place, arguments.parent_fd))
     except Problem as problem:
         sys.stderr.write(f"mtad worker {arguments.slot}: {problem}\n")
         sys.exit(problem.exit_code)
 
 
-async def _run(config: Config, place: Place) -> None:
+async def _run(config: Config, place: Place, parent_fd: int) -> None:
     """Work until asked to stop; a supervisor that is gone asks, too."""
-    watch = asyncio.create_task(_stop_with_parent(place.parent_fd)) if place.parent_fd is not None else None
-    await run_worker(config, place)
-    if watch is not None:
+    watch = asyncio.create_task(_stop_with_parent(parent_fd))
+    try:
+        await run_worker(config, place, ready=partial(report_ready, parent_fd))
+    finally:
         watch.cancel()
 
 

@@ -48,12 +48,12 @@ AWAY = (
 )
 
 
-async def open_pool(url: str, *, most: int = 8, name: str = "mtad") -> Pool:
-    """Connect, or raise Unavailable with one line that names the server."""
+async def open_pool(url: str, *, most: int = 8, name: str = "mtad", least: int = 1) -> Pool:
+    """Connect, or raise Unavailable with one line that names the server. `least` 0: connect when asked."""
     try:
         pool = await asyncpg.create_pool(
             url,
-            min_size=1,
+            min_size=least,
             max_size=most,
             init=_prepare,
             timeout=10,

@@ -108,7 +108,9 @@ def forecast(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: Json
     table.add_column("verdict")
     table.add_column("contacts", justify="right")
     table.add_column("because")
-    table.add_row("send", f"{result.send:,}", f"{result.untracked:,} without tracking consent" if result.untracked else "")
+    table.add_row(
+        "send", f"{result.send:,}", f"{result.untracked:,} without tracking consent" if result.untracked else ""
+    )
     if result.deferred:
         table.add_row("defer", f"{result.deferred:,}", "")
     for reason, number in result.skipped.items():

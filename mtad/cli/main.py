@@ -5,6 +5,7 @@ import sys
 import typer
 
 from mtad.base.errors import Problem
+from mtad.cli import answers, contacts, control, demo, program, server, stream, suppress
 
 app = typer.Typer(
     name="mtad",
@@ -14,6 +15,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(server.app)
+app.add_typer(contacts.app, name="contacts")
+app.add_typer(suppress.app, name="suppress")
+app.add_typer(stream.app, name="stream")
+app.add_typer(program.app, name="program")
+control.register(app, program.app)
+answers.register(app, program.app)
+app.add_typer(demo.app)
 
 
 @app.callback()
@@ -32,6 +42,3 @@ def main() -> None:
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-# Each group registers itself here, one line a file.

@@ -12,7 +12,7 @@ from engine.facts import Defer, Facts, Send, Skip
 from engine.service import Catalogue
 from mtad.base.clock import Clock
 from mtad.base.config import Config, Shape, rate
-from mtad.base.db import AWAY, Pool
+from mtad.base.db import AWAY, Connection, Pool
 from mtad.compose.composer import Composer
 from mtad.dkim.sign import Signer as Dkim
 from mtad.outcome.kinds import Scope
@@ -60,10 +60,7 @@ class Pipeline:
     async def run(self) -> None:
         """Deliver until drained or cancelled. What is cancelled in the middle of a mail is in doubt."""
         async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as sessions:
-            running = [
-                services.create_task(service.run())
-                for service in (self._settler, self._signer, self._beginner)
-            ]
+            running = [services.create_task(service.run()) for service in (self._settler, self._signer, self._beginner)]
             await self._claim_until_drained(sessions)
             await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
             for task in running:
@@ -123,7 +120,7 @@ class Pipeline:
             async with self._pool.acquire() as conn:
                 self._lanes[site] = await self._open_lane(conn, site, group)
 
-    async def _open_lane(self, conn: store.Connection, site: int, group: asyncio.TaskGroup) -> LaneRunner:
+    async def _open_lane(self, conn: Connection, site: int, group: asyncio.TaskGroup) -> LaneRunner:
         shape = self._shape_of(await store.site_name(conn, site))
         limit = rate(shape.max_message_rate)
         lane = await store.lane_of(conn, site, limit.per_second, limit.burst, shape.connection_limit)

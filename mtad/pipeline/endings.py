@@ -63,9 +63,7 @@ def after_attempt(mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, 
             )  # fmt: skip
             return ended if suppress else _moved_on(ended, mail.program)
         case Deferred(scope, category, reply, after):
-            delay = delay_before_retry(
-                attempts, first=retry.interval, ceiling=retry.longest, luck=luck, after=after
-            )
+            delay = delay_before_retry(attempts, first=retry.interval, ceiling=retry.longest, luck=luck, after=after)
             if now + timedelta(seconds=delay) < facts.not_after:
                 return Returned(facts, delay, reply, attempts)
             ended = Ended(facts, "expired", category, scope=scope, reply=reply, attempts=attempts)
@@ -85,4 +83,3 @@ def _moved_on(ended: Ended, program: Program) -> Ended:
         return ended
     stop = next_stop(program.definition, facts.node)
     return msgspec.structs.replace(ended, next_node=stop.node, next_wait=stop.wait)
-

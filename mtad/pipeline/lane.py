@@ -19,7 +19,7 @@ from prometheus_client import Counter, Histogram
 from mtad.base.clock import Clock
 from mtad.base.config import Shape, seconds
 from mtad.base.db import AWAY, Pool
-from mtad.compose.composer import ContentFault
+from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
 from mtad.outcome.kinds import Deferred
 from mtad.pipeline.beginner import Beginner
@@ -197,9 +197,7 @@ class LaneRunner:
                 await tools.clock.sleep(begun.wait)
                 continue
             try:
-                result = await session.send(
-                    signed.return_path, signed.recipient, signed.message, data_by=begun.data_by
-                )
+                result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
             except ValueError as defect:
                 ended = ended_by_skip(mail.facts, mail.program, f"content:{defect}")
                 return await tools.settler.batcher.submit(ended)
@@ -212,9 +210,7 @@ class LaneRunner:
     async def _settle(self, mail: Mail, result: Result) -> asyncio.Future[bool]:
         outcome = classify(result)
         OUTCOMES.labels(outcome=type(outcome).__name__.lower()).inc()
-        row = after_attempt(
-            mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck()
-        )
+        row = after_attempt(mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck())
         return await self._tools.settler.batcher.submit(row)
 
     async def _cannot_connect(self, failure: Result) -> None:
@@ -273,4 +269,3 @@ class LaneRunner:
         except AWAY as error:
             log.warning("sessions not counted", extra={"why": repr(error)})
             return False
-

@@ -11,9 +11,13 @@ import msgspec
 
 from engine.facts import Reason
 from mtad.base.clock import Clock
-from mtad.compose.composer import Composer, ContentFault
-from mtad.dkim.sign import NotCovered, Signer as Dkim
+from mtad.compose.composer import Composer
+from mtad.compose.faults import ContentFault
+from mtad.dkim.sign import NotCovered
+from mtad.dkim.sign import Signer as Dkim
 from mtad.pipeline.endings import Mail
+
+BULK = 2
 
 
 class Signed(msgspec.Struct, frozen=True, gc=False):
@@ -57,9 +61,11 @@ class Signer:
         """Compose and sign now."""
         now = self._clock.now()
         composed = self._composer.compose(mail.facts, mail.program, mail.stream, now)
+        bulk = mail.facts.class_ == BULK
         try:
-            signature = self._dkim.sign(composed.headers, composed.body, composed.from_domain, int(now.timestamp()))
+            signature = self._dkim.sign(
+                composed.headers, composed.body, composed.from_domain, int(now.timestamp()), bulk=bulk
+            )
         except NotCovered as error:
             raise ContentFault(f"{Reason.CONTENT}:{error}") from None
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in composed.headers)
-        return Signed(composed.return_path, composed.recipient, b"".join((signature, head, b"\r\n", composed.body)))
+        return Signed(composed.return_path, composed.recipient, composed.message(signature))

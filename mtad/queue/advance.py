@@ -49,14 +49,10 @@ async def _end(conn: Connection, entries: Sequence[DueEntry]) -> None:
     """The last wait is over: who gave no sign since the entry began becomes Inactive."""
     await programs.lock_gates(conn, sorted({entry.contact_id for entry in entries}))
     silent = await end_silent(conn, [entry.id for entry in entries])
-    await programs.end_entries(
-        conn, [(entry.id, "silent" if entry.id in silent else "done") for entry in entries]
-    )
+    await programs.end_entries(conn, [(entry.id, "silent" if entry.id in silent else "done") for entry in entries])
 
 
-async def _send_next(
-    conn: Connection, catalogue: Catalogue, config: Config, entries: Sequence[DueEntry]
-) -> None:
+async def _send_next(conn: Connection, catalogue: Catalogue, config: Config, entries: Sequence[DueEntry]) -> None:
     oldest = datetime.now(UTC) + timedelta(seconds=seconds(config.shape.max_age))
     mails = [
         (

@@ -101,16 +101,12 @@ async def _enqueue_page(
         if queued:
             entering = [c.contact_id for c in queued if definition.kind == "series" or c.state == "reactivated"]
             if entering:
-                await enter(
-                    conn, program.stream_id, entering, datetime.now(UTC), series=definition.kind == "series"
-                )
+                await enter(conn, program.stream_id, entering, datetime.now(UTC), series=definition.kind == "series")
             new = await programs.enqueue(conn, step, COMMAND_SLOT, [(c.contact_id, c.site_id) for c in queued])
         if reasons:
             out = await programs.leave_out(conn, step, COMMAND_SLOT, list(reasons.items()))
         last = len(page) < PAGE
-        await programs.mark_enqueued(
-            conn, program.id, page[-1].contact_id if page else after, all_in=last
-        )
+        await programs.mark_enqueued(conn, program.id, page[-1].contact_id if page else after, all_in=last)
         await store.wake_sites(conn, sorted({c.site_id for c in queued if c.site_id is not None}))
         return len(page), new, out
 
@@ -165,9 +161,7 @@ async def forecast(pool: Pool, config: Config, name: str) -> Forecast:
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         after, size = 0, PAGE
         while size == PAGE:
-            page = await programs.audience_page(
-                conn, program, after, definition.audience.attributes, step.node
-            )
+            page = await programs.audience_page(conn, program, after, definition.audience.attributes, step.node)
             size = len(page)
             after = page[-1].contact_id if page else after
             inside = [c.contact_id for c in page if c.in_audience]

@@ -112,7 +112,7 @@ async def audience_facts(conn: Connection, contacts: Sequence[int], step: Step) 
     """What a verdict needs, for contacts without a job."""
     program = step.program
     rows = await conn.fetch(
-        SQL["audience_facts"], contacts, program.id, program.version, step.message_id, step.node
+        SQL["audience_facts"], contacts, program.id, program.version, step.message_id, step.node, step.not_after
     )
     return [Facts(*row_values(row)) for row in rows]
 
@@ -186,9 +186,7 @@ async def lock_gates(conn: Connection, contacts: Sequence[int]) -> None:
     await conn.fetch(SQL["lock_gates"], contacts)
 
 
-async def next_mails(
-    conn: Connection, mails: Sequence[tuple[DueEntry, int, datetime]], slot: int
-) -> int:
+async def next_mails(conn: Connection, mails: Sequence[tuple[DueEntry, int, datetime]], slot: int) -> int:
     """Queue the next mail of (entry, message, not after); how many were new."""
     return int(
         await conn.fetchval(

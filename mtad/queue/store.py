@@ -61,10 +61,15 @@ async def claim(conn: Connection, worker: int, full_sites: Sequence[int]) -> lis
     return [Facts(*row_values(row)) for row in await conn.fetch(SQL["claim"], worker, full_sites)]
 
 
-async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[int, float | None]:
-    """By job: 0.0 go; seconds until there is a token; None where the verdict is stale."""
+async def begin(
+    conn: Connection, worker: int, offers: Sequence[Offer], *, sql: str = SQL["begin"]
+) -> dict[int, float | None]:
+    """By job: 0.0 go; seconds until there is a token; None where the verdict is stale.
+
+    `sql` is for the test that shows what its locks are worth.
+    """
     rows = await conn.fetch(
-        SQL["begin"],
+        sql,
         worker,
         [o.facts.job_id for o in offers],
         [o.facts.contact_id for o in offers],

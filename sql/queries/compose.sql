@@ -23,8 +23,10 @@ update stream set version = $2 where id = $1;
 insert into stream_version (stream_id, version, definition, made_by) values ($1, $2, $3, $4);
 
 -- name: raise_epoch
--- What concerns everybody has changed: verdicts made before are void. Locks its one row.
-update epoch set version = version + 1;
+-- What concerns everybody has changed: verdicts made before are void. FOR UPDATE, because
+-- begin holds the row FOR KEY SHARE, which a plain update would not wait for.
+with locked as materialized (select one from epoch for update)
+update epoch set version = version + 1 from locked where epoch.one = locked.one;
 
 -- name: stream_by_name
 select s.id, s.name, s.version, v.definition, v.made, v.made_by

@@ -58,9 +58,9 @@ select u.contact_id, d.site_id, g.state::text,
 
 -- name: audience_facts
 -- Facts (engine/facts.py) of contacts $1 for program $2 at its version $3, message
--- $4, node $5: the columns of `claim` for jobs that are not made.
+-- $4, node $5, given up at $6: the columns of `claim` for jobs that are not made.
 select 0::bigint, c.id, p.stream_id, p.id, $3::int, $4::int, null::bigint, coalesce(d.site_id, 0),
-       p.class, 0::smallint, 0::smallint, now(), coalesce(p.not_after, 'infinity'), $5::text,
+       p.class, 0::smallint, 0::smallint, now(), $6::timestamptz, $5::text,
        c.address, c.address_key, d.name, c.locale, c.zone, c.attributes, c.erased,
        u.status::text, u.break_until, u.tracking::text,
        (select reason from suppression x
@@ -100,7 +100,7 @@ with made as (
 ), queued as (
   insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
                    due, not_after)
-  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, a.site_id, $8, $8 * 2, $9, $10
+  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, a.site_id, $8::smallint, $8::smallint * 2, $9, $10
     from made m
     join unnest($1::bigint[], $2::int[]) as a (contact_id, site_id) using (contact_id)
     left join entered n using (contact_id)

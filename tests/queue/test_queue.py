@@ -54,7 +54,7 @@ async def test_a_claim_brings_the_facts_of_its_own_moment(world: World) -> None:
     job = await world.job("Ann@reader.test", entry=True)
     contact = world.contacts[job]
     conn = world.rows.conn
-    await conn.execute("update contact set attributes = '{\"first\": \"Ann\"}' where id = $1", contact)
+    await conn.execute('update contact set attributes = \'{"first": "Ann"}\' where id = $1', contact)
     await conn.execute("insert into suppression (key, scope, reason, source) values"
                        " ('ann@reader.test', 'marketing', 'complained', 'arf')")  # fmt: skip
     await world.rows.engagement(world.program, contact, "engaged", 20)

@@ -52,7 +52,9 @@ class World:
         return [(row[0], row[1], row[2]) for row in rows]
 
 
-async def new_world(pool: Pool, conn: Connection, *, rate: float = 1000, burst: float = 1000, sessions: int = 8) -> World:
+async def new_world(
+    pool: Pool, conn: Connection, *, rate: float = 1000, burst: float = 1000, sessions: int = 8
+) -> World:
     rows = Rows(conn)
     program = await rows.program()
     site = await store.site_by_name(conn, "mx.reader.test", ["10 mx.reader.test:25"])

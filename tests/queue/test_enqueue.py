@@ -1,0 +1,207 @@
+"""Audience → queue, and back to rest: start, forecast, pause, resume, cancel, next steps."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from engine.service import Catalogue, Suppress, suppress
+from mtad.base.config import Config
+from mtad.base.db import Pool
+from mtad.base.errors import InputError
+from mtad.ops.audit import audit
+from mtad.queue import advance, enqueue
+from tests.answers.rows import Program, Rows
+
+CONFIG = Config(domain="example.com")
+
+
+async def audience(rows: Rows, number: int = 20) -> list[int]:
+    """Subscribers; one each is unsubscribed, suppressed, complained, Inactive, of another country."""
+    contacts = [await rows.contact(f"c{n}@reader.test", attributes={"country": "DE"}) for n in range(number)]
+    await rows.contact("gone@reader.test", subscribed="unsubscribed", attributes={"country": "DE"})
+    await rows.contact("elsewhere@reader.test", attributes={"country": "FR"})
+    return contacts
+
+
+async def start(pool: Pool, name: str) -> enqueue.Progress:
+    await enqueue.schedule(pool, name)
+    progress = enqueue.Progress()
+    async for progress in enqueue.enqueue(pool, CONFIG, name):
+        pass
+    return progress
+
+
+async def draft(rows: Rows, **arguments: Any) -> Program:
+    return await rows.program(status="draft", enqueued=None, audience={"country": ["DE", "AT"]}, **arguments)
+
+
+async def test_everybody_in_the_audience_is_queued_or_left_out_with_a_reason(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        program = await draft(rows)
+        contacts = await audience(rows)
+        await suppress(conn, [Suppress("c0@reader.test", "all", "manual", "test"),
+                              Suppress("c1@reader.test", "marketing", "complained", "test")])  # fmt: skip
+        await rows.engagement(program, contacts[2], "cooling")
+
+    progress = await start(pool, "nudge")
+
+    left_out = await pool.fetch("select reason, count(*) from ledger group by reason order by reason")
+    assert (progress.queued, progress.left_out) == (17, 4)
+    assert [tuple(row.values()) for row in left_out] == [
+        ("complained", 1), ("inactive:cooling", 1), ("suppressed:manual", 1), ("unsubscribed", 1),
+    ]  # fmt: skip
+    assert await pool.fetchval("select count(*) from entry where ended is null") == 17
+    async with pool.acquire() as conn:
+        assert (await audit(conn, "nudge")).adds_up
+
+
+async def test_a_forecast_says_what_a_start_does(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        program = await draft(rows)
+        contacts = await audience(rows)
+        await suppress(conn, [Suppress("@reader.test", "all", "manual", "test")])
+        await rows.contact("fine@other.test", attributes={"country": "AT"})
+        await rows.engagement(program, contacts[2], "resting")
+
+    predicted = await enqueue.forecast(pool, CONFIG, "nudge")
+    assert await pool.fetchval("select count(*) from enrolled") == 0
+    await start(pool, "nudge")
+
+    skipped = {row[0]: row[1] for row in await pool.fetch("select reason, count(*) from ledger group by reason")}
+    assert predicted.skipped == skipped
+    assert predicted.send == await pool.fetchval("select count(*) from job") == 1
+
+
+async def test_an_interrupted_start_goes_on_and_nobody_is_queued_twice(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        await draft(rows)
+        await audience(rows)
+    await enqueue.schedule(pool, "nudge")
+    async for progress in enqueue.enqueue(pool, CONFIG, "nudge"):
+        if progress.seen:
+            break
+    await pool.execute("update program set enqueued = null, enqueued_to = 3")
+
+    progress = await start(pool, "nudge")
+
+    assert progress.queued == 0
+    assert await pool.fetchval("select count(*) from job") == 20
+    assert await pool.fetchval("select sum(n) from tally where key = 'enrolled'") == 21
+
+
+async def test_a_paused_program_is_not_claimed_and_a_resumed_one_is(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        await draft(rows)
+        await audience(rows)
+    await start(pool, "nudge")
+
+    held = await enqueue.pause(pool, "nudge", "test")
+
+    assert held == 20
+    assert await pool.fetchval("select count(*) from job where worker is null") == 0
+    await enqueue.resume(pool, "nudge")
+    assert await pool.fetchval("select count(*) from job where worker is null and due <= now()") == 20
+    assert await pool.fetchval("select status::text from program") == "running"
+
+
+async def test_a_cancelled_program_ends_its_entries_and_leaves_its_mails_to_the_gate(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        await draft(rows)
+        await audience(rows)
+    await start(pool, "nudge")
+    await enqueue.pause(pool, "nudge", "test")
+
+    await enqueue.cancel(pool, "nudge", "test")
+
+    assert await pool.fetchval("select count(*) from entry where ended is null") == 0
+    assert await pool.fetchval("select count(*) from job where worker is null and due <= now()") == 20
+
+
+@pytest.mark.parametrize("status", ["paused", "done", "cancelled"])
+async def test_what_is_over_or_paused_cannot_be_started(pool: Pool, status: str) -> None:
+    async with pool.acquire() as conn:
+        await Rows(conn).program(status=status)
+
+    with pytest.raises(InputError, match=f"program nudge is {status}"):
+        await enqueue.schedule(pool, "nudge")
+
+
+async def test_an_unknown_program_is_named(pool: Pool) -> None:
+    with pytest.raises(InputError, match="no program 'nope'"):
+        await enqueue.pause(pool, "nope", "test")
+
+
+async def test_an_entry_whose_wait_is_over_gets_its_next_mail_once(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        program = await rows.program()
+        contact = await rows.contact("ann@reader.test")
+        await rows.mail(program, contact, "delivered")
+        await rows.entry(program, contact, node="nudge-2", due=datetime.now(UTC) - timedelta(seconds=1))
+    catalogue = Catalogue(pool)
+
+    first = await advance.advance(pool, catalogue, CONFIG)
+    second = await advance.advance(pool, catalogue, CONFIG)
+
+    assert (first, second) == (1, 0)
+    job = await pool.fetchrow("select message_id, class, prio, entry_id is not null as has_entry from job")
+    assert job is not None
+    assert tuple(job.values()) == (program.messages[1], 2, 4, True)
+
+
+async def test_a_series_that_ends_in_silence_makes_inactive_and_one_that_was_answered_does_not(pool: Pool) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        program = await rows.program()
+        for name in ("silent", "alive"):
+            contact = await rows.contact(f"{name}@reader.test")
+            await rows.engagement(program, contact)
+            entry = await rows.entry(program, contact, node="end", due=before)
+            await rows.mail(program, contact, "delivered", entry_id=entry)
+        await conn.execute("update engagement set first_sent = now()")
+        await conn.execute("update engagement set last_sign = now() where contact_id = $1", contact)
+
+    await advance.advance(pool, Catalogue(pool), CONFIG)
+
+    states = await pool.fetch("select state::text from engagement order by contact_id")
+    whys = await pool.fetch("select why from entry order by contact_id")
+    assert [row[0] for row in states] == ["cooling", "active"]
+    assert [row[0] for row in whys] == ["silent", "done"]
+
+
+async def test_a_program_with_nothing_left_is_done(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        await rows.program("finished")
+        busy = await rows.program("busy")
+        await rows.entry(busy, await rows.contact("ann@reader.test"))
+
+    assert await advance.finish(pool) == 1
+
+    assert await pool.fetchval("select status::text from program where name = 'finished'") == "done"
+
+
+async def test_a_program_whose_mails_lack_a_value_pauses_itself_past_the_limit(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        program = await rows.program()
+        await conn.execute(
+            "update stream_version set definition = jsonb_set(definition, '{policy}',"
+            ' \'{"missing_limit": 0.02, "missing_least": 50}\')'
+        )
+        await rows.tally(program, enrolled=2000, skipped__missing_value__first=49)
+        assert await advance.pause_on_content_faults(pool) == 0
+        await conn.execute("update tally set key = 'skipped:missing_value:first', n = 50 where key like 'skipped%'")
+
+        assert await advance.pause_on_content_faults(pool) == 1
+
+    row = await pool.fetchrow("select status::text, why from program")
+    assert row is not None
+    assert tuple(row.values()) == ("paused", "50 mails failed: missing_value:first")
