@@ -49,14 +49,17 @@ class Batcher(Generic[Item, Result]):
         """Write batches until cancelled; a batch that has begun is finished first."""
         while True:
             first = await self._queue.get()
-            if self._linger:
-                await asyncio.sleep(self._linger)
-            writing = asyncio.ensure_future(self._flush([first, *self._queued(self._most - 1)]))
+            writing = asyncio.ensure_future(self._collect(first))
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
                 await writing
                 raise
+
+    async def _collect(self, first: tuple[Item, asyncio.Future[Result]]) -> None:
+        if self._linger:
+            await asyncio.sleep(self._linger)
+        await self._flush([first, *self._queued(self._most - 1)])
 
     async def drain(self) -> None:
         """Write what `run` had not yet begun when it was cancelled, so that no caller waits for ever."""
