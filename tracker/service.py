@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from mtad.base.clock import Clock
 from mtad.base.db import Connection, Pool, in_transaction
 from tracker import store
-from tracker.hits import EARNING, Hit, judge
+from tracker.hits import Hit, judge
 from tracker.ingest import Ingest, Unsubscribe
 from tracker.links import Link, Links
 from tracker.tokens import Keys
@@ -79,8 +79,9 @@ async def ripen(pool: Pool) -> int:
 
     Per mail, all hits of all workers together. Events get class and reasons; in
     `pending` only what may earn points stays, with its class. A mail that is being
-    sent waits; of one in doubt a person's hits wait, because another attempt may
-    still tell when it arrived. Running it again, or twice at once, changes nothing.
+    sent waits. A person's hit on a job in doubt proves that it arrived: it stays in
+    `pending` for whoever settles that job. Running it again, or twice at once,
+    changes nothing.
     """
     judged = after = 0
     while True:
@@ -106,7 +107,7 @@ async def _ripen_batch(conn: Connection, *, after: int) -> tuple[list[store.Ripe
     for job in jobs:
         together = list(hits[job.job_id].values())
         for hit, judgement in zip(together, judge(together, job.mail), strict=True):
-            if hit.event_id in waiting and not (job.unsure and judgement.class_ in EARNING):
+            if hit.event_id in waiting:
                 verdicts.append((hit.event_id, judgement))
                 JUDGED.labels(hit.kind, judgement.class_).inc()
     await store.write_verdicts(conn, verdicts)

@@ -26,7 +26,6 @@ class RipeJob(msgspec.Struct, frozen=True):
     dot_at: datetime | None
     accepted_at: datetime | None
     doubts: int
-    unsure: bool  # in doubt and not ended: another attempt may follow
 
     @property
     def mail(self) -> Mail:

@@ -53,8 +53,7 @@ update worker set ingested_until = greatest(ingested_until, $2) where id = $1 an
 -- name: ripe_jobs
 -- Up to $2 jobs after job $1 whose hits can be judged: the newest is a settle
 -- window of its stream old, no live worker may still hold an older one, and no
--- attempt is under way. `unsure`: the job is in doubt and has not ended.
--- Returns RipeJob (tracker/store.py).
+-- attempt is under way. Returns RipeJob (tracker/store.py).
 with horizon as (
   select least(clock_timestamp(), min(ingested_until)) as at from worker where dead is null
 ), hit as (
@@ -70,8 +69,7 @@ select h.job_id, h.oldest, h.newest,
          where k.message_id = coalesce(l.message_id, j.message_id) and k.position > 0 and k.tracked),
        l.dot_at,
        case when l.outcome = 'delivered' then l.ended end,
-       coalesce(l.doubts, j.doubts, 0),
-       l.job_id is null and j.doubts is not null and j.doubts > 0
+       coalesce(l.doubts, j.doubts, 0)
   from hit h
  cross join horizon z
   left join lateral (select * from ledger where job_id = h.job_id) l on true

@@ -132,17 +132,21 @@ async def test_a_mail_that_is_being_sent_waits_for_its_250(pool: Pool, world: Wo
     assert await world.earning() == ["human"]
 
 
-async def test_of_a_mail_in_doubt_only_a_persons_hits_wait(pool: Pool, world: World) -> None:
+async def test_a_persons_hit_on_a_mail_in_doubt_stays_as_proof_of_delivery(pool: Pool, world: World) -> None:
     await world.queued(2, doubts=1)
     await ingest(pool, hit(job=2, at=10), *[hit(job=2, at=60, link=link) for link in world.links])
 
-    assert await ripen(pool) == 3
-    assert await ripen(pool) == 0
-    assert await world.classes() == [None, "scanner", "scanner", "scanner"]
-    assert await world.earning() == [None]
-    await world.ended(2)
-    assert await ripen(pool) == 1
+    assert await ripen(pool) == 4
+    assert await world.classes() == ["human", "scanner", "scanner", "scanner"]
     assert await world.earning() == ["human"]
+
+
+async def test_a_mail_that_was_never_sent_has_only_machines(pool: Pool, world: World) -> None:
+    await world.queued(2)
+    await ingest(pool, hit(job=2))
+
+    assert await ripen(pool) == 1
+    assert await world.classes() == ["machine"]
 
 
 @pytest.mark.parametrize(("outcome", "expected"), [("bounced", "scanner"), ("skipped", "scanner")])

@@ -1,0 +1,66 @@
+"""The plans that the tracker's statements must keep, on 50,000 rows and as generic plans."""
+
+import re
+from datetime import timedelta
+
+from mtad.base.db import Pool
+from tests.tracker.made import NOON, World
+from tracker.store import SQL
+
+SEED = """
+insert into ledger (job_id, program_id, stream_id, message_id, contact_id, outcome, reason, attempts, doubts,
+                    created, dot_at, ended)
+select n, $1, $2, $3, n, 'delivered', '', 1, 0, $4::timestamptz, $4::timestamptz, $4::timestamptz
+  from generate_series(1, 50000) n
+"""
+EVENTS = """
+insert into event (id, kind, at, contact_id, stream_id, job_id)
+select ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'click', $1::timestamptz, n, 1, n
+  from generate_series(1, 50000) n
+"""
+MESSAGES = """
+insert into message (program_id, version, node, name, parts, pixel)
+select $1, 2, n, 'm', '{}', true from generate_series(1, 4000) n
+"""
+
+
+async def plan(pool: Pool, name: str, arguments: str) -> str:
+    """The generic plan of a named query; `arguments` only have to fit."""
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute(f"prepare it as {SQL[name]}")
+        found = await conn.fetch(f"explain execute it({arguments})")
+        await conn.execute("deallocate it")
+        return "\n".join(row[0] for row in found)
+
+
+async def filled(pool: Pool) -> World:
+    world = await World(pool).seed()
+    await pool.execute(SEED, world.program, world.stream, world.message, NOON)
+    await pool.execute(EVENTS, NOON + timedelta(minutes=1))
+    await pool.execute(MESSAGES, world.program)
+    await pool.execute(
+        "insert into message_link (message_id, position, url) select id, n, '' from message, generate_series(10, 19) n"
+    )
+    await pool.execute("analyze")
+    return world
+
+
+async def test_no_statement_reads_a_big_table_as_a_whole(pool: Pool) -> None:
+    await filled(pool)
+    plans = {
+        "ingest": await plan(pool, "ingest", ", ".join(["'{}'"] * 12)),
+        "ripe_jobs": await plan(pool, "ripe_jobs", "0, 200"),
+        "lock_pending": await plan(pool, "lock_pending", "'{}', '{}'"),
+        "evidence": await plan(pool, "evidence", "'{}', '{}', '{}', '{}', '{}'"),
+        "write_verdicts": await plan(pool, "write_verdicts", "'{}', '{}', '{}'"),
+        "known_events": await plan(pool, "known_events", "'{}'"),
+        "links": await plan(pool, "links", "0, '{}', 20000"),
+    }
+
+    tables = await pool.fetch("select relname from pg_class where reltuples >= 30000 and relkind = 'r'")
+    big = [row[0] for row in tables]
+    assert len(big) == 3
+    scans = {name: re.findall(rf"Seq Scan on (?:{'|'.join(big)})", text) for name, text in plans.items()}
+    assert {name: found for name, found in scans.items() if found} == {}
+    assert re.search(r"event_\d+_\d+_contact_id_at_idx", plans["evidence"])
+    assert "message_link_pkey" in plans["links"]
