@@ -73,11 +73,11 @@ async def enter(
 async def end_silent(conn: Connection, entry_ids: Sequence[int]) -> set[int]:
     """Entries came to the end of their series: which were silent, with what follows from that.
 
-    Silent: something was delivered, the contact may be measured, and there was no human
-    sign on the stream since the entry began. With `when_silent = "inactive"` the contact
-    becomes Inactive and its other entries on the stream end. The caller holds the gate
-    rows of these contacts and ends the entries themselves, as 'silent' or 'done'. An entry
-    that ended meanwhile is not silent.
+    Silent: something was delivered, the contact may be measured, no hit waits to be judged
+    or folded, and there was no human sign on the stream since the entry began. With
+    `when_silent = "inactive"` the contact becomes Inactive and its other entries on the
+    stream end. The caller holds the gate rows of these contacts and ends the entries
+    themselves, as 'silent' or 'done'. An entry that ended meanwhile is not silent.
     """
     ways = await store.ended_ways(conn, entry_ids)
     rows = await store.lock_engagements(conn, {(way.stream_id, way.contact_id) for way in ways})

@@ -44,7 +44,7 @@ class EndedWay(msgspec.Struct, frozen=True):
     program: str
     when_silent: str
     now: datetime
-    heard: bool  # something was delivered, and the contact may be measured
+    heard: bool  # so that silence means something
 
 
 # ── What is sent, by which rules ──

@@ -6,7 +6,7 @@ The caller knows the file and puts its name before.
 
 import re
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -33,7 +33,24 @@ def decoded(raw: dict[str, Any], into: type[T]) -> T:
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `")
         path = where.removesuffix("`").removeprefix("$").removeprefix(".")
+        if choices := _choices(into, path) if text.startswith("Invalid enum value") else ():
+            text = f"{' or '.join(choices)}, is {text.removeprefix('Invalid enum value ')}"
         raise InputError(f"{path}: {_lowered(text)}" if path else _lowered(text)) from None
+
+
+def _choices(table: object, path: str) -> tuple[str, ...]:
+    """The words that may stand at a path of a table."""
+    for key in path.split("."):
+        fields = {field.encode_name: field.name for field in msgspec.structs.fields(table)}  # type: ignore[arg-type]
+        table = get_type_hints(table)[fields[key.partition("[")[0]]]
+    return _words(table)
+
+
+def _words(hint: object) -> tuple[str, ...]:
+    """The values of the Literal inside a type."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return next((found for inner in get_args(hint) if (found := _words(inner))), ())
 
 
 def _lowered(text: str) -> str:

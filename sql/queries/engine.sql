@@ -223,13 +223,17 @@ with jobs as materialized (
 update job set due = now() from jobs where job.id = jobs.id and job.worker is null;
 
 -- name: ended_ways
--- Entries $1, whose way is over. heard: something was delivered and the contact may be
--- measured, so that silence would mean something.
+-- Entries $1, whose way is over. heard: something was delivered, the contact may be
+-- measured, and no hit on mail of the stream waits to be judged or folded, so that silence
+-- would mean something.
 select n.id, n.stream_id, n.contact_id, n.entered, p.name, v.definition ->> 'when_silent', now(),
        coalesce(u.tracking::text, w.definition ->> 'tracking') = 'full'
          and exists (
            select from ledger l
             where l.contact_id = n.contact_id and l.entry_id = n.id and l.outcome = 'delivered')
+         and not exists (
+           select from ledger l join pending h on h.job_id = l.job_id
+            where l.contact_id = n.contact_id and l.stream_id = n.stream_id)
   from entry n
   join program p on p.id = n.program_id
   join program_version v on v.program_id = n.program_id and v.version = n.version

@@ -36,7 +36,7 @@ def test_defaults_of_file_and_struct_are_the_same() -> None:
     ("old", "new", "says"),
     [
         ('tracking = "full"', "", "tracking: is missing; write full, hygiene, aggregate or none"),
-        ('"full"', '"maybe"', "tracking: invalid enum value 'maybe'"),
+        ('"full"', '"maybe"', "tracking: full or hygiene or aggregate or none, is 'maybe'"),
         ("name =", "nome =", "unknown key `nome`"),
         ('from = "Demo <demo@example.com>"', "", "missing key `from`"),
         ("demo@example.com", "demo", "from: 'Demo <demo>': no @ in it"),

@@ -145,6 +145,20 @@ async def test_silence_of_who_is_not_measured_means_nothing(world: World) -> Non
     assert await world.state(stream, contact) == ("active", 0)
 
 
+@pytest.mark.parametrize("class_", [None, "human"])
+async def test_silence_is_not_concluded_over_a_hit_that_waits(world: World, class_: str | None) -> None:
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact)
+    entry = await world.entry(program, contact)
+    await world.hit(await world.mailed(program, contact, entry=entry), "open", class_=class_)
+
+    assert await _end(world, entry) == set()
+
+    assert await world.state(stream, contact) == ("active", 0)
+
+
 async def test_silence_has_no_effect_where_the_program_says_so(world: World) -> None:
     stream = await world.stream()
     program = await world.program(stream, definition(when_silent="nothing"))
