@@ -55,7 +55,7 @@ def test_a_record_is_one_line_whatever_is_in_it(text: str, value: str, layout: s
     assert "\x1b" not in said
 
 
-@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters='\\`$!"@')))
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters="\\'@")))
 def test_a_field_of_logfmt_is_read_back_as_it_was(value: str) -> None:
     [found] = [word for word in shlex.split(line("logfmt", "x", value=value)) if word.startswith("value=")]
 
