@@ -275,6 +275,8 @@ def _method(request: web.Request) -> Method:
 
 def _printable(text: str) -> str:
     """Without control characters and the surrogates in which aiohttp hands on what is not UTF-8."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
