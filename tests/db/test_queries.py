@@ -15,13 +15,14 @@ CODE = [path for folder in ("mtad", "engine", "tracker") for path in (Path(__fil
 @pytest.mark.parametrize("stage", STAGES)
 async def test_every_query_can_be_prepared(pool: Pool, stage: str) -> None:
     wrong = {}
-    async with pool.acquire() as conn:
+    async with pool.acquire() as conn, conn.transaction():
         for text in queries(stage).values():
             if re.match(r"(--.*\n)*create temporary table", text):  # what the stage's other queries read
                 await conn.execute(text)
         for name, text in queries(stage).items():
             try:
-                await conn.prepare(text)
+                async with conn.transaction():
+                    await conn.prepare(text)
             except Exception as error:  # noqa: BLE001 - all that are wrong are told at once
                 wrong[name] = str(error)
 
