@@ -122,7 +122,7 @@ def _tag(html: str, start: int) -> Tag | None:
 def _attribute(html: str, at: int) -> tuple[Attribute, int] | None:
     """One attribute and where it ends; None when its quote is never closed."""
     match = _ATTRIBUTE_NAME.match(html, at)
-    assert match  # noqa: S101 - `at` is neither blank, "/" nor ">"
+    assert match  # `at` is neither blank, "/" nor ">"
     # Jinja around a name belongs to the template, not to the name.
     name, at = match[0].strip(FILLER).lower(), match.end()
     equals = _EQUALS.match(html, at)

@@ -41,7 +41,9 @@ _SHOWN = {_BLANK: " ", _LINE: "\n", _PARAGRAPH: "\n\n"}
 
 def settled(text: str) -> str:
     """Made text after it was rendered: its marks as blanks and line breaks."""
-    return _MARKS.sub(lambda run: _SHOWN[max(run[0])], text).strip() + "\n"
+    if _BLANK in text or _LINE in text or _PARAGRAPH in text:
+        text = _MARKS.sub(lambda run: _SHOWN[max(run[0])], text)
+    return text.strip() + "\n"
 
 
 class _Writer:
@@ -62,9 +64,9 @@ class _Writer:
                 out.append(max(pieces))
             else:
                 out += pieces
-        for at in range(1, len(out) - 1):
-            if out[at] in _SHOWN and not _is_statement(out[at - 1]) and not _is_statement(out[at + 1]):
-                out[at] = _SHOWN[out[at]]
+        for at, piece in enumerate(out):
+            if piece in _SHOWN and not any(map(_is_statement, out[max(0, at - 1) : at + 2])):
+                out[at] = _SHOWN[piece]
         return "".join(out)
 
 
