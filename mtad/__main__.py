@@ -2,4 +2,5 @@
 
 from mtad.cli import main
 
-main()
+if __name__ == "__main__":  # the demo's helper processes import this module, too
+    main()

@@ -7,9 +7,11 @@ second, as the demo's stream says.
 
 import asyncio
 import contextlib
+import csv
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,7 +22,7 @@ from mtad.base.errors import Problem
 from mtad.lab import store
 from mtad.lab.installation import Installation, fdatasync_ms, free_port, next_commands
 from mtad.lab.mailbox import Mailbox
-from mtad.lab.people import BAD_ROWS, DOMAINS, VIEWER, VIEWER_DOMAIN, VIEWER_NAME, Crowd, crowd
+from mtad.lab.people import DOMAINS, VIEWER, VIEWER_DOMAIN, VIEWER_NAME, Crowd, crowd
 from mtad.lab.recipients import Character, Recipients, character_of
 from mtad.lab.reckoning import Facts, Result, reckon, table
 from mtad.lab.screen import Screen, View
@@ -69,6 +71,7 @@ async def run_demo(options: Options, place: Installation, url: str, screen: Scre
                 people=people, screen=screen, clock=clock,
             )  # fmt: skip
             try:
+                await demo.set_stage()
                 async with running(demo.watch()):
                     result = await demo.play()
                 if options.stay:
@@ -106,7 +109,6 @@ class Demo:
 
     async def play(self) -> Result:
         """All acts in order, and the books at the end."""
-        await self._stage()
         await self._contacts()
         await self._series()
         await self._kill()
@@ -135,7 +137,8 @@ class Demo:
 
     # ── The acts ─────────────────────────────────────────────────────────────
 
-    async def _stage(self) -> None:
+    async def set_stage(self) -> None:
+        """Configuration and schema; comes first."""
         ports = dict(zip((*DOMAINS, VIEWER_DOMAIN), self._sink.ports, strict=True))
         rate = max(4, -(-self._options.contacts // (SECONDS_A_MAIL * len(DOMAINS))))
         self._place.route(ports, tracker_port=free_port(), rate=rate)
@@ -164,11 +167,12 @@ class Demo:
             "demo sign-up form",
         )
         await self._place.command("suppress", "import", "suppressed.csv")
-        (why, _), *_ = imported["reasons"].items()
+        bad = first_reject(self._place.folder / imported["rejects"])
         self._screen.act(
             "Contacts.",
-            f"{imported['made']:,} contacts imported, {imported['refused']} of {len(BAD_ROWS)} bad rows refused into"
-            f" people.rejects.csv ({why}, …). {len(self._people.suppressed):,} of them are suppressed.",
+            f"{imported['made']:,} contacts imported; {imported['refused']} rows refused, each with line and reason in"
+            f" people.rejects.csv (line {bad['line']}, {bad['email']}: {bad['reason']}).",
+            f"{len(self._people.suppressed):,} of them are suppressed by a second file.",
             f"Contact {self._options.contacts + 1:,} is you, {VIEWER}. Your mailbox: {self._mailbox.url}",
             "Open your mails there and click: you are scored like everybody else.",
         )
@@ -194,7 +198,7 @@ class Demo:
         at = self._clock.monotonic()
         self._screen.act(
             "kill -9.",
-            f"Worker {killed.pid} was killed with {killed.begun} mails between begin and the receiver's answer.",
+            f"Worker {killed.pid} was killed; mails between begin and the receiver's answer: {killed.begun}.",
         )
 
         async def replaced(conn: Connection) -> bool:
@@ -223,7 +227,7 @@ class Demo:
                     self._screen.act(
                         "One click, and out.",
                         f"{name} ({mail.address}) left by RFC 8058 POST while {mail.queued:,} mails were queued."
-                        f" Hers, {mail.node!r}, was taken out: ledger {mail.reason!r}.",
+                        f" One of them, {mail.node!r}, was for {name}: it was taken out, ledger {mail.reason!r}.",
                     )
                 else:
                     self._screen.act(
@@ -319,6 +323,12 @@ class Demo:
             if now - self._moved > PATIENCE:
                 raise Problem(f"nothing has moved for {PATIENCE:.0f} s; see {self._place.log_path}")
             await self._clock.sleep(0.2)
+
+
+def first_reject(path: Path) -> dict[str, str]:
+    """The first row of a rejects file: line, email, reason."""
+    with path.open(encoding="utf-8", newline="") as rejects:
+        return next(csv.DictReader(rejects))
 
 
 async def _is(answer: Awaitable[T], holds: Callable[[T], bool]) -> bool:

@@ -49,7 +49,7 @@ key = "{key}"
 
 [shape]
 connection_limit = 6
-max_message_rate = "{rate}/s,max_burst={burst}"
+max_message_rate = "{rate}/s"
 retry_interval = "2s"
 max_retry_interval = "4s"
 in_doubt_interval = "3s"
@@ -88,7 +88,6 @@ class Installation:
             key=dkim.key,
             tracker=f"127.0.0.1:{tracker_port}",
             rate=rate,
-            burst=max(2, rate // 4),
         )
         text += "".join(_ROUTE.format(domain=domain, port=port) for domain, port in ports.items())
         self.config_path.write_text(text, encoding="utf-8")
@@ -112,7 +111,9 @@ class Installation:
         )  # fmt: skip
         stdout, stderr = await process.communicate()
         if process.returncode:
-            said = (stderr or stdout).decode(errors="replace").strip().splitlines()
+            # A usage error stands in a box; its words are the last line with any.
+            lines = (stderr or stdout).decode(errors="replace").splitlines()
+            said = [line.strip("│ ") for line in lines if any(map(str.isalnum, line))]
             raise Problem(f"mtad {' '.join(arguments)}: {said[-1] if said else f'exit {process.returncode}'}")
         return json.loads(stdout or b"null")
 
@@ -123,7 +124,7 @@ class Installation:
             *self._program(), "run",
             stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log,
             cwd=self.folder, env=self._environment(),
-            process_group=0,  # Ctrl-C is for us; we stop it in our own time
+            start_new_session=True,  # Ctrl-C is for us; we stop it in our own time
         )  # fmt: skip
 
     def require_running(self) -> None:

@@ -206,7 +206,7 @@ class _Connection(SMTP):
         self.port = transport.get_extra_info("sockname")[1]
         self._sink._open.add(self)  # noqa: SLF001 - one class in two halves
         super().connection_made(transport)
-        assert self._handler_coroutine is not None  # noqa: S101 - made in the line above
+        assert self._handler_coroutine is not None
         self._handler_coroutine.add_done_callback(_retrieved)
 
     def connection_lost(self, error: Exception | None) -> None:
