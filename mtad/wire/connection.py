@@ -138,8 +138,7 @@ class Connection(asyncio.Protocol):
                 self._start_timer(stage)
             return
         if not client.usable:
-            self._stop_timer()
-            self._transport.close()
+            self.abort()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -178,7 +177,6 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._expire)
             return
         self._client.broke(f"nothing for {self._timeouts[stage]:g} s")
-        self.abort()
         self._turn(new=False)
 
 

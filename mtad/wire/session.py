@@ -7,6 +7,7 @@ remove the offer, and refusing to deliver protects nobody (RFC 7435).
 
 import asyncio
 import ipaddress
+import os
 import random
 import ssl
 from collections.abc import Collection, Mapping, Sequence
@@ -176,7 +177,8 @@ class Dialer:
         except TimeoutError:
             return Lost(Stage.CONNECT, f"no connection within {limit:g} s", client.host)
         except OSError as error:
-            return Lost(Stage.CONNECT, f"no connection: {error.strerror or error}", client.host)
+            why = os.strerror(error.errno) if error.errno else str(error)
+            return Lost(Stage.CONNECT, f"no connection: {why}", client.host)
         await connection.settled()
         if client.wants_tls:
             await connection.start_tls(self._context, None if _is_address(host) else host)

@@ -8,11 +8,12 @@ An answer is text (a line without CRLF; several lines with \\n between them), an
 end in one of these words, or be only that:
 
     CLOSE   close the connection         RESET   close it with RST
-    HANG    say nothing more             DRIP    send the answer an octet at a time
+    HANG    say and read nothing more    DRIP    send the answer an octet at a time
     RAW     send the answer as it is, without CRLF
 """
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -30,6 +31,7 @@ POLITE = {
     "DOT": "250 2.0.0 queued as 1",
     "QUIT": "221 2.0.0 bye",
 }
+NEEDS = {"RCPT": "MAIL", "DATA": "RCPT"}
 EXTENSIONS = ("PIPELINING", "SIZE 1000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 
 
@@ -48,13 +50,19 @@ class Peer:
         self.messages: list[bytes] = []  # those answered 2xx, dots still stuffed
         self.connections = 0
         self.encrypted: list[bool] = []  # for each message
+        self.hanging = asyncio.Event()
+        self.gone = asyncio.Event()  # a client closed, or was closed
         self._script = {stage: list(answers) for stage, answers in (script or {}).items()}
         self._extensions = (*extensions, *(["STARTTLS"] if tls else []))
         self._tls = tls
         self._writers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        # A small buffer, so that a message that nobody reads cannot be written.
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        listener.bind(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(self._serve, sock=listener, limit=1 << 20)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -71,10 +79,16 @@ class Peer:
         """For Dialer.open."""
         return f"0 127.0.0.1:{self.port}"
 
-    def drop(self) -> None:
-        """Close every connection."""
+    def hang_up(self) -> None:
+        """Shut every connection down, at once and without a turn of the loop."""
         for writer in self._writers.values():
-            writer.transport.abort()
+            with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as same:
+                same.shutdown(socket.SHUT_RDWR)
+
+    def speak(self, line: str) -> None:
+        """Say something that nobody asked for."""
+        for writer in self._writers.values():
+            writer.write(line.encode() + b"\r\n")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -84,8 +98,12 @@ class Peer:
         try:
             if not await self._say("CONNECT", writer):
                 return
+            accepted: set[str] = set()
             while line := await self._line(reader):
-                stage = line.split(" ")[0].split(":")[0].strip().upper()
+                stage = line.split(" ")[0].strip().upper()
+                if NEEDS.get(stage, stage) not in {stage, *accepted} and not self._script.get(stage):
+                    writer.write(b"503 5.5.1 bad sequence\r\n")
+                    continue
                 if stage == "QUIT":
                     await self._say(stage, writer)
                     return
@@ -95,10 +113,15 @@ class Peer:
                     return
                 if stage == "STARTTLS" and self._tls and self._went_on:
                     await writer.start_tls(self._tls)
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass
+                if stage not in ("MAIL", "RCPT"):
+                    accepted.clear()
+                elif self._went_on:
+                    accepted.add(stage)
+        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
+            pass  # the client is gone, or the test is over
         finally:
             del self._writers[task]
+            self.gone.set()
             writer.transport.abort()
 
     async def _line(self, reader: asyncio.StreamReader) -> str:
@@ -108,17 +131,17 @@ class Peer:
         return line
 
     async def _message(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        message = b""
-        while not message.endswith(b"\r\n.\r\n") and message != b".\r\n":
+        lines: list[bytes] = []
+        while lines[-1:] != [b".\r\n"]:
             if self._script.get("BODY"):
                 await reader.read(1000)
                 return await self._say("BODY", writer)
             if not (line := await reader.readline()):
                 return False
-            message += line
+            lines.append(line)
         accepted = self._next("DOT").startswith("2")
         if accepted:
-            self.messages.append(message)
+            self.messages.append(b"".join(lines))
             self.encrypted.append(writer.get_extra_info("ssl_object") is not None)
         return await self._say("DOT", writer)
 
@@ -144,6 +167,7 @@ class Peer:
             await writer.drain()
             await asyncio.sleep(0)
         if last == "HANG":
+            self.hanging.set()
             await asyncio.Event().wait()
         if last == "RESET":
             raw: socket.socket = writer.get_extra_info("socket")
