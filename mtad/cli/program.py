@@ -7,6 +7,7 @@ from typing import Annotated, assert_never
 
 import msgspec
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mtad.base.clock import SystemClock
@@ -74,7 +75,7 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
         table.add_column(heading)
     for row in rows:
         made = f"{row.created:%Y-%m-%d %H:%M}"
-        table.add_row(row.name, row.kind, row.stream, row.status, str(row.version), made, row.why or "")
+        table.add_row(row.name, row.kind, row.stream, row.status, str(row.version), made, escape(row.why or ""))
     shell.out.print(table)
 
 
@@ -178,8 +179,8 @@ def _tested(mail: Rendered, result: Result) -> Tested:
     match result:
         case Accepted(text=text):
             said = text
-        case Refused(stage=stage, code=code, text=text):
-            said = f"{code} to {stage}: {text}"
+        case Refused(stage=stage, text=text):
+            said = f"to {stage}: {text}"
         case Lost(stage=stage, why=why):
             said = f"{stage}: {why}"
         case TooLate():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mtad.base.config import Config
@@ -51,7 +52,7 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
     table.add_column("subscribed", justify="right")
     for row in rows:
         definition = row.definition
-        table.add_row(row.name, definition.from_, definition.tracking, str(row.version), f"{row.subscribed:,}")
+        table.add_row(row.name, escape(definition.from_), definition.tracking, str(row.version), f"{row.subscribed:,}")
     shell.out.print(table)
 
 
@@ -82,6 +83,6 @@ def show(
             for rule, setting in value.items():
                 table.add_row(f"policy.{rule}", str(setting))
         else:
-            table.add_row(key, str(value))
+            table.add_row(key, escape(str(value)))
     table.add_row("made", f"{row.made:%Y-%m-%d %H:%M:%S} UTC by {row.made_by}")
     shell.out.print(table)
