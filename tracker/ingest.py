@@ -110,7 +110,8 @@ class Ingest:
             finally:
                 # Its next owner may begin again at the same names.
                 self._read = {path: read for path, read in self._read.items() if path.parent != folder}
-                await self._journal.in_thread(slot.release)
+                # Here and now: cancelled, we may be later than the end of the journal's thread.
+                slot.release()
 
     async def _ingest(self, segments: list[Segment]) -> None:
         for segment in segments:
