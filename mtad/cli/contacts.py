@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from mtad.audience.service import Options, Summary, import_contacts
 from mtad.audience.values import Type
@@ -91,28 +90,27 @@ def _bar() -> Progress:
 
 
 def _show(summary: Summary) -> None:
-    done = "would be " if summary.dry_run else ""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right")
-    table.add_column()
+    would_be = "would be " if summary.dry_run else ""
     figures = [
-        (summary.rows, f"rows in {summary.file}"),
-        (summary.made, f"contacts {done}made"),
-        (summary.changed, f"contacts {done}changed"),
+        (summary.made, f"contacts {would_be}made"),
+        (summary.changed, f"contacts {would_be}changed"),
         (summary.unchanged, "contacts known and unchanged"),
-        (summary.subscribed, f"{done}subscribed"),
-        (summary.inactive, "of them as Inactive, their last sign is too old"),
+        (summary.subscribed, f"{would_be}subscribed"),
+        (summary.inactive, "of them Inactive, for their last sign is too old"),
         (summary.kept, "keep the permission they have"),
         (summary.refused, "rows not taken"),
     ]
+    _say(f"{summary.rows:>10,}  rows in {summary.file}")
     for number, what in figures:
-        if number or what.startswith("rows in"):
-            table.add_row(f"{number:,}", what)
-    shell.out.print(table)
+        if number:
+            _say(f"{number:>10,}  {what}")
     if summary.attributes:
-        shell.out.print("attributes: " + ", ".join(f"{name} ({kind})" for name, kind in summary.attributes.items()))
+        _say("attributes: " + ", ".join(f"{name} ({kind})" for name, kind in summary.attributes.items()))
     if summary.rejects:
-        reasons = ", ".join(f"{count:,} {why}" for why, count in summary.reasons.items())
-        shell.out.print(f"{summary.rejects}: {reasons}", soft_wrap=True)
+        _say(f"{summary.rejects}: " + ", ".join(f"{count:,} {why}" for why, count in summary.reasons.items()))
     if summary.dry_run:
-        shell.out.print("dry run: nothing was changed")
+        _say("dry run: nothing was changed")
+
+
+def _say(line: str) -> None:
+    shell.out.print(line, soft_wrap=True, markup=False, highlight=False)

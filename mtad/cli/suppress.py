@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from engine.service import release
@@ -39,9 +40,11 @@ def import_(
     if as_json:
         shell.print_json(done)
         return
-    shell.out.print(f"{done.rows:,} rows in {done.file}: {done.suppressed:,} newly suppressed", soft_wrap=True)
+    shell.out.print(
+        f"{done.rows:,} rows in {done.file}: {done.suppressed:,} newly suppressed", soft_wrap=True, markup=False
+    )
     if done.rejects:
-        shell.out.print(f"{done.rejects}: {done.rejected:,} rows not taken", soft_wrap=True)
+        shell.out.print(f"{done.rejects}: {done.rejected:,} rows not taken", soft_wrap=True, markup=False)
 
 
 @app.command("list")
@@ -57,7 +60,7 @@ def list_(*, as_json: shell.JsonOption = False, config: shell.ConfigOption = she
         return
     table = Table("address or domain", "mail", "reason", "source", "since", "until", box=None, pad_edge=False)
     for row in found:
-        table.add_row(row.key, row.scope, row.reason, row.source, _day(row.created), _day(row.until))
+        table.add_row(row.key, row.scope, row.reason, escape(row.source), _day(row.created), _day(row.until))
     shell.out.print(table)
 
 
