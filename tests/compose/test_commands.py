@@ -149,25 +149,20 @@ async def test_a_test_that_is_refused_says_so_and_fails(
     assert "NOT ACCEPTED" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "clue"),
-    [
+async def test_a_bad_argument_is_one_clear_line(pool: Pool, stream: Path, files: Writer, config_file: Path) -> None:
+    cases = [
         (("preview", "nothing"), "there is no program 'nothing'"),
         (("preview", "nudge", "--as", "nobody@example.net"), "there is no contact 'nobody@example.net'"),
         (("preview", "nudge", "--as", "nobody"), "no @ in it"),
         (("test", "nudge", "--to", "a@b@"), "--to: 'a@b@'"),
-    ],
-)
-async def test_a_bad_argument_is_one_clear_line(
-    pool: Pool, stream: Path, files: Writer, config_file: Path, arguments: tuple[str, ...], clue: str
-) -> None:
+    ]
     await applied(files, config_file)
 
-    done = await typed(program_app, *arguments, "-c", config_file)
-
-    assert isinstance(done.exception, Problem)
-    assert clue in str(done.exception)
-    assert "\n" not in str(done.exception)
+    for arguments, clue in cases:
+        done = await typed(program_app, *arguments, "-c", config_file)
+        assert isinstance(done.exception, Problem)
+        assert clue in str(done.exception)
+        assert "\n" not in str(done.exception)
 
 
 @pytest.mark.parametrize("missing", ["dkim.pem", "tracking.keys"])
