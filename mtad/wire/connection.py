@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._expire)
             return
-        self._client.broke(f"nothing for {self._timeouts[stage]:g} s")
+        self._client.broke(f"timed out after {self._timeouts[stage]:g} s")
         self._turn(new=False)
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mtad.base.clock import SystemClock
+from mtad.base.clock import Clock, SystemClock
 from mtad.smtp.results import Stage
 from mtad.wire.resolver import Records, Resolver
 from mtad.wire.session import Dialer
@@ -61,8 +61,8 @@ DialerTo = Callable[..., Dialer]
 def dialer_to() -> DialerTo:
     """Makes a dialler that may go to some peers; `hang` is the stage where it has little patience."""
 
-    def make(*peers: Peer, hang: Stage | None = None) -> Dialer:
-        clock = SystemClock()
+    def make(*peers: Peer, hang: Stage | None = None, clock: Clock | None = None) -> Dialer:
+        clock = clock or SystemClock()
         routed = [f"127.0.0.1:{peer.port}" for peer in peers]
         timeouts = {hang: 0.05} if hang else None
         return Dialer("me.test", Resolver(clock, no_dns), clock, routed=routed, timeouts=timeouts)

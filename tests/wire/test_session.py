@@ -3,11 +3,13 @@
 import asyncio
 import ssl
 import time
+from datetime import UTC, datetime
 
 import pytest
 
+from mtad.base.clock import ManualClock
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
-from mtad.wire.session import Session
+from mtad.wire.session import BROKEN_TLS_SECONDS, Session
 from tests.wire.conftest import DialerTo
 from tests.wire.peer import EXTENSIONS, Peer
 
@@ -160,6 +162,24 @@ async def test_answers_octet_by_octet_are_answers(dialer_to: DialerTo, stage: st
         await session.close()
 
     assert isinstance(result, Accepted)
+
+
+async def test_a_server_that_trickles_octets_wins_no_time(dialer_to: DialerTo) -> None:
+    """Octets come at half the patience; only a whole reply would renew it."""
+    async with Peer({"MAIL": ["250- HANG"]}) as peer:
+        session = await opened(dialer_to, peer, hang=Stage.MAIL)
+        loop = asyncio.get_running_loop()
+
+        def trickle() -> None:
+            peer.speak("250-still thinking")
+            handles.append(loop.call_later(0.025, trickle))
+
+        handles = [loop.call_later(0.025, trickle)]
+        result = await asyncio.wait_for(send(session), 1)
+        handles[-1].cancel()
+
+    assert isinstance(result, Lost)
+    assert result.why == "timed out after 0.05 s while waiting for the answer to MAIL"
 
 
 async def test_354_for_a_refused_recipient_gets_a_lone_dot(dialer_to: DialerTo) -> None:
@@ -323,3 +343,18 @@ async def test_broken_tls_is_avoided_from_then_on(dialer_to: DialerTo, answer: s
     assert peer.connections == 3  # one broken, then in clear at once
     assert peer.commands.count("STARTTLS") == 1
     assert not again.tls
+
+
+async def test_broken_tls_is_looked_at_again_after_a_while(dialer_to: DialerTo, tls: ssl.SSLContext) -> None:
+    clock = ManualClock(datetime(2026, 1, 2, tzinfo=UTC))
+    async with Peer({"STARTTLS": ["garbage"]}, tls=tls) as peer:
+        dialer = dialer_to(peer, clock=clock)
+        encrypted = []
+        for seconds in (0, BROKEN_TLS_SECONDS - 1, 1):
+            await clock.advance(seconds)
+            session = await dialer.open([peer.host])
+            assert isinstance(session, Session)
+            encrypted.append(session.tls)
+            await session.close()
+
+    assert encrypted == [False, False, True]
