@@ -5,6 +5,7 @@ at once take different hits, and those of one contact wait for each other at its
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from engine import store
 from engine.score import Hit, Key, fold_hits
@@ -45,11 +46,11 @@ async def _fold_batch(conn: Connection) -> int:
 async def _fold_hits(conn: Connection, hits: Sequence[Hit]) -> None:
     exist = await store.lock_gates(conn, [hit.contact_id for hit in hits])
     hits = [hit for hit in hits if hit.contact_id in exist]
-    keys = {hit.key for hit in hits}
-    await store.add_engagements(
-        conn, sorted((key, min(min(h.delivered_at, h.at) for h in hits if h.key == key)) for key in keys)
-    )
-    rows = await store.lock_engagements(conn, keys)
+    since: dict[Key, datetime] = {}
+    for hit in hits:
+        since[hit.key] = min(since.get(hit.key, hit.at), hit.at, hit.delivered_at)
+    await store.add_engagements(conn, list(since.items()))
+    rows = await store.lock_engagements(conn, since)
     streams = await store.current_streams(conn, {hit.stream_id for hit in hits})
     folded = fold_hits(
         hits,

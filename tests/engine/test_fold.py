@@ -257,3 +257,26 @@ async def test_two_folds_at_once_count_each_answer_once(world: World) -> None:
     assert await world.pending() == 0
     for contact in contacts:
         assert await world.state(stream, contact) == ("active", 150)
+
+
+async def test_fold_waits_for_the_gate_before_it_holds_anything_else_of_a_contact(world: World) -> None:
+    stream = await world.stream()
+    program = await world.program(stream, definition(leave_on=("click",)))
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact)
+    entry = await world.entry(program, contact)
+    await world.hit(await world.mailed(program, contact, entry=entry), "click")
+
+    waits = (
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
+    )
+    async with world.pool.acquire() as other, other.transaction():
+        await other.fetch("select from gate where contact_id = $1 for no key update", contact)
+        folding = asyncio.create_task(fold(world.pool))
+        while not await world.conn.fetchval(waits):
+            pass
+        await other.fetch("select from engagement for no key update nowait")
+        await other.fetch("select from entry for no key update nowait")
+
+    assert await folding == 1
+    assert await world.why(entry) == "clicked"
