@@ -73,14 +73,15 @@ async def run_demo(options: Options, place: Installation, url: str, screen: Scre
             try:
                 await demo.set_stage()
                 async with running(demo.watch()):
-                    result = await demo.play()
+                    await demo.play()
+                if not options.stay:
+                    demo.exit_code = await place.stop()
+                result = await demo.settle_books()
                 if options.stay:
                     await demo.stay()
+                return result
             finally:
-                code = await place.stop()
-        if code:
-            result.disagreements.append(f"mtad run ended with exit {code}")
-        return result
+                await place.stop()
     finally:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pool.close(), 5)
@@ -103,19 +104,20 @@ class Demo:
         self._screen = screen
         self._clock = clock
         self._began = clock.monotonic()
+        self.exit_code: int | None = None  # of `mtad run`; None while it runs
         self._line = ""
         self._moved = clock.monotonic()
         self._copies_seen = 0
 
-    async def play(self) -> Result:
-        """All acts in order, and the books at the end."""
+    async def play(self) -> None:
+        """All acts in order, until nobody has anything left to do."""
         await self._contacts()
         await self._series()
         await self._kill()
         await self._responses()
         await self._silence()
         await self._newsletter()
-        return await self._books()
+        await self._quiet()
 
     async def watch(self) -> None:
         """Draw the screen until cancelled; Problem when `mtad run` ends by itself."""
@@ -261,8 +263,8 @@ class Demo:
         await self._place.command("program", "start", NEWSLETTER)
         await self._over(NEWSLETTER)
 
-    async def _books(self) -> Result:
-        """Wait until all is quiet, then compare what everybody says."""
+    async def _quiet(self) -> None:
+        """Everybody has acted, and all of it has been counted."""
         self._line = "letting the last answers settle"
 
         async def at_rest(_: Connection) -> bool:
@@ -271,7 +273,9 @@ class Demo:
         await self._until(at_rest)
         await self._clock.sleep(2 * DAY)
         await self._until(lambda conn: _is(store.unsettled(conn), lambda count: count == 0))
-        self._line = "verifying every signature"
+
+    async def settle_books(self) -> Result:
+        """Compare what everybody says, and show it."""
         audits = [await self._place.command("audit", name) for name in (SERIES, NEWSLETTER)]
         verdicts = await verify_all(
             Verifier.from_config(self._place.config), [copy.message for copy in self._sink.messages]
@@ -293,6 +297,7 @@ class Demo:
                 refused=self._sink.refused.total(),
                 failed_requests=self._recipients.failed,
                 workers=await store.workers_ever(conn),
+                exit_code=self.exit_code,
                 deadlocks=await store.deadlocks(conn),
                 fdatasync_ms=await asyncio.to_thread(fdatasync_ms, self._place.folder),
                 seconds=self._clock.monotonic() - self._began,

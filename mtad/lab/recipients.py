@@ -81,7 +81,7 @@ def plan(character: Character, number: int, letter: Letter, dice: random.Random)
     agent = dice.choice((FIREFOX, IPHONE, GMAIL))
     browser = IPHONE if agent == IPHONE else FIREFOX
     # The second answer comes late, so that the next mail is often queued by then.
-    opened = dice.uniform(0.5, 2.5) if number == 1 else dice.uniform(1.5, 7.0)
+    opened = dice.uniform(1.5, 7.0) if number == 2 else dice.uniform(0.5, 2.5)
     opening = [Act(opened, "GET", url, agent, "open") for url in letter.images]
     acts: list[Act] = []
     match character:

@@ -28,6 +28,7 @@ class Facts(msgspec.Struct, frozen=True):
     refused: int
     failed_requests: list[str]
     workers: int
+    exit_code: int | None  # of `mtad run`; None: it runs
     deadlocks: int
     fdatasync_ms: float
     seconds: float
@@ -93,6 +94,7 @@ def _claims_of_books(facts: Facts, result: Result) -> list[tuple[bool, str]]:
         (facts.newsletter.get("cooling", 0) == 0, "an Inactive contact got the newsletter"),
         (not facts.failed_requests, f"{len(facts.failed_requests)} requests failed: {facts.failed_requests[:3]}"),
         (facts.workers == 3, f"{facts.workers} workers lived, not 2 and one in place of the killed"),
+        (not facts.exit_code, f"mtad run ended with exit {facts.exit_code}"),
         (facts.deadlocks == 0, f"{facts.deadlocks} deadlocks"),
     ]
 

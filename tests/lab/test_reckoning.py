@@ -24,7 +24,7 @@ NEWSLETTER: dict[str, Any] = {
 GOOD = Facts(
     audits=[SERIES, NEWSLETTER], jobs=[1, 2, 2], ledger=[Ended(1, "delivered", 0), Ended(2, "delivered", 1)],
     verdicts=[Verdict(signed=True, one_click=True, why="")] * 3, states={"active": 1}, hits={"scanner": (9, 0)},
-    scanner_points=0, newsletter={"engaged": 1}, sessions=1, refused=0, failed_requests=[], workers=3, deadlocks=0,
+    scanner_points=0, newsletter={"engaged": 1}, sessions=1, refused=0, failed_requests=[], workers=3, exit_code=0, deadlocks=0,
     fdatasync_ms=1.0, seconds=60.0,
 )  # fmt: skip
 
@@ -59,6 +59,7 @@ def test_a_run_in_which_all_agree_has_no_disagreement() -> None:
         ({"newsletter": {}}, "no Engaged contact got"),
         ({"failed_requests": ["open: GET was answered 500"]}, "1 requests failed"),
         ({"workers": 4}, "4 workers lived"),
+        ({"exit_code": 1}, "exit 1"),
         ({"deadlocks": 1}, "1 deadlocks"),
     ],
 )
