@@ -7,7 +7,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,11 +24,8 @@ QUICK = {"fsync": "off", "shared_buffers": "16MB", "full_page_writes": "off"}
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose parents everybody may enter, as a state folder's should be."""
-    with tempfile.TemporaryDirectory(prefix="mtad-ops-", dir="/tmp", ignore_cleanup_errors=True) as made:
-        Path(made).chmod(0o755)
-        yield Path(made) / "postgres"
+def folder(open_folder: Path) -> Path:
+    return open_folder / "postgres"
 
 
 @pytest.fixture
