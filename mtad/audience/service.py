@@ -108,8 +108,8 @@ async def import_contacts(pool: Pool, path: Path, options: Options, *, now: date
             progress("checking", copied + len(rejected), total)
         progress("writing", 0, None)
         await store.end_copy(conn)
-        await store.register_attributes(conn, decided)
         summary = await _write(conn, path, options, rejected, copied)
+        await store.register_attributes(conn, decided)
         rejects.stage(rejected)
         summary = msgspec.structs.replace(summary, attributes=decided)
         if options.dry_run:

@@ -126,8 +126,8 @@ async def tighten_tracking(conn: Connection, stream_id: int, of_stream: str) -> 
 
 
 async def register_attributes(conn: Connection, types: Mapping[str, Type]) -> None:
-    """Note the types of attributes that are new."""
-    await conn.execute(SQL["register_attributes"], list(types), [str(kind) for kind in types.values()])
+    """Note the types of the new ones that a contact now has."""
+    await _execute(conn, "register_attributes", list(types), [str(kind) for kind in types.values()])
 
 
 async def open_suppressions(pool: Pool) -> list[Suppression]:

@@ -210,8 +210,13 @@ update subscription s set tracking = l.tracking, changed = now(), changed_by = '
 from locked l where s.stream_id = $1 and s.contact_id = l.contact_id;
 
 -- name: register_attributes
+-- Names $1 with types $2, where a contact came to have them. LIMIT, not EXISTS, so
+-- that the plan is one that stops at the first.
 insert into attribute (name, type)
-select name, type from unnest($1::text[], $2::text[]) as given (name, type) order by name
+select name, type from unnest($1::text[], $2::text[]) as given (name, type)
+where (select true from incoming i join contact c on c.address_key = i.key
+       where i.attributes::jsonb ? given.name limit 1)
+order by name
 on conflict do nothing;
 
 -- name: open_suppressions

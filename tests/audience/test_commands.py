@@ -33,7 +33,7 @@ def test_import_tells_what_it_did_and_where_the_rest_is(command: Command, tmp_pa
 
     said = command(contacts.app, "import", str(file)).output
 
-    assert "1 contacts made" in said
+    assert "1  contacts made" in said
     assert "age (number)" in said
     assert f"{tmp_path}/people.rejects.csv: 1 bad row" in said
 

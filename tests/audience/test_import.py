@@ -63,6 +63,12 @@ async def test_attributes_are_typed_over_the_whole_file_and_registered(load: Imp
     assert summary.attributes["n"] is Type.NUMBER
 
 
+async def test_attribute_that_no_contact_has_is_not_registered(load: Importer) -> None:
+    await load("email,name,city\na@x.test,,Wien\nnobody,Ann,\n")
+
+    assert await load.column("select name from attribute") == ["city"]
+
+
 async def test_row_that_does_not_fit_the_registered_type_is_rejected(load: Importer) -> None:
     await load("email,age\na@x.test,44\n")
 
