@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mtad.base.clock import SystemClock
-from mtad.base.config import Config, seconds
+from mtad.base.config import Config, load_config, seconds
 from mtad.base.db import open_pool
 from mtad.base.errors import Unavailable
 from mtad.base.migrate import migrate, require_schema
@@ -53,6 +53,7 @@ def run_daemon(
             drain=seconds(config.mta.drain),
             clock=clock,
             notifier=notifier,
+            require_good=lambda: require_keys(load_config(config_path)),
             beside=[Keeper(postgres, clock).run] if postgres else [],
         )
         return asyncio.run(supervisor.run())

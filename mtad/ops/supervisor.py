@@ -5,7 +5,7 @@
                 ├─ exit 78 ──► all stop, we exit 78    a wrong configuration stays wrong
     SIGTERM, SIGINT ─► SIGTERM to all ─► all gone: exit 0
                           └─ drain + 5 s later ─► SIGKILL to the rest: exit 1
-    SIGHUP ─► SIGHUP to all
+    SIGHUP ─► configuration good? ─► SIGTERM to all, and each is replaced when it left
 
 A worker sees our end as the end of `--parent-fd` (mtad.ops.parent), so none outlives us.
 """
@@ -19,6 +19,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mtad.base.clock import Clock
+from mtad.base.errors import Problem
 from mtad.ops.notify import Notifier
 from mtad.ops.parent import READY
 
@@ -46,7 +47,8 @@ def pause_before_restart(lived: float, last: float) -> float:
 class Supervisor:
     """Runs `command` once a slot, with ``--slot N --NAME-fd FD … --parent-fd FD`` added.
 
-    `environment` is added to ours. `beside` are coroutines that run as long as the
+    `environment` is added to ours. `require_good` raises Problem when the workers
+    could not start again with the configuration as it is now. `beside` are coroutines that run as long as the
     workers do; when one raises, all stop.
     """
 
@@ -60,6 +62,7 @@ class Supervisor:
         drain: float,
         clock: Clock,
         notifier: Notifier,
+        require_good: Callable[[], None],
         beside: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._command = list(command)
@@ -69,6 +72,7 @@ class Supervisor:
         self._deadline = drain + GRACE
         self._clock = clock
         self._notifier = notifier
+        self._require_good = require_good
         self._beside = beside
         self._stopping = asyncio.Event()
         self._running: dict[int, asyncio.subprocess.Process] = {}
@@ -81,7 +85,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._forward, signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             async with asyncio.TaskGroup() as group:
                 others = [group.create_task(self._ping_watchdog()), group.create_task(self._enforce_deadline())]
@@ -107,6 +111,16 @@ class Supervisor:
             self._stopping.set()
             self._forward(signal.SIGTERM)
 
+    def reload(self) -> None:
+        """Have every worker drain and a new one, that reads the configuration anew, take its slot."""
+        try:
+            self._require_good()
+        except Problem as problem:
+            log.error("not reloaded", extra={"why": str(problem)})  # noqa: TRY400 - one line is enough
+            return
+        log.info("reloading", extra={"workers": len(self._running)})
+        self._forward(signal.SIGTERM)
+
     async def _keep(self, slot: int) -> None:
         """Have a worker in this slot until we stop."""
         pause = 0.0
@@ -122,7 +136,8 @@ class Supervisor:
                 self.stop()
                 return
             pause = pause_before_restart(self._clock.monotonic() - born, pause)
-            log.error("worker died, replacing it", extra={"worker_slot": slot, "exit": code, "pause_s": pause})
+            level = logging.ERROR if code else logging.INFO
+            log.log(level, "worker ended, replacing it", extra={"worker_slot": slot, "exit": code, "pause_s": pause})
             await self._pause(pause)
 
     async def _one_life(self, slot: int) -> int:

@@ -24,7 +24,6 @@ def drain(number: int, _frame: object) -> None:
     sys.exit(0)
 
 
-signal.signal(signal.SIGHUP, lambda *_: note("reloaded"))
 if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 else:

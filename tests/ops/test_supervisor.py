@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtad.base.clock import SystemClock
+from mtad.base.errors import ConfigError
 from mtad.ops import supervisor as module
 from mtad.ops.notify import Notifier
 from mtad.ops.supervisor import LONG_LIFE, LONGEST_PAUSE, Supervisor, pause_before_restart
@@ -34,6 +35,7 @@ class Crew:
     def __init__(self, folder: Path, mode: str, *, slots: int = 2, drain: float = 10.0) -> None:
         self.folder = folder
         self.sockets = {"tracker": socket.create_server(("127.0.0.1", 0))}
+        self.wrong: ConfigError | None = None
         self._told: list[str] = []
         self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notified.bind(str(folder / "notify"))
@@ -44,8 +46,13 @@ class Crew:
             environment={"MTAD_DATABASE": "postgresql://somewhere"},
             drain=drain,
             clock=SystemClock(),
+            require_good=self.require_good,
             notifier=Notifier({"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "20000000"}),
         )
+
+    def require_good(self) -> None:
+        if self.wrong:
+            raise self.wrong
 
     def noted(self, event: str, slot: int | str = "*") -> list[Path]:
         return sorted(self.folder.glob(f"{event}.{slot}.*"), key=lambda path: path.stat().st_mtime_ns)
@@ -138,12 +145,29 @@ async def test_a_worker_that_dies_at_birth_is_tried_again_and_stopping_does_not_
         assert await running == 0
 
 
-async def test_sighup_reaches_every_worker(tmp_path: Path) -> None:
+async def test_sighup_drains_every_worker_and_new_ones_take_over(tmp_path: Path) -> None:
     crew = Crew(tmp_path, "good")
-    async with at_work(crew):
+    async with at_work(crew) as running:
         await until(lambda: len(crew.noted("ready")) == 2)
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: len(crew.noted("reloaded")) == 2)
+        await until(lambda: len(crew.noted("ready")) == 4)
+
+        assert len(crew.noted("drained")) == 2
+        crew.supervisor.stop()
+        assert await running == 0
+
+
+async def test_a_configuration_gone_wrong_is_not_reloaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    crew = Crew(tmp_path, "good")
+    crew.wrong = ConfigError("mtad.toml: colour: no such key")
+    async with at_work(crew) as running:
+        await until(lambda: len(crew.noted("ready")) == 2)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: "not reloaded" in caplog.messages)
+        crew.supervisor.stop()
+
+        assert await running == 0
+    assert len(crew.noted("started")) == 2
 
 
 async def test_workers_share_the_listening_socket(tmp_path: Path) -> None:
