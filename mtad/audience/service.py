@@ -108,7 +108,7 @@ async def import_contacts(pool: Pool, path: Path, options: Options, *, now: date
             progress("checking", copied + len(rejected), total)
         progress("writing", 0, None)
         await store.end_copy(conn)
-        summary = await _write(conn, path, options, rejected, copied)
+        summary = await _write(conn, path, options, rejected, copied, tracked="tracking" in columns.known)
         await store.register_attributes(conn, decided)
         rejects.stage(rejected)
         summary = msgspec.structs.replace(summary, attributes=decided)
@@ -211,7 +211,8 @@ async def _write(conn: Connection, path: Path, options: Options, rejected: list[
             too_old=policy.days * policy.day,
             most_ignored=policy.attempts - 1,
         )
-        await store.tighten_tracking(conn, stream_id, stream.tracking)
+        if tracked:
+            await store.tighten_tracking(conn, stream_id, stream.tracking)
     refused = len(rejected) - kept
     return Summary(
         file=str(path),

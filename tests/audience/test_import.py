@@ -345,7 +345,7 @@ async def test_failure_in_the_middle_leaves_nothing(load: Importer, monkeypatch:
 
     monkeypatch.setattr(store, "tighten_tracking", fail)
     with pytest.raises(asyncpg.DivisionByZeroError):
-        await load("email,n,m\na@x.test,2,2\nb@x.test,2,2\nc@x,2,2\n", **CONSENT)
+        await load("email,n,tracking\na@x.test,2,full\nb@x.test,2,\nc@x,2,\n", **CONSENT)
 
     assert await load.everything() == before
     assert load.rejected() == rejected

@@ -1,4 +1,4 @@
-"""The queries of imports stand on their own in the migrated schema, and beside the work of the server."""
+"""Imports beside each other and beside the work of the server."""
 
 import asyncio
 from pathlib import Path
@@ -11,14 +11,6 @@ from mtad.audience.rows import Contact
 from mtad.audience.service import Options, import_contacts
 from mtad.base.db import Connection, Pool
 from tests.audience.conftest import CONSENT, NOW, Importer
-
-
-async def test_every_query_can_be_prepared(pool: Pool) -> None:
-    async with pool.acquire() as conn, conn.transaction():
-        await store.begin_import(conn)
-        for name, query in store.SQL.items():
-            if name != "make_incoming":
-                await conn.prepare(query)
 
 
 async def test_rows_have_the_columns_of_the_temporary_table(pool: Pool) -> None:
