@@ -181,7 +181,9 @@ def permission_of(columns: Columns, options: Options) -> Permission | None:
     )
 
 
-async def _write(conn: Connection, path: Path, options: Options, rejected: list[Rejected], copied: int) -> Summary:
+async def _write(
+    conn: Connection, path: Path, options: Options, rejected: list[Rejected], copied: int, *, tracked: bool
+) -> Summary:
     """From `incoming` into the tables; adds the rows that are not taken to `rejected`."""
     reasons = Counter({"bad row": len(rejected)})
     stream_id, stream = await _stream(conn, options.stream) if options.stream else (None, None)
