@@ -25,6 +25,7 @@ from mtad.base.config import Config, seconds
 from mtad.base.db import AWAY, Pool, open_pool
 from mtad.base.migrate import require_schema
 from mtad.compose.composer import Composer
+from mtad.compose.preview import tracking_keys
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import sites
 from mtad.ops.housekeeper import Housekeeper, Sweep
@@ -62,7 +63,7 @@ async def run_worker(config: Config, place: Place, ready: Callable[[], None]) ->
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    keys = Keys.parse(config.path(config.tracker.keys).read_text(encoding="ascii"))
+    keys = tracking_keys(config)
     pool = await open_pool(place.database, most=config.database.connections, name=f"mtad {place.slot}", least=0)
     try:
         async with _tracking(config, place, pool, clock, keys) as tracking:
@@ -137,6 +138,7 @@ async def _register(config: Config, place: Place, pool: Pool, clock: Clock) -> i
                 host=socket.gethostname(),
                 slot=place.slot,
                 pid=os.getpid(),
+                hears=bool(place.tracker_sockets),
                 in_doubt_delay=seconds(config.shape.in_doubt_interval),
             )
         except AWAY as error:

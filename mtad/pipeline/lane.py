@@ -42,8 +42,10 @@ PATIENCE = 1.0
 # After a connection could not be had: closed for this, doubled each time, at most the last.
 CLOSED_FIRST, CLOSED_LONGEST = 10.0, 600.0
 
-# No session was free over all workers: how long the mails are left to the others.
-NO_SESSION = 0.5
+# After the lane was found closed, or without tokens or free sessions, this worker
+# claims nothing for it for so long. Longer waits are the site's hint in the database,
+# so that a lane which is opened by hand is noticed at once.
+SHUT_FOR = 1.0
 
 OUTCOMES = Counter("mtad_attempts_total", "Attempts by outcome", ["outcome"])
 BEGIN_TO_DATA = Histogram(
@@ -133,7 +135,7 @@ class LaneRunner:
     async def _open_and_send(self) -> None:
         if not await self._take():
             if not self._held:
-                self._shut(NO_SESSION)
+                self._shut()
                 await self._give_back()
             return
         session: Session | None = None
@@ -191,9 +193,9 @@ class LaneRunner:
                 return await tools.settler.batcher.submit(Released(mail.facts))
             if begun.wait > 0:
                 if begun.wait > PATIENCE or self._draining:
-                    self._shut(min(begun.wait, CLOSED_LONGEST))
-                    await self._give_back(begun.wait)
-                    return await tools.settler.batcher.submit(Released(mail.facts, begun.wait))
+                    self._shut()
+                    await self._give_back()
+                    return await tools.settler.batcher.submit(Released(mail.facts))
                 await tools.clock.sleep(begun.wait)
                 continue
             try:
@@ -215,15 +217,17 @@ class LaneRunner:
 
     async def _cannot_connect(self, failure: Result) -> None:
         """One mail pays for the attempt; the others wait until the lane opens again."""
+        if self._tools.clock.monotonic() < self._shut_until:
+            return  # several sessions were being opened at once; the first to fail has closed the lane
         self._failures += 1
         closed = min(CLOSED_FIRST * 2 ** (self._failures - 1), CLOSED_LONGEST)
         outcome = classify(failure)
         why = outcome.reply if isinstance(outcome, Deferred) else str(outcome)
         log.warning("lane closed", extra={"site": self.lane.name, "seconds": closed, "why": why})
-        self._shut(closed)
+        self._shut()
         if self._ready:
             await (await self._settle(self._ready.popleft(), failure))
-        await self._give_back(closed)
+        await self._give_back()
         try:
             async with self._tools.pool.acquire() as conn:
                 await store.close_lane(conn, self.lane.id, closed, why)
@@ -241,13 +245,13 @@ class LaneRunner:
                 return None
         return None if self._draining else self._ready.popleft()
 
-    async def _give_back(self, delay: float = 0.0) -> None:
+    async def _give_back(self) -> None:
         mails, self._ready = self._ready, deque()
-        done = [await self._tools.settler.batcher.submit(Released(mail.facts, delay)) for mail in mails]
+        done = [await self._tools.settler.batcher.submit(Released(mail.facts)) for mail in mails]
         await asyncio.gather(*done)
 
-    def _shut(self, for_seconds: float) -> None:
-        self._shut_until = max(self._shut_until, self._tools.clock.monotonic() + for_seconds)
+    def _shut(self) -> None:
+        self._shut_until = self._tools.clock.monotonic() + SHUT_FOR
 
     async def _take(self) -> bool:
         """One more session, if all workers together stay within the limit."""

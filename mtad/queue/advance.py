@@ -31,13 +31,13 @@ async def advance(pool: Pool, catalogue: Catalogue, config: Config) -> int:
         {(entry.stream_id, entry.stream_version) for entry in due},
         catalogue.epoch,
     )
-    over = [entry for entry in due if _at_end(catalogue, entry)]
+    over = [entry for entry in due if _at_end(catalogue, entry) and entry.heard]
     going = [entry for entry in due if not _at_end(catalogue, entry)]
     if over:
         await in_transaction(pool, lambda conn: _end(conn, over))
     if going:
         await in_transaction(pool, lambda conn: _send_next(conn, catalogue, config, going))
-    return len(due)
+    return len(over) + len(going)
 
 
 def _at_end(catalogue: Catalogue, entry: DueEntry) -> bool:

@@ -57,6 +57,7 @@ class DueEntry(msgspec.Struct, frozen=True, gc=False):
     site_id: int | None
     class_: int
     not_after: datetime | None
+    heard: bool  # silence up to its due time may be concluded
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ of it finds nothing left to settle, so nothing is counted twice.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 from engine.service import Suppress, suppress
@@ -21,6 +22,9 @@ from mtad.queue.store import Ended, Released, Returned
 log = logging.getLogger("mtad.settle")
 
 Item = TypeVar("Item")
+
+# How long an address that bounced for good is left alone: some are set up again.
+GONE_FOR = timedelta(days=180)
 
 # Between two tries while the database is away.
 AGAIN = 0.5
@@ -61,10 +65,11 @@ class Settler:
         return set()
 
     async def _settle_hard(self, conn: Connection, jobs: Sequence[Ended]) -> set[int]:
+        until = self._clock.now() + GONE_FOR
         await suppress(
             conn,
             [
-                Suppress(job.facts.address_key, "all", "hard_bounce", f"job {job.facts.job_id}: {job.reply}", None)
+                Suppress(job.facts.address_key, "all", "hard_bounce", f"job {job.facts.job_id}: {job.reply}", until)
                 for job in jobs
             ],
         )

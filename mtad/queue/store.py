@@ -53,7 +53,6 @@ class Released(msgspec.Struct, frozen=True, gc=False):
     """A job that goes back untouched: nothing of it was sent."""
 
     facts: Facts
-    delay: float = 0.0  # seconds
 
 
 async def claim(conn: Connection, worker: int, full_sites: Sequence[int]) -> list[Facts]:
@@ -124,7 +123,7 @@ async def settle_returned(conn: Connection, worker: int, slot: int, jobs: Sequen
 
 async def release(conn: Connection, worker: int, jobs: Sequence[Released]) -> set[int]:
     """Give jobs back; the ids that were still this worker's."""
-    rows = await conn.fetch(SQL["release"], worker, [j.facts.job_id for j in jobs], [j.delay for j in jobs])
+    rows = await conn.fetch(SQL["release"], worker, [j.facts.job_id for j in jobs])
     return {row[0] for row in rows}
 
 
@@ -138,9 +137,9 @@ async def refresh_hints(conn: Connection) -> None:
     await conn.execute(SQL["refresh_hints"])
 
 
-async def register_worker(conn: Connection, host: str, slot: int, pid: int) -> int:
-    """A new worker id; it is alive from now on."""
-    return int(await conn.fetchval(SQL["register_worker"], host, slot, pid))
+async def register_worker(conn: Connection, host: str, slot: int, pid: int, *, hears: bool = True) -> int:
+    """A new worker id; it is alive from now on. `hears`: it runs a tracker, whose journal others wait for."""
+    return int(await conn.fetchval(SQL["register_worker"], host, slot, pid, hears))
 
 
 async def former_workers(conn: Connection, host: str, slot: int, worker: int) -> list[int]:

@@ -17,11 +17,11 @@ class DeclaredDead(Problem):
     """This worker was silent for so long that others took over what it held; it may settle nothing."""
 
 
-async def register(pool: Pool, *, host: str, slot: int, pid: int, in_doubt_delay: float) -> int:
+async def register(pool: Pool, *, host: str, slot: int, pid: int, hears: bool, in_doubt_delay: float) -> int:
     """A new worker; whoever held its slot on this host before is dead, because the supervisor says so."""
 
     async def work(conn: Connection) -> int:
-        worker = await store.register_worker(conn, host, slot, pid)
+        worker = await store.register_worker(conn, host, slot, pid, hears=hears)
         await _bury(conn, await store.former_workers(conn, host, slot, worker), in_doubt_delay)
         return worker
 

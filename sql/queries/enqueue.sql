@@ -181,9 +181,11 @@ select distinct site_id from back where site_id is not null;
 
 -- name: due_entries
 -- Entries whose wait is over, of programs that run. Not locked: the caller locks
--- gates first where it ends some.
+-- gates first where it ends some. heard: every tracker has brought in what it heard
+-- up to then, so that silence may be concluded.
 select n.id, n.program_id, n.version, n.contact_id, n.stream_id, n.node, s.version as stream_version, d.site_id,
-       p.class, p.not_after
+       p.class, p.not_after,
+       n.due <= coalesce((select min(ingested_until) from worker where dead is null), '-infinity') as heard
   from entry n
   join program p on p.id = n.program_id
   join stream s on s.id = n.stream_id

@@ -172,7 +172,8 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
   left join going g on g.id = o.job_id;
 
 -- name: settle_ended
--- Jobs that are over: out of the queue, into the ledger, the entry on, counted.
+-- Jobs that are over: out of the queue, into the ledger, the entry on, counted. With
+-- the first mail on a stream the round of a contact begins who had no row there.
 -- $1 worker, $2 its slot; then by job: $3 id, $4 contact, $5 stream, $6 entry,
 -- $7 outcome, $8 reason, $9 scope, $10 reply, $11 attempts, $12 dot, $13 end (null:
 -- now), $14 state at the send, $15 next node of the entry, $16 seconds to it, $17 why
@@ -232,18 +233,26 @@ with o as materialized (
     join o on o.job_id = j.id
     join entries n on n.id = o.entry_id
    where entry.id = o.entry_id and o.why is not null
+), arrived as materialized (
+  select o.stream_id, o.contact_id, min(coalesce(o.ended, now())) as at
+    from jobs j
+    join o on o.job_id = j.id
+   where o.outcome = 'delivered' and j.class > 0
+   group by o.stream_id, o.contact_id
 ), first_sent as (
-  update engagement set first_sent = s.at
-    from (
-      select o.stream_id, o.contact_id, min(coalesce(o.ended, now())) as at
-        from jobs j
-        join o on o.job_id = j.id
-        join firsts f on (f.stream_id, f.contact_id) = (o.stream_id, o.contact_id)
-       where o.outcome = 'delivered' and j.class > 0
-       group by o.stream_id, o.contact_id
-    ) s
-   where engagement.stream_id = s.stream_id and engagement.contact_id = s.contact_id
+  update engagement set first_sent = a.at
+    from arrived a
+    join firsts f on (f.stream_id, f.contact_id) = (a.stream_id, a.contact_id)
+   where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id
      and engagement.first_sent is null
+), first_rows as (
+  insert into engagement (stream_id, contact_id, since, round_from, first_sent)
+  select a.stream_id, a.contact_id, a.at, a.at, a.at
+    from arrived a
+   where not exists (
+     select from engagement e where e.stream_id = a.stream_id and e.contact_id = a.contact_id)
+   order by a.stream_id, a.contact_id
+  on conflict do nothing
 ), tallied as (
   insert into tally (program_id, slot, key, n)
   select j.program_id, $2,
@@ -287,18 +296,12 @@ with o as materialized (
 select id from back;
 
 -- name: release
--- Give jobs back untouched: nothing of them was sent. $1 worker; by job: $2 id, $3
--- seconds until it is due at the earliest.
-with o as materialized (
-  select * from unnest($2::bigint[], $3::float8[]) as o (job_id, delay)
-), jobs as materialized (
-  select id from job where id in (select job_id from o) and worker = $1 order by id for no key update
+-- Give jobs $2 of worker $1 back untouched: nothing of them was sent, their due time
+-- stands. Lanes that are closed or out of tokens are kept from them by the site's hint.
+with jobs as materialized (
+  select id from job where id = any($2::bigint[]) and worker = $1 order by id for no key update
 )
-update job
-   set worker = null, begun = null, due = greatest(due, now() + o.delay * interval '1 s')
-  from jobs
-  join o on o.job_id = jobs.id
- where job.id = jobs.id
+update job set worker = null, begun = null from jobs where job.id = jobs.id
 returning job.id;
 
 -- name: wake_sites
@@ -309,7 +312,8 @@ with sites as materialized (
 update site set ready_at = now() from sites where site.id = sites.id;
 
 -- name: refresh_hints
--- Recompute every site's hint from the due index; closed lanes wait for their end.
+-- Recompute every site's hint from the due index; lanes that are closed or out of
+-- tokens wait until they are not.
 with hints as materialized (
   select s.id, s.ready_at,
          greatest(
@@ -320,7 +324,10 @@ with hints as materialized (
               cross join lateral (
                 select due from job where site_id = s.id and prio = v.prio and worker is null order by due limit 1
               ) d), 'infinity'),
-           coalesce((select min(closed_until) from lane where site_id = s.id), '-infinity')
+           coalesce((
+             select min(greatest(l.closed_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate))
+               from (select *, greatest(1, burst - greatest(1, rate * 0.05)) as reserved from lane) l
+              where l.site_id = s.id), '-infinity')
          ) as at
     from site s
 ), stale as materialized (
@@ -336,8 +343,10 @@ update site set ready_at = stale.at from stale where site.id = stale.id;
 -- ── Workers ─────────────────────────────────────────────────────────────────
 
 -- name: register_worker
--- $1 host, $2 slot, $3 pid.
-insert into worker (host, slot, pid) values ($1, $2, $3) returning id;
+-- $1 host, $2 slot, $3 pid, $4 whether it hears hits: nobody waits for one that does not.
+insert into worker (host, slot, pid, ingested_until)
+values ($1, $2, $3, case when $4::boolean then '-infinity'::timestamptz else 'infinity' end)
+returning id;
 
 -- name: former_workers
 -- Those that held this slot of this host before and were not declared dead.

@@ -10,7 +10,7 @@ from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.base.errors import InputError
 from mtad.ops.audit import audit
-from mtad.queue import advance, enqueue
+from mtad.queue import advance, enqueue, store
 from tests.answers.rows import Program, Rows
 
 CONFIG = Config(domain="example.com")
@@ -155,7 +155,9 @@ async def test_an_entry_whose_wait_is_over_gets_its_next_mail_once(pool: Pool) -
     assert tuple(job.values()) == (program.messages[1], 2, 4, True)
 
 
-async def test_a_series_that_ends_in_silence_makes_inactive_and_one_that_was_answered_does_not(pool: Pool) -> None:
+async def test_a_series_that_ends_in_silence_makes_inactive_once_all_was_heard_and_one_that_was_answered_does_not(
+    pool: Pool,
+) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     async with pool.acquire() as conn:
         rows = Rows(conn)
@@ -167,7 +169,10 @@ async def test_a_series_that_ends_in_silence_makes_inactive_and_one_that_was_ans
             await rows.mail(program, contact, "delivered", entry_id=entry)
         await conn.execute("update engagement set first_sent = now()")
         await conn.execute("update engagement set last_sign = now() where contact_id = $1", contact)
+        tracker = await store.register_worker(conn, "here", 0, 1)
 
+    assert await advance.advance(pool, Catalogue(pool), CONFIG) == 0, "a journal is not read up to then yet"
+    await pool.execute("update worker set ingested_until = now() where id = $1", tracker)
     await advance.advance(pool, Catalogue(pool), CONFIG)
 
     states = await pool.fetch("select state::text from engagement order by contact_id")

@@ -253,3 +253,16 @@ async def test_a_released_mail_is_as_it_was(world: World) -> None:
     assert row is not None
     assert tuple(row.values()) == (None, None, 0, 0)
     assert [facts.job_id for facts in await world.claim(worker)] == [job]
+
+
+async def test_the_first_mail_on_a_stream_begins_the_round_of_who_had_no_row(world: World) -> None:
+    await world.job()
+    worker = await world.worker()
+    (facts,) = await world.claim(worker)
+    at = datetime.now(UTC)
+
+    await store.settle_ended(world.rows.conn, worker, 0, [Ended(facts, "delivered", attempts=1, ended=at)])
+
+    row = await world.pool.fetchrow("select state::text, first_sent, round_from, score from engagement")
+    assert row is not None
+    assert tuple(row.values()) == ("active", at, at, 0)
