@@ -136,7 +136,7 @@ with made as (
   from incoming i join domain d on d.name = i.domain
   where i.held is null and not exists (select from contact c where c.address_key = i.key)
   order by i.key
-  on conflict do nothing
+  on conflict (address_key) do nothing
   returning id, address_key
 ), identities as (
   insert into identity (kind, key, contact_id) select 'email', address_key, id from made
