@@ -18,6 +18,9 @@ app = typer.Typer()
 # Where there is no terminal to tell its width.
 PLAIN_WIDTH = 120
 
+# What a shell calls an end by SIGTERM.
+TERMINATED = 143
+
 
 @app.command()
 def demo(
@@ -37,7 +40,10 @@ def demo(
         asyncio.run(place.command("init", "--domain", DOMAIN, "--dir", str(folder)))
         with database(place.config) as url:
             options = Options(contacts=contacts, seed=seed, stay=stay)
-            result = uvloop.run(run_demo(options, place, url, screen, SystemClock()))
+            try:
+                result = uvloop.run(run_demo(options, place, url, screen, SystemClock()))
+            except asyncio.CancelledError:
+                raise typer.Exit(TERMINATED) from None
     if as_json:
         print_json(result)
     if result.disagreements:

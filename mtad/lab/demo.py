@@ -54,6 +54,9 @@ class Options(msgspec.Struct, frozen=True):
 
 async def run_demo(options: Options, place: Installation, url: str, screen: Screen, clock: Clock) -> Result:
     """Play the whole story on the database `url`; Problem when it cannot go on."""
+    if task := asyncio.current_task():
+        # As by Ctrl-C: whoever ends the demo ends what it started.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     people = crowd(options.contacts, options.seed)
     recipients = Recipients(clock, seed=options.seed, day=DAY, besides=frozenset({VIEWER}))
     pool = await open_pool(url, most=4, name="mtad demo")
@@ -78,7 +81,8 @@ async def run_demo(options: Options, place: Installation, url: str, screen: Scre
                     demo.exit_code = await place.stop()
                 result = await demo.settle_books()
                 if options.stay:
-                    await demo.stay()
+                    async with running(demo.watch()):
+                        await demo.stay()
                 return result
             finally:
                 await place.stop()
@@ -176,7 +180,8 @@ class Demo:
             f" people.rejects.csv (line {bad['line']}, {bad['email']}: {bad['reason']}).",
             f"{len(self._people.suppressed):,} of them are suppressed by a second file.",
             f"Contact {self._options.contacts + 1:,} is you, {VIEWER}. Your mailbox: {self._mailbox.url}",
-            "Open your mails there and click: you are scored like everybody else.",
+            "Open your mails there and click: you are scored like everybody else. Be quick, your series takes nine"
+            " seconds; or stay silent, see what that does, and come back with a click.",
         )
 
     async def _series(self) -> None:

@@ -113,7 +113,7 @@ class Installation:
         if process.returncode:
             # A usage error stands in a box; its words are the last line with any.
             lines = (stderr or stdout).decode(errors="replace").splitlines()
-            said = [line.strip("│ ") for line in lines if any(map(str.isalnum, line))]
+            said = [line.strip("│ ").removeprefix("mtad: ") for line in lines if any(map(str.isalnum, line))]
             raise Problem(f"mtad {' '.join(arguments)}: {said[-1] if said else f'exit {process.returncode}'}")
         return json.loads(stdout or b"null")
 

@@ -10,6 +10,7 @@ from typing import Self
 import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -22,7 +23,8 @@ STATES = {
     "engaged": "green",
     "inactive": "yellow",
     "left": "red",
-    "suppressed": "magenta",
+    "bounced": "magenta",
+    "suppressed": "grey30",
 }
 BAR_WIDTH = 60
 
@@ -99,7 +101,10 @@ class Screen:
 
     def say(self, *sentences: str) -> None:
         for sentence in sentences:
-            self._console.print(Text("  " + sentence), soft_wrap=not self._console.is_terminal)
+            if self._console.is_terminal:
+                self._console.print(Padding(Text(sentence), (0, 0, 0, 2)))
+            else:
+                self._console.print(Text("  " + sentence), soft_wrap=True)
 
     def show(self, renderable: RenderableType) -> None:
         self._console.print(renderable)

@@ -60,7 +60,7 @@ async def story_of_person(conn: Connection, contact_id: int) -> list[tuple[datet
 
 
 async def states(conn: Connection, stream: str) -> dict[str, int]:
-    """Contacts of a stream: new, active, engaged, reactivated, inactive, left, suppressed."""
+    """Contacts of a stream: those of screen.STATES."""
     return {row["state"]: row["count"] for row in await conn.fetch(SQL["states"], stream)}
 
 

@@ -36,6 +36,7 @@ select at, text
 -- name: states
 -- How many contacts of stream $1 are in which state; those who may not be mailed apart.
 select case when s.status <> 'subscribed' then 'left'
+            when x.bounced then 'bounced'
             when x.key is not null then 'suppressed'
             when e.state is null or (e.state = 'active' and e.first_sent is null) then 'new'
             when e.state in ('cooling', 'trying', 'resting') then 'inactive'
@@ -44,7 +45,12 @@ select case when s.status <> 'subscribed' then 'left'
   join stream t on t.id = s.stream_id and t.name = $1
   join contact c on c.id = s.contact_id
   left join engagement e on e.contact_id = s.contact_id and e.stream_id = s.stream_id
-  left join (select distinct key from suppression where released is null and scope = 'all') x on x.key = c.address_key
+  left join (
+    select key, bool_and(reason = 'hard_bounce') as bounced
+      from suppression
+     where released is null and scope = 'all'
+     group by key
+  ) x on x.key = c.address_key
  group by 1;
 
 -- name: mails

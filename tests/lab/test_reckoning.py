@@ -24,8 +24,8 @@ NEWSLETTER: dict[str, Any] = {
 GOOD = Facts(
     audits=[SERIES, NEWSLETTER], jobs=[1, 2, 2], ledger=[Ended(1, "delivered", 0), Ended(2, "delivered", 1)],
     verdicts=[Verdict(signed=True, one_click=True, why="")] * 3, states={"active": 1}, hits={"scanner": (9, 0)},
-    scanner_points=0, newsletter={"engaged": 1}, sessions=1, refused=0, failed_requests=[], workers=3, exit_code=0, deadlocks=0,
-    fdatasync_ms=1.0, seconds=60.0,
+    scanner_points=0, newsletter={"engaged": 1}, sessions=1, refused=0, failed_requests=[], workers=3, exit_code=0,
+    deadlocks=0, fdatasync_ms=1.0, seconds=60.0,
 )  # fmt: skip
 
 
