@@ -28,6 +28,7 @@ from mtad.compose.composer import Composer
 from mtad.compose.preview import tracking_keys
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import sites
+from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
@@ -66,7 +67,11 @@ async def run_worker(config: Config, place: Place, ready: Callable[[], None]) ->
     keys = tracking_keys(config)
     pool = await open_pool(place.database, most=config.database.connections, name=f"mtad {place.slot}", least=0)
     try:
-        async with _tracking(config, place, pool, clock, keys) as tracking:
+        tracking = Tracking()
+        async with (
+            exporting(config.metrics.listen, place.slot, lambda: tracking.worker is not None),
+            _tracked(tracking, config, place, pool, clock, keys),
+        ):
             worker = await _until_stopped(stop, _register(config, place, pool, clock))
             if worker is None:
                 return
@@ -87,11 +92,12 @@ class Tracking:
 
 
 @contextlib.asynccontextmanager
-async def _tracking(config: Config, place: Place, pool: Pool, clock: Clock, keys: Keys) -> AsyncIterator[Tracking]:
+async def _tracked(
+    tracking: Tracking, config: Config, place: Place, pool: Pool, clock: Clock, keys: Keys
+) -> AsyncIterator[None]:
     """The tracker runs inside the block; every hit that it answered is durable after it."""
-    tracking = Tracking()
     if not place.tracker_sockets:
-        yield tracking
+        yield
         return
     watch = tracker.Tracker(
         pool=pool,
@@ -110,7 +116,7 @@ async def _tracking(config: Config, place: Place, pool: Pool, clock: Clock, keys
         for listener in place.tracker_sockets:
             await web.SockSite(runner, listener).start()
         try:
-            yield tracking
+            yield
         finally:
             await runner.cleanup()
             running.cancel()

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -37,9 +38,19 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         uvloop.run(_run(config, place, arguments.parent_fd))
-    except Problem as problem:
+    except* Problem as group:
+        problem = next(iter(leaves(group)))
         sys.stderr.write(f"mtad worker {arguments.slot}: {problem}\n")
         sys.exit(problem.exit_code)
+
+
+def leaves(group: BaseExceptionGroup[Problem]) -> Iterator[Problem]:
+    """The problems in a group of groups."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error
 
 
 async def _run(config: Config, place: Place, parent_fd: int) -> None:

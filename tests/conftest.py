@@ -49,6 +49,7 @@ def with_database(url: str, name: str) -> str:
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> str:
     """The name of a database with the schema and nothing in it."""
+
     async def make() -> None:
         conn = await asyncpg.connect(postgres_url)
         await conn.execute(f"drop database if exists {TEMPLATE}")

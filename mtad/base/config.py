@@ -118,7 +118,7 @@ class Route(Section, frozen=True, kw_only=True):
 
 class Metrics(Section, frozen=True, kw_only=True):
     listen: str = ""
-    """Address and port for /metrics and /healthz of the supervisor's workers; empty: none."""
+    """Address and port for /metrics and /healthz; each worker adds its slot to the port. Empty: none."""
 
 
 class Config(Section, frozen=True, kw_only=True):

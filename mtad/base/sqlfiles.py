@@ -27,7 +27,4 @@ def queries(stage: str) -> dict[str, str]:
     names, bodies = pieces[1::2], pieces[2::2]
     if len(set(names)) != len(names):
         raise ValueError(f"sql/queries/{stage}.sql names a query twice")
-    return {
-        name: body.strip().removesuffix(";").strip()
-        for name, body in zip(names, bodies, strict=True)
-    }
+    return {name: body.strip().removesuffix(";").strip() for name, body in zip(names, bodies, strict=True)}

@@ -24,9 +24,7 @@ from mtad.ops.postgres import Postgres
 
 T = TypeVar("T")
 
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", envvar="MTAD_CONFIG", help="The configuration file.")
-]
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="MTAD_CONFIG", help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DEFAULT_CONFIG = Path("mtad.toml")
 

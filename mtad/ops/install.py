@@ -40,7 +40,6 @@ def install(folder: Path, domain: str, selector: str) -> Installation:
     contents = {
         dkim: new_key(),
         keys / "tracking.keys": f"1:{secrets.token_hex(32)}\n".encode(),
-        keys / "suppression.key": f"{secrets.token_hex(32)}\n".encode(),
         config: template.replace("@DOMAIN@", domain).replace("@SELECTOR@", selector).encode(),
     }
     if found := [path for path in contents if path.exists()]:

@@ -24,6 +24,9 @@ class Begun(msgspec.Struct, frozen=True):
     data_by: float  # monotonic
 
 
+STALE = Begun(None, 0.0)
+
+
 class Beginner:
     """Collects what the sessions of all lanes offer; one statement for all of it."""
 

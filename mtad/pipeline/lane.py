@@ -16,18 +16,19 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import Counter, Histogram
 
+from engine.facts import Reason
 from mtad.base.clock import Clock
 from mtad.base.config import Shape, seconds
 from mtad.base.db import AWAY, Pool
 from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
 from mtad.outcome.kinds import Deferred
-from mtad.pipeline.beginner import Beginner
+from mtad.pipeline.beginner import STALE, VALID, Beginner
 from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_skip
 from mtad.pipeline.signer import Signed, Signer
 from mtad.queue import store
 from mtad.queue.settle import Settler
-from mtad.queue.store import Ended, Offer, Released
+from mtad.queue.store import Ended, Offer, Released, Returned
 from mtad.smtp.results import Result, TooLate
 from mtad.wire.session import Dialer, Session
 
@@ -162,7 +163,7 @@ class LaneRunner:
             if settled is not None:
                 await settled
             if isinstance(signed, Ended):
-                settled = await self._tools.settler.batcher.submit(signed)
+                settled = await self._submit(signed)
             else:
                 settled = await self._send(session, mail, signed)
         if settled is not None:
@@ -177,43 +178,47 @@ class LaneRunner:
 
     async def _send(self, session: Session, mail: Mail, signed: Signed) -> asyncio.Future[bool] | None:
         """One mail over one session; the future of its settlement, None when it went back."""
-        tools = self._tools
-        while True:
-            if not session.alive():
-                # Closed while idle: not an attempt. The mail keeps its place.
-                self._ready.appendleft(mail)
-                return None
+        while (data_by := await self._begin(session, mail)) is not None:
             try:
-                begun = await tools.beginner.begin(Offer(mail.facts, self.lane.id))
+                result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=data_by)
+            except ValueError as defect:
+                return await self._submit(ended_by_skip(mail.facts, mail.program, f"{Reason.CONTENT}:{defect}"))
+            if not isinstance(result, TooLate):
+                if session.data_at >= data_by - VALID:  # it came as far as DATA
+                    BEGIN_TO_DATA.observe(session.data_at - (data_by - VALID))
+                return await self._settle(mail, result)
+            if not session.usable:
+                await (await self._submit(Released(mail.facts)))
+                return None
+        return None
+
+    async def _begin(self, session: Session, mail: Mail) -> float | None:
+        """When DATA must be written at the latest; None when the mail has been given back instead."""
+        while session.alive():
+            try:
+                begun = await self._tools.beginner.begin(Offer(mail.facts, self.lane.id))
             except AWAY as error:
                 # Whether the begin was committed is not known, but nothing was sent.
                 log.warning("begin: the database is away", extra={"why": repr(error)})
-                return await tools.settler.batcher.submit(Released(mail.facts))
-            if begun.wait is None:
-                return await tools.settler.batcher.submit(Released(mail.facts))
-            if begun.wait > 0:
-                if begun.wait > PATIENCE or self._draining:
+                begun = STALE
+            if begun.wait == 0:
+                return begun.data_by
+            if begun.wait is None or begun.wait > PATIENCE or self._draining:
+                if begun.wait is not None:
                     self._shut()
                     await self._give_back()
-                    return await tools.settler.batcher.submit(Released(mail.facts))
-                await tools.clock.sleep(begun.wait)
-                continue
-            try:
-                result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
-            except ValueError as defect:
-                ended = ended_by_skip(mail.facts, mail.program, f"content:{defect}")
-                return await tools.settler.batcher.submit(ended)
-            if isinstance(result, TooLate):
-                if session.usable:
-                    continue
-                return await tools.settler.batcher.submit(Released(mail.facts))
-            return await self._settle(mail, result)
+                await (await self._submit(Released(mail.facts)))
+                return None
+            await self._tools.clock.sleep(begun.wait)
+        # Closed by the server while idle: not an attempt, and the mail keeps its place.
+        self._ready.appendleft(mail)
+        return None
 
     async def _settle(self, mail: Mail, result: Result) -> asyncio.Future[bool]:
         outcome = classify(result)
         OUTCOMES.labels(outcome=type(outcome).__name__.lower()).inc()
         row = after_attempt(mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck())
-        return await self._tools.settler.batcher.submit(row)
+        return await self._submit(row)
 
     async def _cannot_connect(self, failure: Result) -> None:
         """One mail pays for the attempt; the others wait until the lane opens again."""
@@ -247,8 +252,11 @@ class LaneRunner:
 
     async def _give_back(self) -> None:
         mails, self._ready = self._ready, deque()
-        done = [await self._tools.settler.batcher.submit(Released(mail.facts)) for mail in mails]
+        done = [await self._submit(Released(mail.facts)) for mail in mails]
         await asyncio.gather(*done)
+
+    async def _submit(self, row: Ended | Returned | Released) -> asyncio.Future[bool]:
+        return await self._tools.settler.batcher.submit(row)
 
     def _shut(self) -> None:
         self._shut_until = self._tools.clock.monotonic() + SHUT_FOR

@@ -72,7 +72,7 @@ async def enqueue(pool: Pool, config: Config, name: str) -> AsyncIterator[Progre
     async with pool.acquire() as conn:
         program = await programs.program_by_name(conn, name)
         total = await conn.fetchval("select count(*) from subscription where stream_id = $1", program.stream_id)
-    step, definition = await _first_step(pool, catalogue, config, program)
+    step, definition = await _first_step(catalogue, config, program)
     progress = Progress(total=total)
     yield progress
     more = program.enqueued is None
@@ -135,7 +135,7 @@ async def _reasons(
 
 
 async def _first_step(
-    pool: Pool, catalogue: Catalogue, config: Config, program: programs.ProgramRow
+    catalogue: Catalogue, config: Config, program: programs.ProgramRow
 ) -> tuple[programs.Step, Definition]:
     await catalogue.need([(program.id, program.version)], [(program.stream_id, program.stream_version)], program.epoch)
     held = catalogue.program(program.id, program.version)
@@ -152,7 +152,7 @@ async def forecast(pool: Pool, config: Config, name: str) -> Forecast:
     catalogue = Catalogue(pool)
     async with pool.acquire() as conn:
         program = await programs.program_by_name(conn, name)
-    step, definition = await _first_step(pool, catalogue, config, program)
+    step, definition = await _first_step(catalogue, config, program)
     context = gate.Context(definition, catalogue.suppressed_domains)
     stream_mode = catalogue.stream(program.stream_id, program.stream_version).definition.tracking
     result = Forecast(name, 0, 0, 0, {}, 0)

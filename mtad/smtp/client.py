@@ -65,6 +65,7 @@ class Client:
         self.host = host
         self.usable = True
         self.heard = 0  # replies so far
+        self.data_at = 0.0  # when DATA was last written, on the clock of `take`
         self.wants_tls = False
         self.tls = False
         self.extensions: dict[str, str] = {}
@@ -174,6 +175,7 @@ class Client:
             out += command
             if stage is Stage.DATA:
                 self._data_by = inf
+                self.data_at = now
         return out
 
     def closed(self, why: str = "the server closed the connection") -> None:

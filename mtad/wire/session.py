@@ -49,6 +49,11 @@ class Session:
         """Whether what is sent is encrypted."""
         return self._client.tls
 
+    @property
+    def data_at(self) -> float:
+        """When DATA was last written, on the clock's monotonic scale."""
+        return self._client.data_at
+
     def alive(self) -> bool:
         """`usable`, and the kernel holds no sign of a server that closed while we were idle."""
         if self._client.usable and self._connection.silent():

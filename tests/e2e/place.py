@@ -158,7 +158,6 @@ class Place:
 async def running_place(folder: Path, *, rate: int) -> AsyncIterator[Place]:
     """Everything started, the stream and its three messages there; stopped and checked at the end."""
     installation = Installation(folder)
-    folder.chmod(0o755)
     await installation.command("init", "--domain", DOMAIN, "--dir", str(folder))
     async with Sink() as sink:
         installation.route({"*": sink.port}, tracker_port=free_port(), rate=rate)

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,17 @@ CLOSED = 3600.0
 
 
 @pytest.fixture
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="mtad-e2e-") as folder:
-        async with running_place(Path(folder), rate=request.param) as place:
-            yield place
+def folder() -> Iterator[Path]:
+    """A folder that Postgres may enter, as whom it may run."""
+    with tempfile.TemporaryDirectory(prefix="mtad-e2e-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+async def place(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Place]:
+    async with running_place(folder, rate=request.param) as place:
+        yield place
 
 
 async def close_lane(place: Place) -> None:

@@ -26,10 +26,7 @@ async def audience(rows: Rows, number: int = 20) -> list[int]:
 
 async def start(pool: Pool, name: str) -> enqueue.Progress:
     await enqueue.schedule(pool, name)
-    progress = enqueue.Progress()
-    async for progress in enqueue.enqueue(pool, CONFIG, name):
-        pass
-    return progress
+    return [progress async for progress in enqueue.enqueue(pool, CONFIG, name)][-1]
 
 
 async def draft(rows: Rows, **arguments: Any) -> Program:

@@ -37,7 +37,7 @@ async def test_two_claims_at_once_share_nothing_and_wait_for_nobody(world: World
 async def test_transactional_mail_is_claimed_before_bulk_and_first_attempts_before_retries(world: World) -> None:
     retry = await world.job("a@reader.test", prio=5, attempt=1)
     bulk = await world.job("b@reader.test", prio=4)
-    urgent = await world.job("c@reader.test", prio=0, **{"class": 0})
+    urgent = await world.job("c@reader.test", prio=0)
 
     claimed = await world.claim(await world.worker())
 

@@ -1,0 +1,46 @@
+"""Metrics and health of one worker over HTTP, for Prometheus and for load balancers.
+
+Each worker has its own counters, so each has its own port: the configured one plus
+its slot. Nothing here asks the database: a probe must answer while it is away.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from mtad.base.config import host_and_port
+from mtad.base.errors import Unavailable
+
+
+@contextlib.asynccontextmanager
+async def exporting(listen: str, slot: int, healthy: Callable[[], bool]) -> AsyncIterator[None]:
+    """Answer /metrics and /healthz inside the block, on the port of `listen` plus `slot`; '' is nowhere.
+
+    Raises Unavailable when the port cannot be had.
+    """
+    if not listen:
+        yield
+        return
+    host, port = host_and_port(listen)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if healthy() else web.Response(text="not ready\n", status=503)
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", health)])
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port + slot).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise Unavailable(f"metrics.listen: {host}:{port + slot}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        await runner.cleanup()
