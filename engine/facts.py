@@ -57,6 +57,8 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     program_status: str
     stream_version: int
     epoch: int
+    # of a mail in doubt: when a person first opened it or clicked in it, so it arrived
+    proven: datetime | None = None
 
 
 class Reason(StrEnum):

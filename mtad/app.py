@@ -209,6 +209,10 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
             await store.refresh_hints(conn)
         return 0
 
+    async def wake_proven() -> int:
+        async with pool.acquire() as conn:
+            return await store.wake_proven(conn)
+
     async def make_partitions() -> int:
         async with pool.acquire() as conn:
             await conn.execute("select make_partitions()")
@@ -225,6 +229,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
     return [
         Sweep("free the dead", 2.0, free_the_dead),
         Sweep("refresh hints", 1.0, refresh_hints),
+        Sweep("wake proven", 1.0, wake_proven),
         Sweep("resolve domains", 0.5, partial(sites.resolve_domains, pool, resolver, config)),
         Sweep("label jobs", 5.0, partial(sites.label_jobs, pool)),
         Sweep("start scheduled", 1.0, start_scheduled),

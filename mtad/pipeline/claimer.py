@@ -17,7 +17,7 @@ from mtad.compose.composer import Composer
 from mtad.dkim.sign import Signer as Dkim
 from mtad.outcome.kinds import Scope
 from mtad.pipeline.beginner import Beginner
-from mtad.pipeline.endings import Mail, ended_by_skip, returned_by_deferral
+from mtad.pipeline.endings import Mail, ended_by_proof, ended_by_skip, returned_by_deferral
 from mtad.pipeline.lane import LaneRunner, Tools
 from mtad.pipeline.signer import Signer
 from mtad.queue import store
@@ -149,6 +149,8 @@ class Pipeline:
 
     def _verdict(self, facts: Facts, now: datetime) -> Mail | Ended | Returned:
         program = self._catalogue.program(facts.program_id, facts.version)
+        if facts.proven is not None:
+            return ended_by_proof(facts, program, facts.proven)
         context = gate.Context(program.definition, self._catalogue.suppressed_domains)
         verdict = gate.verdict(facts, context, now)
         VERDICTS.labels(verdict=type(verdict).__name__.lower()).inc()

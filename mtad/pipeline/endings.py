@@ -42,6 +42,12 @@ def ended_by_skip(facts: Facts, program: Program, reason: str) -> Ended:
     return Ended(facts, outcome, reason, attempts=facts.attempt, why=head)
 
 
+def ended_by_proof(facts: Facts, program: Program, at: datetime) -> Ended:
+    """A mail in doubt that a person has read since: it arrived, and is not sent again."""
+    proof = "no answer to the final dot, but a person opened it or clicked in it"
+    return _moved_on(Ended(facts, "delivered", reply=proof, attempts=facts.attempt, ended=at), program)
+
+
 def returned_by_deferral(facts: Facts, verdict: Defer, now: datetime) -> Returned:
     """The gate says later."""
     delay = max((verdict.until - now).total_seconds(), 0.0)

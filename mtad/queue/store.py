@@ -81,6 +81,11 @@ async def begin(
     return {row[0]: row[1] for row in rows}
 
 
+async def wake_proven(conn: Connection) -> int:
+    """Have mails in doubt claimed that a person has read; how many."""
+    return len(await conn.fetch(SQL["wake_proven"]))
+
+
 async def settle_ended(conn: Connection, worker: int, slot: int, jobs: Sequence[Ended]) -> set[int]:
     """Write endings down; the ids that were still this worker's to settle."""
     rows = await conn.fetch(

@@ -175,7 +175,7 @@ create table program_version (
 );
 
 -- The text of one send node of one version. `parts` holds subject, html and txt
--- with the links of html already replaced by their ids.
+-- with the links of html already replaced by calls with their positions.
 create table message (
   id int generated always as identity primary key,
   program_id int not null references program,
@@ -249,6 +249,7 @@ create index job_due_idx on job (site_id, prio, due) where worker is null;
 create index job_worker_idx on job (worker) where worker is not null;
 create index job_contact_idx on job (contact_id);
 create index job_program_idx on job (program_id);
+create index job_doubt_idx on job (id) where doubts > 0;
 
 create table job_data (
   job_id bigint primary key,

@@ -68,7 +68,9 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
          where x.key = c.address_key and x.scope = 'marketing' and x.released is null and x.until > now()),
        g.state::text, g.since, g.cool_until, coalesce(g.cycle, 0),
        n.ended is not null, n.why,
-       f.version, p.fence, p.status::text, t.version, e.version
+       f.version, p.fence, p.status::text, t.version, e.version,
+       case when j.doubts > 0
+            then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end
   from claimed j
   join lateral (select * from contact where id = j.contact_id) c on true
   join lateral (select * from gate where contact_id = j.contact_id) f on true
@@ -83,6 +85,19 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
   left join lateral (select * from entry where id = j.entry_id) n on true
  cross join epoch e
  order by j.site_id, j.prio, j.due;
+
+-- name: wake_proven
+-- Mails in doubt that a person has read are due now, so that the claim settles them.
+with jobs as materialized (
+  select j.id
+    from job j
+   where j.doubts > 0 and j.worker is null and j.due > now()
+     and exists (select from pending h where h.job_id = j.id and h.class in ('human', 'proxy'))
+   order by j.id
+   limit 1000
+     for no key update skip locked
+)
+update job set due = now() from jobs where job.id = jobs.id returning job.id;
 
 -- name: begin
 -- The commit after which an attempt may touch the network. Worker $1 offers jobs

@@ -266,3 +266,19 @@ async def test_the_first_mail_on_a_stream_begins_the_round_of_who_had_no_row(wor
     row = await world.pool.fetchrow("select state::text, first_sent, round_from, score from engagement")
     assert row is not None
     assert tuple(row.values()) == ("active", at, at, 0)
+
+
+async def test_a_mail_in_doubt_that_a_person_has_read_is_due_now_with_the_proof(world: World) -> None:
+    read = await world.job("a@reader.test", doubts=1, attempt=1, due=datetime.now(UTC) + timedelta(hours=1))
+    await world.job("b@reader.test", doubts=1, attempt=1, due=datetime.now(UTC) + timedelta(hours=1))
+    at = datetime.now(UTC)
+    await world.pool.execute(
+        "insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)"
+        " values (gen_random_uuid(), $1, 'open', $2, $3, 'GET', 'Firefox', 'human')",
+        read, world.program.pixels[0], at,
+    )  # fmt: skip
+
+    assert await store.wake_proven(world.rows.conn) == 1
+
+    (facts,) = await world.claim(await world.worker())
+    assert (facts.job_id, facts.proven) == (read, at)
