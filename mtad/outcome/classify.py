@@ -52,7 +52,9 @@ def _refusal(refused: Refused) -> Deferred | Bounced:
     # treated as temporary. Only where code or text say what it means is it final.
     final = refused.code >= 500 and not (refused.code == 552 and name == "too_many_recipients")
     if final:
-        return Bounced(scope, name, refused.text, suppress=CATEGORIES[name].suppress)
+        # 550 with 4.1.1: this server is not sure itself, so nobody is suppressed for it.
+        suppress = CATEGORIES[name].suppress and not refused.enhanced.startswith("4")
+        return Bounced(scope, name, refused.text, suppress=suppress)
     if refused.code == 421 or refused.stage in _SESSION:
         scope = Scope.DESTINATION
     return Deferred(scope, name, refused.text, seconds_asked_for(refused.text))
@@ -79,7 +81,9 @@ def _named(refused: Refused) -> str:
         return by_code
     for name, words in TEXTS.items():
         if words.search(refused.text):
-            return name
+            # "5.1.7 Sender address invalid": words like "address invalid" name nobody, the code does.
+            blames = by_code and CATEGORIES[name].scope is Scope.RECIPIENT is not CATEGORIES[by_code].scope
+            return by_code if by_code and blames else name
     if by_code:
         return by_code
     if by_subject := SUBJECTS.get(detail.partition(".")[0]):

@@ -54,7 +54,7 @@ refusals = st.builds(
     Refused,
     stage=st.sampled_from(list(Stage)),
     code=st.integers(400, 599),
-    enhanced=st.sampled_from(["", *(f"5.{detail}" for detail in DETAILS), "5.7.1", "4.0.0", "5.999.999"]),
+    enhanced=st.sampled_from(["", *(f"5.{detail}" for detail in DETAILS), "4.1.1", "5.7.1", "4.0.0", "5.999.999"]),
     text=st.one_of(st.text(), st.sampled_from([refused.text for refused, *_ in table()])),
     host=st.just(HOST),
 )
@@ -67,6 +67,7 @@ def test_only_a_permanent_failure_of_the_recipient_suppresses(refused: Refused) 
     if isinstance(outcome, Bounced) and outcome.suppress:
         assert outcome.scope is Scope.RECIPIENT
         assert refused.code >= 500
+        assert not refused.enhanced.startswith("4")
         assert refused.stage not in BEFORE_RCPT
 
 
