@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -175,6 +176,9 @@ async def running_place(folder: Path, *, rate: int) -> AsyncIterator[Place]:
                 deadlocks = await pool.fetchval("select sum(deadlocks) from pg_stat_database")
                 assert deadlocks == 0
             await pool.close()
+        except BaseException:
+            sys.stdout.write(installation.log_path.read_text(encoding="utf-8"))
+            raise
         finally:
             code = await installation.stop()
-    assert code == 0, installation.log_path.read_text()[-2000:]
+    assert code == 0, installation.log_path.read_text(encoding="utf-8")[-2000:]

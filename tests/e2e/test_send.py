@@ -91,7 +91,7 @@ async def a_day_passes(place: Place, *, delivered: int) -> None:
     await close_lane(place)
     await place.pool.execute("update entry set due = now() where due is not null")
     await place.until_count("select count(*) from entry where due is not null and ended is null", 0)
-    assert await place.pool.fetchval("select count(*) from job where worker is null") >= 1000
+    assert await place.pool.fetchval("select count(*) from job") >= 1000
 
 
 @pytest.mark.parametrize("place", [300], indirect=True)
