@@ -7,17 +7,21 @@ without its row locks, which must fail: else the test would prove nothing.
 import asyncio
 import contextlib
 import re
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from engine.facts import Facts
 from engine.service import Suppress, end_silent, fold, set_program_status, suppress, unsubscribe
+from mtad.audience.service import Options, import_contacts
 from mtad.base.db import Connection, Pool
 from mtad.base.ids import uuid7
+from mtad.compose.apply import apply_stream
 from mtad.queue import programs, store
 from tests.answers.rows import Rows
 from tests.queue.world import World, new_world
@@ -77,6 +81,22 @@ async def become_engaged(conn: Connection, world: World, job: int) -> None:
     assert await fold(on_one(conn)) == 2
 
 
+async def change_policy(conn: Connection, world: World, job: int) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write('name = "sales"\nfrom = "S <s@example.com>"\nimprint = "Street 1"\ntracking = "none"\n')
+        file.flush()
+        assert (await apply_stream(on_one(conn), Path(file.name), "test")).did == "changed"
+
+
+async def import_other_attributes(conn: Connection, world: World, job: int) -> None:
+    """Who moves out of the audience by an import."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "people.csv"
+        path.write_text("email,country\nann@reader.test,FR\n")
+        options = Options()
+        await import_contacts(on_one(conn), path, options, now=datetime.now(UTC), progress=lambda *_: None)
+
+
 def on_one(conn: Connection) -> Pool:
     """A pool of one connection, so that a whole transaction of the engine stays open in ours."""
 
@@ -90,7 +110,7 @@ def on_one(conn: Connection) -> Pool:
 
 DISQUALIFIERS = [
     suppress_address, complain, suppress_domain, pause_program, cancel_program, series_ends_in_silence,
-    unsubscribe_from_stream, become_engaged,
+    unsubscribe_from_stream, become_engaged, change_policy, import_other_attributes,
 ]  # fmt: skip
 
 
