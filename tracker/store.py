@@ -19,7 +19,7 @@ class RipeJob(msgspec.Struct, frozen=True):
 
     job_id: int
     oldest: datetime
-    newest: datetime
+    newest: datetime  # of the hits that can be judged; later ones wait
     contact_id: int | None  # None: erased since
     program_id: int | None
     links: int

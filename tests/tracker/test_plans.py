@@ -64,3 +64,12 @@ async def test_no_statement_reads_a_big_table_as_a_whole(pool: Pool) -> None:
     assert {name: found for name, found in scans.items() if found} == {}
     assert re.search(r"event_\d+_\d+_contact_id_at_idx", plans["evidence"])
     assert "message_link_pkey" in plans["links"]
+
+
+async def test_the_queue_is_not_read_for_what_is_in_the_ledger(pool: Pool) -> None:
+    """A plan of a moment when the queue was empty is kept, and would read all of a full one for each hit."""
+    await pool.execute("vacuum analyze job")
+    plans = [await plan(pool, "ingest", ", ".join(["'{}'"] * 12)), await plan(pool, "ripe_jobs", "0, 200")]
+
+    for text in plans:
+        assert re.search(r"One-Time Filter: \(\S*job_id IS NULL\)\n\s+-> .* on job", text), text

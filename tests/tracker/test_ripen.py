@@ -97,10 +97,31 @@ async def test_heads_judged_at_once_still_betray_the_gets_beside_them(pool: Pool
 async def test_nothing_is_judged_before_the_settle_window_is_over(pool: Pool, world: World) -> None:
     now = await pool.fetchval("select now()")
     await world.ended(2, at=now - timedelta(minutes=1))
-    await ingest(pool, hit(job=2, at=now - timedelta(seconds=60)), hit(job=2, at=now), hit(at=60))
+    await ingest(pool, hit(job=2, at=now - timedelta(seconds=30)), hit(job=2, at=now), hit(at=60))
 
     assert await ripen(pool) == 1
     assert await world.earning() == ["human", None, None]
+
+
+async def test_a_reader_who_never_stops_is_judged_after_twelve_windows(pool: Pool, world: World) -> None:
+    now = await pool.fetchval("select now()")
+    await world.ended(2, at=now - timedelta(minutes=5))
+    await ingest(pool, *[hit(Kind.OPEN, job=2, at=now - timedelta(seconds=4 * n)) for n in range(15)])
+
+    assert await ripen(pool) == 0  # the oldest is 56 s old, a window is 5 s
+    await ingest(pool, hit(Kind.OPEN, job=2, at=now - timedelta(seconds=60)))
+    assert await ripen(pool) == 14
+    assert await world.earning() == [*["human"] * 14, None, None]
+
+
+async def test_what_is_judged_early_is_seen_beside_what_is_not(pool: Pool, world: World) -> None:
+    now = await pool.fetchval("select now()")
+    await world.ended(2, at=now - timedelta(minutes=5))
+    burst = [hit(job=2, link=link, at=now - timedelta(seconds=5 - n / 4)) for n, link in enumerate(world.links)]
+    await ingest(pool, hit(job=2, at=now - timedelta(seconds=70)), *burst)
+
+    assert await ripen(pool) == 2
+    assert await world.classes() == ["human", "scanner", None, None]
 
 
 async def test_nothing_is_judged_while_a_live_worker_may_hold_a_hit(pool: Pool, world: World) -> None:
@@ -164,8 +185,17 @@ async def test_a_hit_on_a_mail_that_nobody_remembers_is_kept_and_earns_nothing(p
     await ingest(pool, hit(job=999), hit(job=0))
 
     assert await ripen(pool) == 0
+    assert await world.earning() == []
     assert await world.classes() == [None, None]
     assert await pool.fetchval("select count(*) from event where contact_id is null") == 2
+
+
+async def test_a_hit_on_a_mail_that_is_forgotten_meanwhile_does_not_stay(pool: Pool, world: World) -> None:
+    await ingest(pool, hit())
+    await pool.execute("delete from ledger")
+
+    assert await ripen(pool) == 1
+    assert await world.earning() == []
 
 
 async def test_two_sweeps_at_once_judge_each_hit_once(pool: Pool, world: World) -> None:
