@@ -9,14 +9,13 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import missing
 
 from mtad.base.errors import InputError
 from mtad.compose.faults import ContentFault
+from mtad.compose.sandbox import Environment, TooMuch
 
 # Names that a template may use beside the attributes of contacts.
 RESERVED = frozenset({"email", "locale", "zone", "imprint", "unsubscribe_url"})
@@ -24,29 +23,11 @@ RESERVED = frozenset({"email", "locale", "zone", "imprint", "unsubscribe_url"})
 # Ours: the calls that stand for links and the pixel. Authors may not use them.
 OWN_PREFIX = "mtad_"
 
-_GLOBALS = frozenset({"range", "dict", "namespace"})
 _LOADERS = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
 
-class _Missing(StrictUndefined):
-    """A name without a value; its error is the reason of the fault."""
-
-    @property
-    def _undefined_message(self) -> str:
-        name = self._undefined_name
-        if self._undefined_obj is missing and name is not None:
-            return f"missing_value:{name}"
-        return f"content:{self._undefined_hint or f'no element {name}'}"
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    def __init__(self, *, autoescape: bool) -> None:
-        super().__init__(autoescape=autoescape, undefined=_Missing, keep_trailing_newline=True, cache_size=0)
-        self.globals = {name: value for name, value in self.globals.items() if name in _GLOBALS}
-
-
-_HTML = _Environment(autoescape=True)
-_TEXT = _Environment(autoescape=False)
+_HTML = Environment(autoescape=True)
+_TEXT = Environment(autoescape=False)
 
 
 def compiled(source: str, *, html: bool) -> Template:
@@ -56,6 +37,9 @@ def compiled(source: str, *, html: bool) -> Template:
 
 def rendered(template: Template, values: Mapping[str, object], part: str) -> str:
     """The text for one contact; ContentFault when it cannot be made. `part` is named in it."""
+    environment = template.environment
+    assert isinstance(environment, Environment)
+    environment.begin()
     try:
         return template.render(values)
     except UndefinedError as error:
@@ -65,6 +49,8 @@ def rendered(template: Template, values: Mapping[str, object], part: str) -> str
         ) from None
     except ContentFault:
         raise
+    except TooMuch as error:
+        raise ContentFault(f"content:{part}: {error}") from None
     except Exception as error:  # noqa: BLE001 - an author's arithmetic can raise anything
         raise ContentFault(f"content:{part}: {type(error).__name__}") from None
 
@@ -96,8 +82,10 @@ def check(source: str, where: str, known: Collection[str], *, html: bool) -> fro
 
 
 def _refusals(tree: nodes.Template) -> Iterator[tuple[int, str]]:
-    for node in tree.find_all((*_LOADERS, nodes.Getattr, nodes.Getitem, nodes.Filter, nodes.Name)):
+    for node in tree.find_all((*_LOADERS, nodes.Call, nodes.Getattr, nodes.Getitem, nodes.Filter, nodes.Name)):
         match node:
+            case nodes.Call(node=nodes.Getattr(attr="format" | "format_map")):
+                yield node.lineno, "the method format is not allowed: write '%s' | format(value)"
             case nodes.Getattr(attr=str(name)) | nodes.Getitem(arg=nodes.Const(value=str(name))) if name.startswith(
                 "_"
             ):
@@ -111,10 +99,14 @@ def _refusals(tree: nodes.Template) -> Iterator[tuple[int, str]]:
 
 
 def _try(source: str, where: str, known: Collection[str], *, html: bool) -> None:
-    """Render once with a stand-in: some ways out of the sandbox show only then."""
+    """Render once with a stand-in: some ways out of the sandbox and beyond its bounds show only then."""
     values = dict.fromkeys((*known, *RESERVED), "x")
+    environment = _HTML if html else _TEXT
+    environment.begin()
     try:
-        (_HTML if html else _TEXT).from_string(source).render(values)
+        environment.from_string(source).render(values)
+    except TooMuch as error:
+        raise InputError(f"{where}: {error}") from None
     except SecurityError as error:
         what = (error.message or "").removeprefix("content:").rstrip(".")
         raise InputError(f"{where}: {what}: it leads out of the sandbox") from None

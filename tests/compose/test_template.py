@@ -36,7 +36,12 @@ def test_a_good_template_tells_what_it_asks_for(source: str, asked: set[str]) ->
         ("{{ '' | attr('x') }}", "m.html:1: the filter attr is not allowed: it leads out of the sandbox"),
         ("{{ cycler.__init__ }}", "m.html:1: __init__ is not allowed: it leads out of the sandbox"),
         ("{{ self._TemplateReference__context }}", "m.html:1: _TemplateReference__context is not allowed"),
-        ("{{ '{0.__class__}'.format(1) }}", "m.html: access to attribute '__class__' of 'int' object is unsafe"),
+        ("{{ '{0.__class__}'.format(1) }}", "m.html:1: the method format is not allowed: write '%s' | format(value)"),
+        ("{% set f = '{0.__class__}'.format %}{{ f(1) }}", "m.html: the method format is not allowed: it leads out"),
+        (
+            "{{ ['x'] | sum(attribute='__class__') }}",
+            "m.html: access to attribute '__class__' of 'str' object is unsafe",
+        ),
         ("{% extends 'x' %}", "m.html:1: a message is one file: include, import and extends are not available"),
         ("{% set mtad_link = 1 %}", "m.html:1: mtad_link: names that begin with mtad_ are reserved"),
         ("{{" + "(" * 5000 + ")" * 5000 + "}}", "m.html: the template is nested too deeply"),
@@ -86,3 +91,79 @@ def test_html_is_escaped_and_text_is_not() -> None:
 def test_an_attribute_cannot_take_the_place_of_the_address() -> None:
     assert context("a@b.test", {"email": "other@b.test"})["email"] == "a@b.test"
     assert "email" in RESERVED
+
+
+STEPS = "more than 10000 turns of loops and calls"
+LARGE = "a text, a list or a number becomes too large"
+TEXT = "more than 2000000 characters"
+
+
+@pytest.mark.parametrize(
+    ("source", "refusal"),
+    [
+        ("{% for i in range(10**9) %}x{% endfor %}", STEPS),
+        ("{% for i in range(999) %}{% for j in range(999) %}{% endfor %}{% endfor %}", STEPS),
+        ("{% set l = range(999) | list %}{% for i in l %}{% for j in l %}{% endfor %}{% endfor %}", STEPS),
+        ("{% for i in 'x' * 999 %}{% for j in ('x' * 999) | map('upper') %}{% endfor %}{% endfor %}", STEPS),
+        ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}", STEPS),
+        ("{% for i in [1, 2] recursive %}{{ loop([1, 2]) if loop.depth < 15 }}{% endfor %}", STEPS),
+        ("{{ 'a' * 10**9 }}", LARGE),
+        ("{{ 10**9 * [1] }}", LARGE),
+        ("{{ 9 ** (9 ** 9) }}", LARGE),
+        ("{{ 'x'.ljust(10**9) }}", LARGE),
+        ("{{ (5).to_bytes(10**9, 'big') }}", LARGE),
+        ("{{ 'x' | center(10**9) }}", LARGE),
+        ("{{ 'x' | indent(10**9) }}", LARGE),
+        ("{{ 'x' | batch(10**9, 'y') | list }}", LARGE),
+        ("{{ [1] | slice(10**9) | list }}", LARGE),
+        ("{{ ['x'] | tojson(indent=10**9) }}", LARGE),
+        ("{{ ['x'] | map('center', 10**9) | list }}", LARGE),
+        ("{{ '%1000000000d' | format(1) }}", LARGE),
+        ("{{ '%*d' % (10**9, 1) }}", LARGE),
+        ("{% set n = namespace(x='aa') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}", LARGE),
+        ("{% set n = namespace(x='aa') %}{% for i in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}", LARGE),
+        ("{% set n = namespace(x=99) %}{% for i in range(40) %}{% set n.x = n.x * n.x %}{% endfor %}", LARGE),
+        ("{% set a = 'x' * 999999 %}{{ a }}{{ a }}{{ a }}", TEXT),
+        ("{% set a = 'x' * 999999 %}{% set b %}{{ a }}{{ a }}{{ a }}{% endset %}", TEXT),
+    ],
+)
+def test_a_template_that_asks_for_too_much_is_refused(source: str, refusal: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check(source, "m.html", KNOWN, html=True)
+
+    assert str(caught.value) == f"m.html: {refusal}"
+
+
+@pytest.mark.parametrize(
+    ("source", "refusal"), [("{{ 'x' * age }}", LARGE), ("{% for i in range(age) %}.{% endfor %}", STEPS)]
+)
+def test_a_value_that_asks_for_too_much_is_a_fault_of_that_mail_alone(source: str, refusal: str) -> None:
+    template = compiled(source, html=True)
+    with pytest.raises(ContentFault) as caught:
+        rendered(template, {"age": 10**9}, "html")
+
+    assert caught.value.reason == f"content:html: {refusal}"
+    assert len(rendered(template, {"age": 3}, "html")) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("{{ 5000000 | tojson }} {{ nobody | default(7000000) }} {{ '%.2f' | format(12345678.9) }}", None),
+        ("{% macro price(n) %}{{ n * 2 }}{% endmacro %}{{ price(50000000) }}", "100000000"),
+        ("{% for i in [3, 1] %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}{% endfor %}", "1/2,2/2"),
+        ("{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% else %}none{% endfor %}", "a1"),
+        ("{% for i in [] %}x{% else %}none{% endfor %}", "none"),
+        ("{% for i in [1, 2, 3] if i > 1 %}{{ i }}{% endfor %}", "23"),
+        ("{% for i in [[1], []] recursive %}[{{ loop(i) if i is iterable }}]{% endfor %}", "[[]][]"),
+        ("{% set a = '&' | e %}{{ '<' ~ a ~ '>' }}{{ '<' ~ 'b' }}", "&lt;&amp;&gt;&lt;b"),
+        ("{{ 'a-b' | replace('-', '+') }}{{ 'x'.ljust(3) }}|{{ ['a', 'b'] | join(', ') }}", "a+bx  |a, b"),
+        ("{% for x in range(60) %}{% for y in range(60) %}{% endfor %}{% endfor %}ok", None),
+    ],
+)
+def test_the_bounds_are_in_nobodys_way(source: str, shown: str | None) -> None:
+    check(source, "m.html", {*KNOWN, "nobody"}, html=True)
+    shown = shown or rendered(compiled(source, html=True), {}, "html")
+
+    for _ in range(3):
+        assert rendered(compiled(source, html=True), {}, "html") == shown

@@ -1,0 +1,190 @@
+"""Jinja2's sandbox with bounds on time and memory. Pure.
+
+The sandbox of Jinja2 keeps a template from leaving; it does not keep `'x' * n` from
+taking the worker's memory, nor two loops in one another from taking its day. Here no
+step of a template makes a text longer than MOST_TEXT, and no rendering has more than
+MOST_STEPS turns of loops and calls. What goes beyond is TooMuch, a fault of that mail.
+
+These are bounds for mistakes and for what imported data can do. They keep a step small,
+not all 10,000 together fast: who writes templates is trusted with the machine.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import wraps
+from typing import Any, cast
+
+from jinja2 import StrictUndefined, nodes, pass_context
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
+from jinja2.visitor import NodeTransformer
+
+MOST_TEXT = 2_000_000  # characters; large providers cut a mail at a twentieth of it
+MOST_STEPS = 10_000  # turns of loops, elements of ranges, calls
+_MOST_BITS = 4_096  # of a whole number
+
+_GLOBALS = frozenset({"dict", "namespace"})
+
+# Filters whose result grows with a number or a text that they are given.
+_GROWING = frozenset({"batch", "center", "indent", "join", "replace", "slice", "tojson", "wordwrap"})
+
+# Of printf's formats, those that ask for 10,000 columns or more, or for a width to be given.
+_WIDE = re.compile(r"%[^%a-zA-Z]*(?:\d{5}|\*)")
+
+
+class TooMuch(Exception):
+    """A template asks for more than it may; the text says what."""
+
+
+class Missing(StrictUndefined):
+    """A name without a value; its error is the reason of the fault."""
+
+    @property
+    def _undefined_message(self) -> str:
+        name = self._undefined_name
+        if self._undefined_obj is missing and name is not None:
+            return f"missing_value:{name}"
+        return f"content:{self._undefined_hint or f'no element {name}'}"
+
+
+class Environment(ImmutableSandboxedEnvironment):
+    """Templates that can do only so much. One rendering at a time; `begin` stands before each."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self, *, autoescape: bool) -> None:
+        super().__init__(autoescape=autoescape, undefined=Missing, keep_trailing_newline=True, cache_size=0)
+        self._left = MOST_STEPS
+        self.globals = {name: value for name, value in self.globals.items() if name in _GLOBALS}
+        self.globals["range"] = self._range
+        self.filters["mtad_joined"] = _as_it_is
+        self.filters = {name: _bounded(name, function) for name, function in self.filters.items()}
+        self.filters["mtad_counted"] = self._counted
+
+    def begin(self) -> None:
+        """All steps are there again."""
+        self._left = MOST_STEPS
+
+    @staticmethod
+    def concat(pieces: Iterable[str]) -> str:
+        """Put together the output of a template, a macro or a block."""
+        out: list[str] = []
+        length = 0
+        for piece in pieces:
+            length += len(piece)
+            if length > MOST_TEXT:
+                raise TooMuch(f"more than {MOST_TEXT} characters")
+            out.append(piece)
+        return "".join(out)
+
+    def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
+        self._charge(1)
+        owner = getattr(called, "__self__", None)
+        if isinstance(owner, str | bytes | int):
+            _require_small(owner, *args, *kwargs.values())
+        return super().call(context, called, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401 - Jinja2's
+        if operator == "+" and isinstance(left, Sized) and isinstance(right, Sized):
+            _require(len(left) + len(right) <= MOST_TEXT)
+        elif operator == "%" and isinstance(left, str):
+            _require(not _WIDE.search(left))
+        elif operator == "*" and isinstance(left, Sized):
+            _require_small(left, right)
+        elif operator == "*" and isinstance(right, Sized):
+            _require_small(right, left)
+        elif operator == "*" and isinstance(left, int) and isinstance(right, int):
+            _require(left.bit_length() + right.bit_length() <= _MOST_BITS)
+        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+            _require(left.bit_length() * right <= _MOST_BITS)
+        return super().call_binop(context, operator, left, right)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:  # noqa: ANN401 - Jinja2's
+        """Widths of str.format may stand in values, where nobody sees them."""
+        if super().wrap_str_format(value) is not None:
+            raise SecurityError("the method format is not allowed")
+        return None
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree: nodes.Template = _Counting().visit(super()._parse(source, name, filename))
+        tree.set_environment(self)
+        return tree
+
+    def _range(self, *bounds: int) -> range:
+        numbers = range(*bounds)
+        self._charge(len(numbers))
+        return numbers
+
+    @pass_context  # or loops over literals would be counted once, when they are compiled
+    def _counted(self, _context: Context, values: Any) -> Iterable[Any]:  # noqa: ANN401 - whatever is looped over
+        if isinstance(values, Sized):
+            self._charge(len(values))
+            return values  # type: ignore[return-value]
+        return self._one_by_one(values)
+
+    def _one_by_one(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            self._charge(1)
+            yield value
+
+    def _charge(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise TooMuch(f"more than {MOST_STEPS} turns of loops and calls")
+
+
+class _Counting(NodeTransformer):
+    """Puts filters around what loops go over and what `~` makes: Jinja2 has no other way in there."""
+
+    def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - Jinja2's
+        self.generic_visit(node)
+        node.iter = _filtered(cast(nodes.Expr, node.iter), "mtad_counted")
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - Jinja2's
+        self.generic_visit(node)
+        return _filtered(node, "mtad_joined")
+
+
+def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that asks before it makes something large; wraps keeps what Jinja2 has noted on it."""
+    at = 1 if hasattr(function, "jinja_pass_arg") else 0  # where the value stands
+
+    @wraps(function)
+    def asked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
+        if name in _GROWING:
+            _require_small(*args[at:], *kwargs.values())
+        elif name == "format" and isinstance(args[at], str):
+            _require(not _WIDE.search(args[at]))
+        result = function(*args, **kwargs)
+        _require(not isinstance(result, str) or len(result) <= MOST_TEXT)
+        return result
+
+    return asked
+
+
+def _require_small(value: object, *others: object) -> None:
+    """What a repetition, a padding or a replacement can come to, by the length of `value` and the largest other."""
+    length = 0 if isinstance(value, int) else _size(value)
+    _require((length + 1) * (max(map(_size, others), default=0) + 1) <= 2 * MOST_TEXT)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, int):
+        return abs(value)
+    return len(value) if isinstance(value, Sized) and not isinstance(value, Missing) else 0
+
+
+def _require(small: bool) -> None:
+    if not small:
+        raise TooMuch("a text, a list or a number becomes too large")
