@@ -78,7 +78,7 @@ async def current_streams(conn: Connection, streams: Collection[int]) -> dict[in
 
 
 async def take_hits(conn: Connection) -> list[Taken]:
-    """Lock up to 500 judged hits whose mail is not queued any more, oldest first."""
+    """Lock up to 500 judged hits whose mail is not queued any more, in the order of their receipt."""
     return [Taken(*row_values(row)) for row in await conn.fetch(SQL["take_hits"])]
 
 

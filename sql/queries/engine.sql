@@ -39,19 +39,23 @@ select s.id, v.definition
 -- ── The fold ────────────────────────────────────────────────────────────────
 
 -- name: take_hits
--- Lock up to 500 hits of people whose mail is not queued any more, oldest first, with
--- what the ledger says about it. contact_id null: no mail that arrived, or erased.
--- full: this contact may be measured. Ledger and queue are read in one snapshot, so a
--- mail that is settled meanwhile is in one of them.
+-- Lock up to 500 hits of people whose mail is not queued any more, in the order of their
+-- receipt, with what the ledger says about it. contact_id null: no mail that arrived, or
+-- erased. full: this contact may be measured. Ledger and queue are read in one snapshot, so
+-- a mail that is settled meanwhile is in one of them.
+-- Plan: pending_judged_idx without a sort (behind 100,000 others: 12 ms instead of 170),
+-- and the queue only for mail without a ledger row, for the reason given at ripe_jobs.
 with taken as materialized (
   select p.event_id, p.job_id, p.kind, p.link_id, p.at
     from pending p
+    left join lateral (select true as ended from ledger where job_id = p.job_id offset 0) l on true
+    left join lateral (select true as queued from job where id = p.job_id and l.ended is null offset 0) j on true
    where p.class in ('human', 'proxy')
      and p.kind in ('open', 'click')
-     and not exists (select from job j where j.id = p.job_id)
-   order by p.at, p.event_id
+     and j.queued is null
+   order by p.event_id
    limit 500
-     for update skip locked
+     for update of p skip locked
 )
 select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, l.stream_id, l.contact_id, l.entry_id, g.class,
        l.ended, m.node, k.position,

@@ -158,6 +158,19 @@ async def test_answer_to_a_mail_that_never_arrived_is_dropped(world: World, outc
     assert await world.pending() == 0
 
 
+async def test_answer_of_somebody_who_was_erased_is_dropped(world: World) -> None:
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await world.hit(await world.mailed(program, contact), "click")
+    await world.conn.execute("update ledger set contact_id = null")
+
+    assert await fold(world.pool) == 1
+
+    assert await world.state(stream, contact) is None
+    assert await world.pending() == 0
+
+
 async def test_a_mail_in_doubt_that_is_answered_did_arrive(world: World) -> None:
     stream = await world.stream()
     program = await world.program(stream, definition())

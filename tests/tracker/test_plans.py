@@ -73,3 +73,16 @@ async def test_the_queue_is_not_read_for_what_is_in_the_ledger(pool: Pool) -> No
 
     for text in plans:
         assert re.search(r"One-Time Filter: \(\S*job_id IS NULL\)\n\s+-> .* on job", text), text
+
+
+async def test_a_backlog_is_not_sorted_for_each_batch_of_it(pool: Pool) -> None:
+    await filled(pool)
+    await pool.execute(
+        "insert into pending (event_id, job_id, kind, link_id, at, method, agent)"
+        " select id, job_id, 'click', 1, at, 'GET', '' from event order by random()"
+    )
+    await pool.execute("analyze pending")
+
+    text = await plan(pool, "ripe_jobs", "0, 200")
+    assert "Sort" not in text
+    assert "pending_unjudged_idx" in text
