@@ -56,6 +56,7 @@ class Pipeline:
         self._tools = Tools(pool, clock, worker, dialer, self._signer, self._beginner, self._settler, luck)
         self._lanes: dict[int, LaneRunner] = {}  # by site
         self._draining = asyncio.Event()
+        self._unheard = False  # a claim may have been committed without our hearing of it
 
     async def run(self) -> None:
         """Deliver until drained or cancelled. What is cancelled in the middle of a mail is in doubt."""
@@ -71,7 +72,8 @@ class Pipeline:
         self._draining.set()
 
     def abort(self) -> None:
-        """The time to drain is over."""
+        """The time to drain is over: leave what is on the wire, and what the database does not take."""
+        self._settler.give_up()
         for lane in self._lanes.values():
             lane.abort()
 
@@ -92,11 +94,19 @@ class Pipeline:
     async def _claim(self, group: asyncio.TaskGroup) -> int:
         waiting = sum(lane.waiting for lane in self._lanes.values())
         WAITING.set(waiting)
-        if waiting >= MOST_WAITING:
+        # A batch that waits for the database may have been committed: what it released
+        # could be claimed here, begun, and released again under the session that sends it.
+        if waiting >= MOST_WAITING or self._settler.behind:
             return 0
         full = [site for site, lane in self._lanes.items() if not lane.has_room]
         async with self._pool.acquire() as conn:
+            if self._unheard:
+                lost = await store.release_unknown(conn, self._worker, list(self._settler.unsettled))
+                log.warning("claim: gave back what was claimed unheard", extra={"jobs": lost})
+            self._unheard = True
             claimed = await store.claim(conn, self._worker, full)
+        self._unheard = False  # not before the connection is given back, which can fail too
+        self._settler.unsettled.update(facts.job_id for facts in claimed)
         if not claimed:
             return 0
         try:

@@ -39,9 +39,16 @@ class Settler:
         self._worker = worker
         self._slot = slot
         self.batcher: Batcher[Ended | Returned | Released, bool] = Batcher(self._write, most=256)
+        self.unsettled: set[int] = set()  # jobs that this worker has claimed
+        self.behind = False  # a batch waits for the database
+        self._given_up = False
 
     async def run(self) -> None:
         await self.batcher.run()
+
+    def give_up(self) -> None:
+        """From here on a batch that the database does not take is dropped: its jobs are this worker's until it dies."""
+        self._given_up = True
 
     async def _write(self, batch: Sequence[Ended | Returned | Released]) -> Sequence[bool]:
         """By item: whether the job was still this worker's to settle."""
@@ -51,6 +58,7 @@ class Settler:
         hard = [job for job in batch if isinstance(job, Ended) and job.suppress]
         rest = [job for job in batch if not (isinstance(job, Ended) and job.suppress)]
         settled = await self._until_done(self._settle_hard, hard) | await self._until_done(self._settle, rest)
+        self.unsettled.difference_update(job.facts.job_id for job in batch)
         return [job.facts.job_id in settled for job in batch]
 
     async def _until_done(
@@ -58,10 +66,16 @@ class Settler:
     ) -> set[int]:
         while jobs:
             try:
-                return await in_transaction(self._pool, lambda conn: settle(conn, jobs))
+                settled = await in_transaction(self._pool, lambda conn: settle(conn, jobs))
             except AWAY as error:
                 log.warning("settle waits for the database", extra={"why": repr(error), "jobs": len(jobs)})
+                self.behind = True
+                if self._given_up:
+                    break
                 await self._clock.sleep(AGAIN)
+            else:
+                self.behind = False
+                return settled
         return set()
 
     async def _settle_hard(self, conn: Connection, jobs: Sequence[Ended]) -> set[int]:

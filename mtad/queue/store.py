@@ -132,6 +132,11 @@ async def release(conn: Connection, worker: int, jobs: Sequence[Released]) -> se
     return {row[0] for row in rows}
 
 
+async def release_unknown(conn: Connection, worker: int, known: Sequence[int]) -> int:
+    """Give back what this worker claimed without hearing of it: all but the jobs it knows; how many."""
+    return len(await conn.fetch(SQL["release_unknown"], worker, known))
+
+
 async def wake_sites(conn: Connection, sites: Sequence[int]) -> None:
     """Hint that something may be due at these sites."""
     await conn.execute(SQL["wake_sites"], sites)

@@ -319,6 +319,20 @@ with jobs as materialized (
 update job set worker = null, begun = null from jobs where job.id = jobs.id
 returning job.id;
 
+-- name: release_unknown
+-- Give jobs of worker $1 back that it does not know of; $2 are those it does. A claim
+-- may be committed without its answer being heard.
+with jobs as materialized (
+  select j.id
+    from job j
+   where j.worker = $1 and j.begun is null
+     and not exists (select from unnest($2::bigint[]) as k (id) where k.id = j.id)
+   order by j.id
+     for no key update of j
+)
+update job set worker = null from jobs where job.id = jobs.id
+returning job.id;
+
 -- name: wake_sites
 -- A hint: jobs may be due at these sites now.
 with sites as materialized (

@@ -1,0 +1,232 @@
+"""The pipeline on real Postgres, when the database goes away and when servers hang up."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from engine.service import Catalogue
+from mtad.base.clock import Clock, SystemClock
+from mtad.base.config import Config
+from mtad.base.db import Connection, Pool
+from mtad.compose.composer import Composed, Composer
+from mtad.dkim.sign import Signer
+from mtad.pipeline import Pipeline
+from mtad.queue import store
+from mtad.smtp.results import Accepted, Lost, Refused, Result
+from mtad.wire.session import Dialer, Session
+from tests.queue.world import World, new_world
+
+pytestmark = pytest.mark.timeout(30)
+
+
+class HastyClock(SystemClock):
+    """Sleeps a fiftieth."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 50)
+
+
+class FrailPool:
+    """A pool whose database can be away, for everything or for one statement."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.away = False
+        self.unheard = ""  # a statement that runs, but whose next answer is lost
+        self.refused = ""  # a statement that does not run
+        self.refusals = 0
+
+    @contextlib.asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        if self.away:
+            raise ConnectionRefusedError("the database is away")
+        async with self._pool.acquire() as conn:
+            yield cast(Connection, FrailConnection(conn, self))
+
+
+class FrailConnection:
+    def __init__(self, conn: Connection, pool: FrailPool) -> None:
+        self._conn = conn
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._conn, name)
+
+    async def fetch(self, sql: str, *arguments: object) -> list[Any]:
+        if sql == self._pool.refused:
+            self._pool.refusals += 1
+            raise ConnectionResetError("before it ran")
+        rows = await self._conn.fetch(sql, *arguments)
+        if sql == self._pool.unheard:
+            self._pool.unheard = ""
+            raise ConnectionResetError("after it ran")
+        return rows
+
+
+class Postman(Session):
+    """A session that accepts everything, or one whose server hung up after its greeting."""
+
+    def __init__(self, sent: list[str], clock: Clock, *, usable: bool) -> None:
+        self._sent = sent
+        self._clock = clock
+        self._usable = usable
+        self.deliveries = 0
+
+    host = "mx.reader.test"
+    data_at = 0.0
+
+    @property
+    def usable(self) -> bool:
+        return self._usable
+
+    def alive(self) -> bool:
+        return self._usable
+
+    async def send(self, return_path: str, recipient: str, message: bytes, *, data_by: float) -> Result:
+        self.deliveries += 1
+        self._sent.append(recipient)
+        now = self._clock.now()
+        return Accepted("250 ok", now, now, self.host)
+
+    async def close(self) -> None:
+        self._usable = False
+
+
+class PostOffice(Dialer):
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.opened = 0
+        self.sent: list[str] = []
+        self.hangs_up = False
+
+    async def open(self, hosts: Sequence[str]) -> Session | Refused | Lost:
+        self.opened += 1
+        await asyncio.sleep(0)
+        return Postman(self.sent, self._clock, usable=not self.hangs_up)
+
+
+class PlainComposer(Composer):
+    def __init__(self) -> None: ...
+
+    async def need(self, *arguments: object) -> None: ...
+
+    def compose(self, facts: Any, *arguments: object) -> Composed:
+        return Composed("bounce@example.com", facts.address, "example.com", [], b"hello\r\n")
+
+
+class PlainDkim(Signer):
+    def __init__(self) -> None: ...
+
+    def sign(self, *arguments: object, **named: object) -> bytes:
+        return b""
+
+
+class Office:
+    """One worker's pipeline, and what the test does to it."""
+
+    def __init__(self, world: World, pool: FrailPool, worker: int) -> None:
+        clock = HastyClock()
+        self.world = world
+        self.pool = pool
+        self.worker = worker
+        self.post = PostOffice(clock)
+        self.pipeline = Pipeline(
+            config=Config(domain="example.com"), pool=cast(Pool, pool), clock=clock, worker=worker, slot=0,
+            catalogue=Catalogue(cast(Pool, pool)), composer=PlainComposer(), dkim=PlainDkim(), dialer=self.post,
+            luck=lambda: 0.5,
+        )  # fmt: skip
+
+    async def until(self, done: Callable[[], Awaitable[bool]]) -> None:
+        while not await done():
+            await store.refresh_hints(self.world.rows.conn)
+            await asyncio.sleep(0.01)
+
+    async def until_count(self, query: str, number: int) -> None:
+        async def enough() -> bool:
+            return bool(await self.world.pool.fetchval(query) == number)
+
+        await self.until(enough)
+
+    async def until_delivered(self, number: int) -> None:
+        await self.until_count("select count(*) from ledger where outcome = 'delivered'", number)
+
+
+@pytest.fixture
+async def office(pool: Pool) -> AsyncIterator[Office]:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn)
+        yield Office(world, FrailPool(pool), await world.worker())
+
+
+@contextlib.asynccontextmanager
+async def open_office(office: Office) -> AsyncIterator[None]:
+    """The pipeline runs inside the block and is drained after it."""
+    running = asyncio.create_task(office.pipeline.run())
+    try:
+        yield
+        office.pipeline.drain()
+        await running
+    finally:
+        running.cancel()
+
+
+async def test_what_is_queued_is_delivered_once(office: Office) -> None:
+    people = [f"p{n}@reader.test" for n in range(100)]
+    for person in people:
+        await office.world.job(person)
+
+    async with open_office(office):
+        await office.until_delivered(100)
+
+    assert sorted(office.post.sent) == sorted(people)
+
+
+async def test_a_claim_whose_answer_was_lost_is_worked_on_all_the_same(office: Office) -> None:
+    await office.world.job()
+    office.pool.unheard = store.SQL["claim"]
+
+    async with open_office(office):
+        await office.until_delivered(1)
+
+    assert office.post.sent == ["ann@reader.test"]
+
+
+async def test_nothing_is_claimed_while_endings_cannot_be_written_down(office: Office) -> None:
+    await office.world.job("ann@reader.test")
+    office.pool.refused = store.SQL["settle_ended"]
+
+    async with open_office(office):
+
+        async def refused_thrice() -> bool:
+            return office.pool.refusals >= 3
+
+        await office.until(refused_thrice)
+        await office.world.job("bob@reader.test")
+        office.pool.refusals = 0
+        await office.until(refused_thrice)
+        claimed = await office.world.pool.fetchval("select count(*) from job where worker is not null")
+        office.pool.refused = ""
+        await office.until_delivered(2)
+
+    assert claimed == 1
+
+
+async def test_an_aborted_pipeline_ends_with_the_database_away_and_what_it_held_is_freed(office: Office) -> None:
+    await office.world.job()
+    office.pool.refused = store.SQL["settle_ended"]
+    running = asyncio.create_task(office.pipeline.run())
+
+    async def sent() -> bool:
+        return bool(office.post.sent)
+
+    await office.until(sent)
+    office.pool.away = True
+    office.pipeline.drain()
+    office.pipeline.abort()
+    await running
+
+    freed = await store.bury(office.world.rows.conn, [office.worker], 60)
+    assert freed == (0, 1)
