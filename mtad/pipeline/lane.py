@@ -29,7 +29,7 @@ from mtad.pipeline.signer import Signed, Signer
 from mtad.queue import store
 from mtad.queue.settle import Settler
 from mtad.queue.store import Ended, Offer, Released, Returned
-from mtad.smtp.results import Result, TooLate
+from mtad.smtp.results import Lost, Result, Stage, TooLate
 from mtad.wire.session import Dialer, Session
 
 log = logging.getLogger("mtad.lane")
@@ -144,8 +144,14 @@ class LaneRunner:
             opened = await self._tools.dialer.open(self.lane.hosts)
             if isinstance(opened, Session):
                 session = opened
-                self._failures = 0
                 await self._send_all(session)
+                if session.deliveries:
+                    self._failures = 0
+                elif self._ready and not session.usable and not self._draining:
+                    # Dialled again at once, such a server would be dialled for ever.
+                    await self._cannot_connect(
+                        Lost(Stage.EHLO, "the server closed before the first mail", session.host)
+                    )
             else:
                 await self._cannot_connect(opened)
         finally:

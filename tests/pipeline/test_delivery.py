@@ -230,3 +230,16 @@ async def test_an_aborted_pipeline_ends_with_the_database_away_and_what_it_held_
 
     freed = await store.bury(office.world.rows.conn, [office.worker], 60)
     assert freed == (0, 1)
+
+
+async def test_a_server_that_hangs_up_after_its_greeting_is_left_alone_for_a_while(office: Office) -> None:
+    await office.world.job()
+    office.post.hangs_up = True
+
+    async with open_office(office):
+        await office.until_count("select count(*) from lane where closed_until > now()", 1)
+
+    row = await office.world.pool.fetchrow("select attempt, worker, due > now() from job")
+    assert row is not None
+    assert tuple(row.values()) == (1, None, True)
+    assert office.post.opened == 1
