@@ -6,11 +6,13 @@
 -- longest first, never one that another worker is claiming from; $2: sites that
 -- have no room here. Moves each site's hint on. Returns Facts (engine/facts.py),
 -- all seen in one snapshot, so that the versions begin compares belong to them.
--- Plan: site_ready_idx, job_due_idx without a sort, single-row look-ups for the rest.
+-- now(), not clock_timestamp(): only what is stable can be an index condition.
+-- Plan: site_ready_idx, job_due_idx without a sort; `limit 1` keeps the look-ups single
+-- rows, where a join would read whole tables (tests/db/test_plans.py).
 with sites as materialized (
   select id
     from site
-   where ready_at <= clock_timestamp() and id <> all($2::int[])
+   where ready_at <= now() and id <> all($2::int[])
    order by ready_at
    limit 60
      for no key update skip locked
@@ -23,7 +25,7 @@ with sites as materialized (
       cross join lateral (
         select id
           from job
-         where site_id = s.id and prio = p.prio and worker is null and due <= clock_timestamp()
+         where site_id = s.id and prio = p.prio and worker is null and due <= now()
          order by due
          limit 64
            for no key update skip locked
@@ -31,15 +33,12 @@ with sites as materialized (
       limit 64
    ) j
 ), claimed as (
-  update job set worker = $1
-    from picked
-   where job.id = picked.id
-  returning job.*
+  update job set worker = $1 where id = any(array(select id from picked)) returning *
 ), hinted as (
   update site set ready_at = next.at
     from (
       select s.id,
-             case when count(p.id) >= 64 then clock_timestamp()
+             case when count(p.id) >= 64 then now()
                   else coalesce((
                     select min(d.due)
                       from (values (0::smallint), (1::smallint), (2::smallint),
@@ -47,7 +46,7 @@ with sites as materialized (
                      cross join lateral (
                        select due
                          from job
-                        where site_id = s.id and prio = v.prio and worker is null and due > clock_timestamp()
+                        where site_id = s.id and prio = v.prio and worker is null and due > now()
                         order by due
                         limit 1
                      ) d), 'infinity')
@@ -72,17 +71,17 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
        case when j.doubts > 0
             then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end
   from claimed j
-  join lateral (select * from contact where id = j.contact_id) c on true
-  join lateral (select * from gate where contact_id = j.contact_id) f on true
-  join lateral (select * from message where id = j.message_id) m on true
-  join lateral (select * from program where id = j.program_id) p on true
-  join lateral (select * from stream where id = j.stream_id) t on true
-  join lateral (select * from domain where id = c.domain_id) d on true
+  join lateral (select * from contact where id = j.contact_id limit 1) c on true
+  join lateral (select * from gate where contact_id = j.contact_id limit 1) f on true
+  join lateral (select * from message where id = j.message_id limit 1) m on true
+  join lateral (select * from program where id = j.program_id limit 1) p on true
+  join lateral (select * from stream where id = j.stream_id limit 1) t on true
+  join lateral (select * from domain where id = c.domain_id limit 1) d on true
   left join lateral (
-    select * from subscription where stream_id = j.stream_id and contact_id = j.contact_id) u on true
+    select * from subscription where stream_id = j.stream_id and contact_id = j.contact_id limit 1) u on true
   left join lateral (
-    select * from engagement where stream_id = j.stream_id and contact_id = j.contact_id) g on true
-  left join lateral (select * from entry where id = j.entry_id) n on true
+    select * from engagement where stream_id = j.stream_id and contact_id = j.contact_id limit 1) g on true
+  left join lateral (select * from entry where id = j.entry_id limit 1) n on true
  cross join epoch e
  order by j.site_id, j.prio, j.due;
 

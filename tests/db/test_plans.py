@@ -1,0 +1,124 @@
+"""Hot queries keep their plans: the generic plan on 60,000 jobs uses its index and touches few rows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mtad.base.db import Connection, Pool
+from mtad.queue import programs, store
+
+# 60,000 people, jobs and entries over 40 sites, a third of it due later; 1,500 jobs of site 1
+# are claimed by worker 1. Planner statistics are fresh.
+WORLD = """
+insert into site (name, hosts) select 's' || n, '{x}' from generate_series(1, 40) n;
+insert into domain (name, site_id) select 'd' || n, n from generate_series(1, 40) n;
+insert into contact (address, address_key, domain_id)
+  select 'c' || n, 'c' || n, 1 + n % 40 from generate_series(1, 60000) n;
+insert into gate (contact_id) select id from contact;
+insert into stream (name, version) values ('sales', 1);
+insert into stream_version (stream_id, version, definition, made_by) values (1, 1, '{}', 'test');
+insert into subscription (stream_id, contact_id, status, basis, source, changed_by)
+  select 1, id, 'subscribed', 'consent', 'x', 'x' from contact;
+insert into engagement (stream_id, contact_id, since, round_from) select 1, id, now(), now() from contact;
+insert into program (name, kind, stream_id, class, status, version) values ('p', 'series', 1, 2, 'running', 1);
+insert into program_version (program_id, version, definition, made_by) values (1, 1, '{}', 'test');
+insert into message (program_id, version, node, name, parts, pixel) values (1, 1, 'a', 'a', '{}', true);
+insert into entry (program_id, version, contact_id, stream_id, node, due)
+  select 1, 1, id, 1, 'a', case when id % 100 = 0 then now() - interval '1 s' else now() + interval '1 h' end
+    from contact;
+insert into job (contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio, due, not_after)
+  select c.id, 1, 1, 1, 1, n.id, c.domain_id, 2, 4 + (c.id % 7 = 0)::int,
+         now() + case when c.id % 3 = 0 then interval '1 h' else interval '-1 h' end, now() + interval '1 day'
+    from contact c join entry n on n.contact_id = c.id;
+insert into worker (host, slot, pid) values ('here', 0, 1);
+insert into lane (site_id, rate, burst, sessions) select id, 100, 100, 10 from site;
+update job set worker = 1 where site_id = 1;
+vacuum analyze;
+"""
+
+IDS, CONTACTS, ENTRIES = "{ids}::bigint[]", "{contacts}::bigint[]", "{entries}::bigint[]"
+
+
+def many(value: str) -> str:
+    return f"array_fill({value}, array[64])"
+
+
+SETTLED = ", ".join([
+    "1", "0", IDS, CONTACTS, many("1"), ENTRIES, many("'delivered'::text"), many("''::text"), many("null::text"),
+    many("'250'::text"), many("1::smallint"), many("now()"), many("now()"), many("'active'::text"),
+    many("'b'::text"), many("60::float8"), many("null::text"),
+])  # fmt: skip
+
+RETURNED = ", ".join([
+    "1", "0", IDS, many("60::float8"), many("'later'::text"), many("1::smallint"), many("false"),
+])  # fmt: skip
+
+# query, arguments, most rows of the big tables that it may touch
+HOT = {
+    "claim": (store.SQL["claim"], "1, '{}'::int[]", 60 * 64 * 2),
+    "begin": (
+        store.SQL["begin"],
+        f"1, {IDS}, {CONTACTS}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('1')}", 64 * 3,
+    ),
+    "settle_ended": (store.SQL["settle_ended"], SETTLED, 64 * 4),
+    "settle_returned": (store.SQL["settle_returned"], RETURNED, 64 * 3),
+    "release": (store.SQL["release"], f"1, {IDS}", 64 * 3),
+    "due_entries": (programs.SQL["due_entries"], "", 2000),
+}  # fmt: skip
+
+BIG = {"job", "contact", "gate", "entry", "engagement", "subscription"}
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+async def make_world(conn: Connection) -> None:
+    for statement in filter(None, WORLD.strip().split(";\n")):  # VACUUM goes alone
+        await conn.execute(statement)
+
+
+async def generic_plan(conn: Connection, sql: str, arguments: str) -> dict[str, Any]:
+    """What the generic plan did; the transaction is rolled back."""
+    transaction = conn.transaction()
+    await transaction.start()
+    try:
+        await conn.execute(f"prepare hot as {sql}")
+        call = f"hot({arguments})" if arguments else "hot"
+        (row,) = await conn.fetch(f"explain (analyze, format json) execute {call}")
+    finally:
+        await transaction.rollback()
+        await conn.execute("deallocate all")
+    found: dict[str, Any] = row[0][0]["Plan"]
+    return found
+
+
+async def test_hot_queries_use_their_indexes_and_touch_few_rows(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await make_world(conn)
+        columns = await conn.fetch("select id, contact_id, entry_id from job where worker = 1 order by id limit 64")
+        ids, contacts, entries = ("array[" + ",".join(map(str, column)) + "]" for column in zip(*columns, strict=True))
+        for name, (sql, arguments, most) in HOT.items():
+            given = arguments.replace("{ids}", ids).replace("{contacts}", contacts).replace("{entries}", entries)
+            plan = list(nodes(await generic_plan(conn, sql, given)))
+
+            big = [node for node in plan if node.get("Relation Name") in BIG]
+            scanned = [node["Relation Name"] for node in big if node["Node Type"] == "Seq Scan"]
+            assert not scanned, f"{name} reads all of {scanned}"
+            for table in BIG:
+                touched = [n["Actual Rows"] * n["Actual Loops"] for n in big if n["Relation Name"] == table]
+                assert max(touched, default=0) <= most, f"{name} touches {max(touched)} rows of {table}"
+            if name == "claim":
+                due = [node for node in plan if node.get("Index Name") == "job_due_idx"]
+                assert due, "claim does not use job_due_idx"
+                assert all(node["Actual Rows"] <= 64 for node in due)
+
+
+async def test_without_its_index_the_plan_of_a_claim_is_found_out(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await make_world(conn)
+        await conn.execute("drop index job_due_idx")
+        plan = list(nodes(await generic_plan(conn, *HOT["claim"][:2])))
+
+    assert any(node["Node Type"] == "Seq Scan" and node["Relation Name"] == "job" for node in plan)
