@@ -12,6 +12,9 @@ log = logging.getLogger("mtad.workers")
 BEAT = 2.0
 SILENT_FOR = 15.0
 
+# A beat that comes so late says that the database, or we, stood still: so may have others.
+LATE = SILENT_FOR / 2
+
 
 class DeclaredDead(Problem):
     """This worker was silent for so long that others took over what it held; it may settle nothing."""
@@ -29,8 +32,14 @@ async def register(pool: Pool, *, host: str, slot: int, pid: int, hears: bool, i
 
 
 async def leave(pool: Pool, worker: int, in_doubt_delay: float) -> None:
-    """A worker that goes in order: nothing of it is left, unless its time to drain ran out."""
-    await in_transaction(pool, lambda conn: _bury(conn, [worker], in_doubt_delay))
+    """A worker that goes in order: nothing of it is left, unless its time to drain ran out.
+
+    With the database away it goes all the same, and is found silent later.
+    """
+    try:
+        await in_transaction(pool, lambda conn: _bury(conn, [worker], in_doubt_delay))
+    except AWAY as error:
+        log.warning("left without a word: the database is away", extra={"why": repr(error)})
 
 
 async def free_the_dead(pool: Pool, in_doubt_delay: float) -> int:
@@ -59,7 +68,7 @@ class Heart:
         self._pool = pool
         self._clock = clock
         self._worker = worker
-        self.steady_since = clock.monotonic()
+        self._beaten = self._steady_since = clock.monotonic()
 
     async def run(self) -> None:
         while True:
@@ -69,10 +78,17 @@ class Heart:
                         raise DeclaredDead(f"worker {self._worker} was declared dead: it was silent for too long")
             except AWAY as error:
                 log.warning("beat: the database is away", extra={"why": repr(error)})
-                self.steady_since = self._clock.monotonic()
+                self._steady_since = self._clock.monotonic()
+            else:
+                if self._since(self._beaten) > LATE:
+                    self._steady_since = self._clock.monotonic()
+                self._beaten = self._clock.monotonic()
             await self._clock.sleep(BEAT)
 
     @property
     def steady(self) -> bool:
         """Whether we have beaten for as long as a silence lasts: only then is the silence of others theirs."""
-        return self._clock.monotonic() - self.steady_since > SILENT_FOR + BEAT
+        return self._since(self._steady_since) > SILENT_FOR + BEAT and self._since(self._beaten) <= LATE
+
+    def _since(self, moment: float) -> float:
+        return self._clock.monotonic() - moment
