@@ -17,6 +17,7 @@ class Page(StrEnum):
     ASK = "ask"
     DONE = "done"
     NOTED = "noted"  # journalled; the database will have it later
+    NOBODY = "nobody"  # the mail was a preview or a test
     BAD_LINK = "bad_link"
     LATER = "later"  # nothing could be noted
 
@@ -57,6 +58,7 @@ WORDS: Mapping[str, Mapping[Page, Words]] = {
         Page.ASK: Words("Unsubscribe?", "Press the button and you will get no more of these mails.", "Unsubscribe"),
         Page.DONE: Words("You are unsubscribed", "You will get no more of these mails. You can close this page."),
         Page.NOTED: Words("We have noted it", "Your wish is saved and takes effect in a moment. Nothing else to do."),
+        Page.NOBODY: Words("This mail was a test", "It was sent to try it out, so there is nobody to unsubscribe."),
         Page.BAD_LINK: Words("This link does not work", "Please use the whole link as it stands in the mail."),
         Page.LATER: Words("That did not work just now", "It is our fault. Please try again in a minute."),
     },
@@ -64,6 +66,7 @@ WORDS: Mapping[str, Mapping[Page, Words]] = {
         Page.ASK: Words("Abmelden?", "Ein Klick auf den Knopf, und diese Mails kommen nicht mehr.", "Abmelden"),
         Page.DONE: Words("Sie sind abgemeldet", "Diese Mails kommen nicht mehr. Sie können die Seite schließen."),
         Page.NOTED: Words("Wir haben es notiert", "Ihr Wunsch ist gespeichert und gilt gleich. Mehr ist nicht zu tun."),
+        Page.NOBODY: Words("Diese Mail war ein Test", "Sie war nur zur Probe; es gibt also niemanden abzumelden."),
         Page.BAD_LINK: Words("Dieser Link geht nicht", "Bitte nehmen Sie den ganzen Link, wie er in der Mail steht."),
         Page.LATER: Words("Das ging gerade nicht", "Es liegt an uns. Bitte versuchen Sie es in einer Minute wieder."),
     },
@@ -71,6 +74,7 @@ WORDS: Mapping[str, Mapping[Page, Words]] = {
         Page.ASK: Words("Отписаться?", "Нажмите кнопку, и эти письма больше не будут приходить.", "Отписаться"),
         Page.DONE: Words("Вы отписаны", "Эти письма больше не будут приходить. Страницу можно закрыть."),
         Page.NOTED: Words("Мы это записали", "Ваше желание сохранено и скоро подействует. Больше ничего не нужно."),
+        Page.NOBODY: Words("Это было пробное письмо", "Это только проверка рассылки: отписывать некого."),
         Page.BAD_LINK: Words("Ссылка не работает", "Пожалуйста, откройте ссылку целиком, как она стоит в письме."),
         Page.LATER: Words("Сейчас не получилось", "Это наша ошибка. Пожалуйста, попробуйте ещё раз через минуту."),
     },

@@ -63,7 +63,7 @@ class LinkToken(msgspec.Struct, frozen=True):
 
 
 class ContactToken(msgspec.Struct, frozen=True):
-    """Who, and the program whose mail carried the link."""
+    """Who (0: nobody, in a preview or a test), and the program whose mail carried the link."""
 
     contact_id: int
     program_id: int

@@ -173,19 +173,22 @@ class _Site:
         token = tokens.read_contact_token(self._keys, request.match_info["token"])
         if token is None:
             return _page(request, Page.BAD_LINK, 404)
+        if not token.contact_id:
+            return _page(request, Page.NOBODY, 200)
         await self._note(self._hit(request, Kind.LOOK, contact_id=token.contact_id, program_id=token.program_id))
         return _page(request, Page.ASK, 200)
 
     async def leave(self, request: web.Request) -> web.Response:
         """One click of a mail program, or of the button: journalled, committed, answered.
 
-        A bad token is answered with 2xx, because trying again would not mend it
-        (RFC 8058 section 3.2); an absent database with 503, because it would.
+        A bad token, or one of a preview, is answered with 2xx, because trying again would
+        not mend it (RFC 8058 section 3.2); an absent database with 503, because it would.
         """
         by_button = b"confirm=1" in (await _body(request)).split(b"&")
         token = tokens.read_contact_token(self._keys, request.match_info["token"])
-        if token is None:
-            return _page(request, Page.BAD_LINK, 200) if by_button else web.Response(text="nothing to do\n")
+        if token is None or not token.contact_id:
+            page = Page.NOBODY if token else Page.BAD_LINK
+            return _page(request, page, 200) if by_button else web.Response(text="nothing to do\n")
         hit = self._hit(
             request,
             Kind.UNSUBSCRIBE,

@@ -269,3 +269,11 @@ async def test_a_defect_in_one_unsubscribe_neither_blocks_nor_loses(pool: Pool, 
         broken = False
         await until(lambda: asyncio.sleep(0, not path.exists()))
     assert await world.subscription() == "unsubscribed"
+
+
+async def test_an_unsubscribe_of_nobody_is_not_tried_for_ever(pool: Pool, world: World, tmp_path: Path) -> None:
+    write_segment(tmp_path, "0", [made.unsubscribe(contact, world.program) for contact in (0, 999_999)])
+
+    async with serving(pool, tmp_path):
+        await until(lambda: asyncio.sleep(0, not segments(tmp_path)))
+    assert await pool.fetchval("select count(*) from event") == 0

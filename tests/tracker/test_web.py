@@ -113,8 +113,8 @@ def clicked(job: int = 7, link: int = 3, values: tuple[str, ...] = ()) -> str:
     return tokens.click_url("", tokens.link_token(KEYS, Purpose.CLICK, job, link, values), values)
 
 
-def leaving() -> str:
-    return tokens.unsubscribe_url("", tokens.contact_token(KEYS, 11, 13))
+def leaving(contact: int = 11) -> str:
+    return tokens.unsubscribe_url("", tokens.contact_token(KEYS, contact, 13))
 
 
 def forged(path: str) -> str:
@@ -377,6 +377,19 @@ async def test_the_button_with_a_bad_token_says_so(http: aiohttp.ClientSession, 
     async with http.post(forged(leaving()), data={"confirm": "1"}) as answer:
         assert "does not work" in await answer.text()
     assert outside.left == []
+
+
+async def test_the_way_out_of_a_preview_is_nobodys(http: aiohttp.ClientSession, outside: Outside) -> None:
+    outside.away = True  # nothing is asked of it
+    path = leaving(contact=0)
+    async with http.get(path) as answer:
+        text = await answer.text()
+        assert (answer.status, "nobody to unsubscribe" in text, "<form" in text) == (200, True, False)
+    async with http.post(path, data={"confirm": "1"}) as answer:
+        assert (answer.status, "nobody to unsubscribe" in await answer.text()) == (200, True)
+
+    assert (await raw(outside, one_click(path, *URLENCODED)))[0] == 200
+    assert (outside.hits, outside.left) == ([], [])
 
 
 async def test_a_body_beyond_reason_is_refused(http: aiohttp.ClientSession, outside: Outside) -> None:
