@@ -5,7 +5,7 @@ lead where they should, earn nothing, and unsubscribe nobody.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -60,11 +60,13 @@ async def rendered(
     composer = Composer(config, tracking_keys(config))
     await composer.need(pool, program.messages.values())
 
-    mails = []
+    mails: list[Rendered] = []
     for node in program.definition.nodes:
         if node not in program.messages:
             continue
-        facts = _facts(versions, program.messages[node], node, person=person, to=to or person.address, now=now)
+        # A Message-ID is made of job and time of making: a microsecond apart, or receivers drop all but the first.
+        made = now + timedelta(microseconds=len(mails))
+        facts = _facts(versions, program.messages[node], node, person=person, to=to or person.address, now=made)
         try:
             texts = composer.texts(facts, stream)
             composed = composer.compose(facts, program, stream, now)

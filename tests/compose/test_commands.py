@@ -132,6 +132,7 @@ async def test_a_test_sends_every_mail_for_real_with_a_contacts_values(
     message = email.message_from_bytes(sink.messages[0].message, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     assert (message["To"], message["Subject"]) == ("me@example.org", "Hi Ann")
+    assert len({email.message_from_bytes(copy.message)["Message-ID"] for copy in sink.messages}) == 2
     assert await pool.fetchval("select count(*) from job") == 0
 
 
