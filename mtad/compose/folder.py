@@ -14,7 +14,7 @@ import msgspec
 
 from mtad.base.errors import InputError
 from mtad.compose.links import Link, rewritten
-from mtad.compose.markup import Tag, pieces
+from mtad.compose.markup import Hidden, Tag, pieces
 from mtad.compose.source import masked
 from mtad.compose.store import Parts
 from mtad.compose.template import check
@@ -63,6 +63,8 @@ def read_message(folder: Path, known: Collection[str], *, bulk: bool) -> Draft:
     for source, where, is_html in ((html, folder / "message.html", True), (txt, folder / "message.txt", False)):
         if source is not None:
             asked = check(source, str(where), known, html=is_html)
+            if is_html:
+                asked &= _shown_names(source, known)
             for name in _OWED if bulk else ():
                 if name not in asked:
                     raise InputError(f"{where}: a bulk mail must have {{{{ {name} }}}} in it")
@@ -84,6 +86,15 @@ def with_pixel(html: str) -> str:
     ]
     at = bodies[-1].start if bodies else len(html)
     return html[:at] + PIXEL + html[at:]
+
+
+def _shown_names(html: str, known: Collection[str]) -> frozenset[str]:
+    """What stands outside comments, scripts and styles; owed is what a reader sees."""
+    shown = "".join(html[piece.start : piece.end] for piece in pieces(masked(html)) if not isinstance(piece, Hidden))
+    try:
+        return check(shown, "", known, html=True)
+    except InputError:  # a statement that begins in a comment and ends behind it
+        return frozenset(_OWED)
 
 
 def _require_text(txt: str, where: Path, known: Collection[str]) -> None:

@@ -154,6 +154,8 @@ BAD_PROGRAMS: list[tuple[dict[str, str | None], str]] = [
     ({"message_html": HTML + "{{ mtad_link(1) }}"}, r"message\.html:7: mtad_link"),
     ({"message_html": HTML.replace("{{ imprint }}", "")}, r"message\.html: .*\{\{ imprint \}\}"),
     ({"message_html": HTML.replace("{{ unsubscribe_url }}", "#")}, r"message\.html: .*\{\{ unsubscribe_url \}\}"),
+    ({"message_html": HTML.replace("{{ imprint }}", "<!-- {{ imprint }} -->")}, r"message\.html: .*\{\{ imprint \}\}"),
+    ({"message_html": HTML.replace("<p>{{ imprint }}", "<style>{{ imprint }}</style><p>")}, r"html: .* imprint \}\}"),
     ({"message_txt": "{{ imprint }}"}, r"message\.txt: .*\{\{ unsubscribe_url \}\}"),
     ({"message_txt": "{{ imprint }} {{ unsubscribe_url }}\n{{ nobody }}"}, r"message\.txt:2: .*'nobody'"),
 ]
