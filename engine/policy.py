@@ -17,6 +17,12 @@ TrackingMode = Literal["full", "hygiene", "aggregate", "none"]
 
 _MAILBOX = re.compile(r"(?:(?P<display>[^<>]*)<(?P<inside>[^<>]+)>|(?P<bare>[^<>]+))")
 
+# Stands in headers and in every link, before a path of ours.
+_BASE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[A-Za-z0-9._~/-]*)?")
+
+# A sign of more would be a threshold by itself; the column ends at 32,767.
+MOST_POINTS = 1000
+
 
 class Points(Table, frozen=True, kw_only=True):
     """What a first human sign of each kind is worth, once per message."""
@@ -102,8 +108,8 @@ def parse_stream(raw: dict[str, Any]) -> StreamDefinition:
     _, sender = mailbox("from", table.from_)
     if table.reply_to:
         mailbox("reply_to", table.reply_to)
-    if table.tracking_url and not re.match(r"https?://[^/\s]+", table.tracking_url):
-        raise InputError(f"tracking_url: must begin with https://, is {table.tracking_url!r}")
+    if table.tracking_url and not _BASE_URL.fullmatch(table.tracking_url):
+        raise InputError(f"tracking_url: write https://host or https://host/path, is {table.tracking_url!r}")
     return StreamDefinition(
         name=name("name", table.name),
         from_=table.from_,
@@ -154,8 +160,8 @@ def _policy(table: _PolicyTable) -> Policy:
 def _refuse_contradictions(policy: Policy) -> None:
     points = policy.points
     for key, value in (("open", points.open), ("click", points.click), ("page", points.page)):
-        if value < 0:
-            raise InputError(f"policy.points.{key}: must be 0 or more, is {value}")
+        if not 0 <= value <= MOST_POINTS:
+            raise InputError(f"policy.points.{key}: 0 to {MOST_POINTS}, is {value}")
     for key in ("threshold", "attempts", "days", "days_unclear", "days_need_attempts", "missing_least"):
         if getattr(policy, key) < 1:
             raise InputError(f"policy.{key}: must be 1 or more, is {getattr(policy, key)}")

@@ -15,6 +15,9 @@ from mtad.base.errors import InputError
 
 DAY = 86400.0
 
+# Longer spans are typing errors, and times that lie beyond the calendar stop whoever adds them.
+LONGEST = 3650 * DAY
+
 T = TypeVar("T")
 
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -61,13 +64,16 @@ def _lowered(text: str) -> str:
 
 
 def duration(key: str, text: str, day: float = DAY) -> float:
-    """'500ms', '90s', '15m', '6h', '3d' as seconds, 0 or more; `day` is the length of one d."""
+    """'500ms', '90s', '15m', '6h', '3d' as seconds, 0 to ten years; `day` is the length of one d."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise InputError(f"{key}: {text!r} is not a duration; write 500ms, 90s, 15m, 6h or 3d")
     if match[1].startswith("-"):
         raise InputError(f"{key}: must not be negative, is {text}")
-    return float(match[1]) * (day if match[2] == "d" else _UNITS[match[2]])
+    seconds = float(match[1]) * (day if match[2] == "d" else _UNITS[match[2]])
+    if seconds > LONGEST:
+        raise InputError(f"{key}: at most ten years, is {text}")
+    return seconds
 
 
 def name(key: str, text: str) -> str:

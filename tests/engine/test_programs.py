@@ -82,6 +82,7 @@ def test_definition_survives_json(text: str) -> None:
         (SERIES, '"nudge"', '"nu dge"', "name: letters, digits"),
         (SERIES, '"series"', '"trigger"', "kind: campaign or series, is 'trigger'"),
         (SERIES, '"3d"', '"-3d"', "step[1].wait: must not be negative, is -3d"),
+        (SERIES, '"3d"', '"999999999d"', "step[1].wait: at most ten years, is 999999999d"),
         (SERIES, '"3d"', '"3 weeks"', "step[1].wait: '3 weeks' is not a duration"),
         (SERIES, '"3d"', '"2d"', "step: the wait after nudge-1 is 172800 s, shorter"),
         (SERIES, 'wait = "3d"', "", "step[1].wait: is missing"),
