@@ -127,7 +127,11 @@ class Links:
                 rows = await self._source(rows[-1][0], [], PAGE)
                 self._links.update(rows)
         except AWAY as error:
-            log.warning("links cannot be refreshed", extra={"why": str(error)})
+            log.warning("links cannot be refreshed", extra={"why": str(error) or type(error).__name__})
+            return False
+        except Exception:
+            # No schema yet, a statement that timed out, a defect: what is held still redirects.
+            log.exception("links cannot be refreshed")
             return False
         self.loaded = True
         if len(self._links) > before:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from asyncpg import UndefinedTableError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,12 +30,13 @@ class Rows:
     def __init__(self, rows: dict[int, Link]) -> None:
         self.rows = rows
         self.away = False
+        self.why: Exception = OSError("away")
         self.queries = 0
 
     async def __call__(self, after: int, missing: list[int], most: int) -> list[tuple[int, Link]]:
         self.queries += 1
         if self.away:
-            raise OSError("away")
+            raise self.why
         above = sorted((i, link) for i, link in self.rows.items() if i > after)[:most]
         return sorted([*((i, self.rows[i]) for i in missing if i in self.rows and i <= after), *above])
 
@@ -105,9 +107,10 @@ async def test_those_who_miss_together_share_one_query(tmp_path: Path) -> None:
         assert rows.queries == before + 1
 
 
-async def test_an_absent_database_is_no_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("why", [OSError("away"), UndefinedTableError("no schema yet")])
+async def test_a_database_without_an_answer_is_asked_again(tmp_path: Path, why: Exception) -> None:
     rows = Rows({1: A})
-    rows.away = True
+    rows.away, rows.why = True, why
     async with running(made(rows, tmp_path)) as links:
         assert not await links.find(1)
         assert not links.loaded
