@@ -140,6 +140,7 @@ class _Site:
         self._unsubscribe = unsubscribe
         self._trusted = [ip_network(network) for network in trusted_proxies]
         self._clock = clock
+        self._refused = False  # whether the journal refused the last hit
 
     async def pixel(self, request: web.Request) -> web.Response:
         """Always the picture: no oracle for guessers, no broken image for readers."""
@@ -214,8 +215,12 @@ class _Site:
                 await self._record(hit)
         except (OSError, TimeoutError) as error:
             DROPPED.labels(kind=hit.kind).inc()
-            log.error("a hit could not be journalled", extra={"why": str(error) or type(error).__name__})  # noqa: TRY400
+            if not self._refused:
+                # Once: a line for each of 10,000 hits a second would fill what is left of the disk.
+                log.error("hits cannot be journalled", extra={"why": str(error) or type(error).__name__})  # noqa: TRY400
+            self._refused = True
             return False
+        self._refused = False
         return True
 
     async def _commit(self, hit: Hit) -> bool:

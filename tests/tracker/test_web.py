@@ -279,6 +279,16 @@ async def test_nothing_is_answered_before_it_is_durable(
         await runner.cleanup()
 
 
+async def test_a_full_disk_is_logged_once_until_it_is_over(
+    http: aiohttp.ClientSession, outside: Outside, caplog: pytest.LogCaptureFixture
+) -> None:
+    for outside.full in (True, True, False, True):
+        async with http.get(opened()) as answer:
+            assert answer.status == 200
+
+    assert [record.message for record in caplog.records] == ["hits cannot be journalled"] * 2
+
+
 # ── The way out ─────────────────────────────────────────────────────────────
 
 
