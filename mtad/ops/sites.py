@@ -11,6 +11,9 @@ from mtad.wire.resolver import NoMail, Resolver, Site, Unresolved
 FRESH = 3600.0
 AGAIN = 60.0
 
+# The site of mail that could not be told where to go until it was too late.
+NOWHERE = "nowhere"
+
 # Questions under way at once.
 ABREAST = 50
 
@@ -52,7 +55,7 @@ async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int
                 later.append((domain_id, AGAIN))
 
     async def write(conn: Connection) -> None:
-        ids = {site: await store.site_by_name(conn, site, hosts) for site, hosts in sorted(found.items())}
+        ids = await store.sites_by_name(conn, found)
         await store.label_domains(conn, [(domain, ids[site], FRESH) for domain, site in labels])
         await store.postpone_domains(conn, later)
 
@@ -63,11 +66,15 @@ async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int
 
 
 async def label_jobs(pool: Pool) -> int:
-    """Give jobs that were made before their domain was resolved its site; how many, 10,000 at most."""
+    """Give jobs that were made before their domain was resolved its site; how many.
+
+    Those for which that comes too late get the site NOWHERE, where the gate ends them.
+    """
 
     async def write(conn: Connection) -> int:
-        sites = await store.label_jobs(conn)
-        await store.wake_sites(conn, sorted(set(sites)))
-        return len(sites)
+        overdue = await store.label_overdue(conn, NOWHERE)
+        labelled = await store.label_jobs(conn)
+        await store.wake_sites(conn, sorted(set(labelled)))
+        return len(labelled) + overdue
 
     return await in_transaction(pool, write)

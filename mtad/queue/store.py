@@ -1,6 +1,6 @@
 """SQL of the queue, sql/queries/queue.sql: claim, begin, settle, workers, lanes, domains."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -219,9 +219,9 @@ async def domains_to_resolve(conn: Connection) -> list[tuple[int, str]]:
     return [(row[0], row[1]) for row in await conn.fetch(SQL["domains_to_resolve"])]
 
 
-async def site_by_name(conn: Connection, name: str, hosts: Sequence[str]) -> int:
-    """The id of a site, made or brought up to date with its hosts."""
-    return int(await conn.fetchval(SQL["site_by_name"], name, hosts))
+async def sites_by_name(conn: Connection, hosts: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """The ids of sites by name, made or brought up to date with their hosts."""
+    return {row[0]: row[1] for row in await conn.fetch(SQL["sites_by_name"], hosts)}
 
 
 async def label_domains(conn: Connection, labels: Sequence[tuple[int, int, float]]) -> None:
@@ -237,3 +237,8 @@ async def postpone_domains(conn: Connection, again: Sequence[tuple[int, float]])
 async def label_jobs(conn: Connection) -> list[int]:
     """Give up to 10,000 waiting jobs the site of their domain; the site of each."""
     return [row[0] for row in await conn.fetch(SQL["label_jobs"])]
+
+
+async def label_overdue(conn: Connection, site: str) -> int:
+    """Give up to 10,000 waiting jobs that are too late and have no site one of this name; how many."""
+    return len(await conn.fetch(SQL["label_overdue"], site))

@@ -333,11 +333,18 @@ update job set worker = null from jobs where job.id = jobs.id
 returning job.id;
 
 -- name: wake_sites
--- A hint: jobs may be due at these sites now.
-with sites as materialized (
+-- A hint: jobs may be due at these sites now. One whose lane is closed sleeps on, or
+-- each page of an enqueue would have a server dialled that is known not to answer.
+with closed as materialized (
+  select site_id, min(closed_until) as until from lane where site_id = any($1::int[]) group by site_id
+), sites as materialized (
   select id from site where id = any($1::int[]) and ready_at > now() order by id for no key update
 )
-update site set ready_at = now() from sites where site.id = sites.id;
+update site
+   set ready_at = greatest(now(), closed.until)
+  from sites
+  left join closed on closed.site_id = sites.id
+ where site.id = sites.id;
 
 -- name: refresh_hints
 -- Recompute every site's hint from the due index; lanes that are closed or out of
@@ -463,10 +470,18 @@ update site set ready_at = greatest(site.ready_at, closed.closed_until)
 -- name: domains_to_resolve
 select id, name from domain where resolve_at <= now() order by resolve_at limit 200;
 
--- name: site_by_name
-insert into site (name, hosts) values ($1, $2)
+-- name: sites_by_name
+-- Sites $1 (an object, name → hosts), made or brought up to date. Returns name and id.
+-- Those that are known are locked in order of id first, as wake_sites does.
+with given as materialized (
+  select g.key as name, array(select jsonb_array_elements_text(g.value)) as hosts from jsonb_each($1::jsonb) g
+), known as materialized (
+  select s.id from site s where s.name in (select name from given) order by s.id for no key update
+)
+insert into site (name, hosts)
+select name, hosts from given where (select count(*) from known) >= 0 order by name
 on conflict (name) do update set hosts = excluded.hosts
-returning id;
+returning name, id;
 
 -- name: label_domains
 -- Domains $1 go to sites $2; asked again in $3 seconds.
@@ -492,3 +507,26 @@ with jobs as materialized (
      for no key update of j
 )
 update job set site_id = jobs.site_id from jobs where job.id = jobs.id returning job.site_id;
+
+-- name: label_overdue
+-- Waiting jobs whose domain was not resolved until they were too late go to a site named
+-- $1, without hosts, so that they are claimed and the gate ends them. 10 minutes later,
+-- because the gate reads the clock of its worker.
+with jobs as materialized (
+  select id
+    from job
+   where site_id is null and worker is null and not_after < now() - interval '10 min'
+   order by id
+   limit 10000
+     for no key update
+), nowhere as (
+  insert into site (name, hosts)
+  select $1, '{}' where exists (select from jobs)
+  on conflict (name) do update set ready_at = now()
+  returning id
+)
+update job set site_id = nowhere.id, due = least(job.due, now())
+  from jobs
+ cross join nowhere
+ where job.id = jobs.id
+returning job.id;

@@ -57,7 +57,7 @@ async def new_world(
 ) -> World:
     rows = Rows(conn)
     program = await rows.program()
-    site = await store.site_by_name(conn, "mx.reader.test", ["10 mx.reader.test:25"])
+    (site,) = (await store.sites_by_name(conn, {"mx.reader.test": ["10 mx.reader.test:25"]})).values()
     await conn.execute("update domain set site_id = $1", site)
     return World(pool, rows, program, site, await store.lane_of(conn, site, rate, burst, sessions))
 
