@@ -27,7 +27,10 @@ def origin(peer: str, forwarded: Sequence[str], trusted: Sequence[IPNetwork]) ->
             break
     if client is None:
         return None
-    return str(ipaddress.ip_network((client, _KEPT_BITS[client.version]), strict=False))
+    # ip_network would say the same, for 6 µs of the 80 that a hit costs.
+    kept = _KEPT_BITS[client.version]
+    cut = client.max_prefixlen - kept
+    return f"{type(client)(int(client) >> cut << cut)}/{kept}"
 
 
 def _address(text: str) -> IPAddress | None:
