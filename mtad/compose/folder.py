@@ -73,7 +73,7 @@ def read_message(folder: Path, known: Collection[str], *, bulk: bool) -> Draft:
     if html is not None:
         if made:
             txt = plain_text(html)
-            _require_text(txt, folder / "message.html", known)
+            _require_text(txt, folder / "message.html", known, bulk=bulk)
         html, links = rewritten(html)
         html = with_pixel(html)
     return Draft(folder.name, Parts(subject, html, txt, made), links)
@@ -97,12 +97,17 @@ def _shown_names(html: str, known: Collection[str]) -> frozenset[str]:
         return frozenset(_OWED)
 
 
-def _require_text(txt: str, where: Path, known: Collection[str]) -> None:
-    """What was made from HTML may fail to be a template where statements cross elements."""
+def _require_text(txt: str, where: Path, known: Collection[str], *, bulk: bool) -> None:
+    """What was made from HTML may fail to be a template where statements cross elements, or show no link of `area`."""
     try:
-        check(txt, str(where), known, html=False)
+        asked = check(txt, str(where), known, html=False)
     except InputError:
         raise InputError(f"{where}: no plain text can be made from it; write message.txt beside it") from None
+    for name in _OWED if bulk else ():
+        if name not in asked:
+            raise InputError(
+                f"{where}: the plain text made from it lacks {{{{ {name} }}}}; write message.txt beside it"
+            )
 
 
 def _read(path: Path) -> str | None:

@@ -84,6 +84,8 @@ def plain_text(source: str) -> str:
                 _write(writer, source[piece.start : piece.end])
         elif piece.name in _NOT_SHOWN:
             hidden = max(0, hidden + (-1 if piece.closing else 1))
+        elif piece.name == "body" and not piece.closing:
+            hidden = 0  # `</head>` may be left out (HTML section 13.1.2.4)
         elif not hidden:
             _tag(writer, source, piece, addresses)
     return writer.text()

@@ -156,6 +156,10 @@ BAD_PROGRAMS: list[tuple[dict[str, str | None], str]] = [
     ({"message_html": HTML.replace("{{ unsubscribe_url }}", "#")}, r"message\.html: .*\{\{ unsubscribe_url \}\}"),
     ({"message_html": HTML.replace("{{ imprint }}", "<!-- {{ imprint }} -->")}, r"message\.html: .*\{\{ imprint \}\}"),
     ({"message_html": HTML.replace("<p>{{ imprint }}", "<style>{{ imprint }}</style><p>")}, r"html: .* imprint \}\}"),
+    (
+        {"message_html": HTML.replace('<a href="{{ unsubscribe_url', '<area href="{{ unsubscribe_url')},
+        "made from it lacks",
+    ),
     ({"message_txt": "{{ imprint }}"}, r"message\.txt: .*\{\{ unsubscribe_url \}\}"),
     ({"message_txt": "{{ imprint }} {{ unsubscribe_url }}\n{{ nobody }}"}, r"message\.txt:2: .*'nobody'"),
 ]

@@ -20,6 +20,7 @@ def read(html: str, **values: object) -> str:
         ("a<br>b<br/>c", "a\nb\nc\n"),
         ("<b>bold</b> and <i>it</i>alic", "bold and italic\n"),
         ("<head><title>no</title><style>p{}</style></head><body>yes<script>no</script></body>", "yes\n"),
+        ("<head><style>p{}</style><body>yes", "yes\n"),
         ("1 &lt; 2 &amp; &euro; &nbsp;x", "1 < 2 & €  x\n"),
         ('<a href="https://a.test/?x=1&amp;y=2">here</a>!', "here <https://a.test/?x=1&y=2>!\n"),
         ('<a href="https://a.test/">https://a.test</a>', "https://a.test\n"),
