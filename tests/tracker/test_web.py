@@ -402,6 +402,13 @@ async def test_the_way_out_of_a_preview_is_nobodys(http: aiohttp.ClientSession, 
     assert (outside.hits, outside.left) == ([], [])
 
 
+async def test_a_body_that_cannot_be_read_is_no_reason_to_stay(outside: Outside) -> None:
+    request = one_click(leaving(), *URLENCODED).replace(b"Host:", b"Content-Encoding: gzip\r\nHost:", 1)
+
+    assert (await raw(outside, request))[0] == 200
+    assert [what[-1] for what in outside.left] == ["one_click"]
+
+
 async def test_a_body_beyond_reason_is_refused(http: aiohttp.ClientSession, outside: Outside) -> None:
     async with http.post(leaving(), data=b"x" * 9000) as answer:
         assert answer.status == 413
@@ -439,6 +446,33 @@ async def test_the_page_needs_nothing_from_outside_and_its_policy_allows_its_sty
     assert not re.search(r"<script|https?:|url\(|@import|src=|href=", text)
     assert 'name="viewport"' in text
     assert len(text) < 4000
+
+
+# ── What is said of it in the log ───────────────────────────────────────────
+
+
+async def test_what_clients_do_wrong_is_not_logged(outside: Outside, caplog: pytest.LogCaptureFixture) -> None:
+    for request in (
+        f"GET {leaving()} HTTP/1.1\r\nHost t\r\n\r\n".encode(),
+        b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        f"POST {leaving()} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".encode(),
+    ):
+        assert (await raw(outside, request))[0] == 400
+
+    assert caplog.records == []
+
+
+async def test_a_defect_is_logged_without_the_client(
+    outside: Outside, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "get", None)
+    outside.links[3] = Link("https://a.test/", tracked=True, message_id=1)
+
+    status, _, _ = await raw(outside, f"GET {clicked()} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+
+    assert status == 500
+    assert [(record.message, bool(record.exc_info)) for record in caplog.records] == [("a request failed", True)]
+    assert "127.0.0.1" not in caplog.text
 
 
 # ── The rest ────────────────────────────────────────────────────────────────
