@@ -158,6 +158,8 @@ class Client:
             self._reader.clear()
         elif not self._awaited and self._reader.pending:
             self.usable = False  # it answers what was not asked: we would read its next answers wrongly
+            if self.stage is None and self.result is None:  # so the opening ends here, and not well
+                self._end(Lost(Stage.EHLO, "the server answered what was not asked", self.host))
 
     def take(self, now: float) -> bytes:
         """What to write now; judges whether there is still time for DATA."""
