@@ -111,10 +111,9 @@ class Installation:
         )  # fmt: skip
         stdout, stderr = await process.communicate()
         if process.returncode:
-            # A usage error stands in a box; its words are the last line with any.
-            lines = (stderr or stdout).decode(errors="replace").splitlines()
-            said = [line.strip("│ ").removeprefix("mtad: ") for line in lines if any(map(str.isalnum, line))]
-            raise Problem(f"mtad {' '.join(arguments)}: {said[-1] if said else f'exit {process.returncode}'}")
+            said = (stderr or stdout).decode(errors="replace").strip().splitlines()
+            why = said[-1].removeprefix("mtad: ") if said else f"exit {process.returncode}"
+            raise Problem(f"mtad {' '.join(arguments)}: {why}")
         return json.loads(stdout or b"null")
 
     async def start(self) -> None:
