@@ -154,7 +154,7 @@ with offered as materialized (
 ), buckets as materialized (
   select l.id, 1 / l.rate as every,
          greatest(1, l.burst - greatest(1, l.rate * 0.05)) as burst,
-         greatest(l.closed_until - t.at, interval '0') as closed,
+         least(greatest(l.closed_until, t.at), t.at + interval '1 year') - t.at as closed,  -- 15 has no infinite span
          t.at as at,
          least(greatest(l.tat, t.at), t.at + l.burst / l.rate * interval '1 s') as tat
     from lanes l
