@@ -198,6 +198,14 @@ async def test_a_hit_on_a_mail_that_is_forgotten_meanwhile_does_not_stay(pool: P
     assert await world.earning() == []
 
 
+async def test_a_link_hit_without_end_is_judged_piece_by_piece(pool: Pool, world: World) -> None:
+    await ingest(pool, *[hit(at=60 + n * 2) for n in range(5001)])
+
+    assert await ripen(pool) == 5000
+    assert await ripen(pool) == 1
+    assert await world.earning() == ["human"] * 5001
+
+
 async def test_two_sweeps_at_once_judge_each_hit_once(pool: Pool, world: World) -> None:
     for job in range(2, 40):
         await world.ended(job)
