@@ -19,6 +19,9 @@ LOCK = 0x6D746B65
 # housekeeper looks whether it still is.
 PERIOD = 1.0
 
+# A sweep that failed for another reason than an absent database is tried again after this.
+FAILED = 5.0
+
 SWEEP_SECONDS = Histogram("mtad_sweep_seconds", "Time of one run of a sweep", ["sweep"])
 SWEPT = Counter("mtad_swept_total", "Rows that sweeps have moved", ["sweep"])
 
@@ -68,8 +71,15 @@ class Housekeeper:
 
     async def _repeat(self, sweep: Sweep) -> None:
         while True:
-            with SWEEP_SECONDS.labels(sweep=sweep.name).time():
-                moved = await sweep.run()
+            moved = 0
+            try:
+                with SWEEP_SECONDS.labels(sweep=sweep.name).time():
+                    moved = await sweep.run()
+            except AWAY:
+                raise
+            except Exception:  # a defect here would end one worker after the other, and delivery with them
+                log.exception("sweep failed", extra={"sweep": sweep.name})
+                await self._clock.sleep(FAILED)
             SWEPT.labels(sweep=sweep.name).inc(moved)
             if not moved:
                 await self._clock.sleep(sweep.period)
