@@ -220,7 +220,10 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
          where x.key = c.address_key and x.scope = 'marketing' and x.released is null and x.until > clock_timestamp()),
        g.state::text, g.since, g.cool_until, coalesce(g.cycle, 0),
        n.ended is not null, n.why,
-       f.version, p.fence, p.status::text, t.version, e.version, v.definition
+       f.version, p.fence, p.status::text, t.version, e.version,
+       case when j.doubts > 0
+            then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end,
+       v.definition
   from job j
   join contact c on c.id = j.contact_id
   join gate f on f.contact_id = j.contact_id
