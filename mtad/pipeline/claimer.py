@@ -23,6 +23,7 @@ from mtad.pipeline.signer import Signer
 from mtad.queue import store
 from mtad.queue.settle import Settler
 from mtad.queue.store import Ended, Returned
+from mtad.wire.resolver import routed_host
 from mtad.wire.session import Dialer
 
 log = logging.getLogger("mtad.pipeline")
@@ -139,7 +140,7 @@ class Pipeline:
     def _shape_of(self, site_name: str) -> Shape:
         """A route may have limits of its own; its site is named after its host and port."""
         for route in self._config.route:
-            if route.shape and site_name == f"{route.host}:{route.port}":
+            if route.shape and site_name == routed_host(route):
                 return route.shape
         return self._config.shape
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.service import Catalogue
 from mtad.base.clock import Clock, SystemClock
-from mtad.base.config import Config
+from mtad.base.config import Config, Route, Shape
 from mtad.base.db import Connection, Pool
 from mtad.compose.composer import Composed, Composer
 from mtad.dkim.sign import Signer
@@ -20,6 +20,10 @@ from mtad.wire.session import Dialer, Session
 from tests.queue.world import World, new_world
 
 pytestmark = pytest.mark.timeout(30)
+
+CONFIG = Config(
+    domain="example.com", route=(Route(domain="six.test", host="::1", shape=Shape(connection_limit=3)),)
+)  # fmt: skip
 
 
 class HastyClock(SystemClock):
@@ -134,7 +138,7 @@ class Office:
         self.worker = worker
         self.post = PostOffice(clock)
         self.pipeline = Pipeline(
-            config=Config(domain="example.com"), pool=cast(Pool, pool), clock=clock, worker=worker, slot=0,
+            config=CONFIG, pool=cast(Pool, pool), clock=clock, worker=worker, slot=0,
             catalogue=Catalogue(cast(Pool, pool)), composer=PlainComposer(), dkim=PlainDkim(), dialer=self.post,
             luck=lambda: 0.5,
         )  # fmt: skip
@@ -243,3 +247,13 @@ async def test_a_server_that_hangs_up_after_its_greeting_is_left_alone_for_a_whi
     assert row is not None
     assert tuple(row.values()) == (1, None, True)
     assert office.post.opened == 1
+
+
+async def test_a_route_to_an_ipv6_address_has_its_own_limits(office: Office) -> None:
+    site = (await store.sites_by_name(office.world.rows.conn, {"[::1]:25": ["0 [::1]:25"]}))["[::1]:25"]
+    await office.world.job("ann@six.test", site_id=site)
+
+    async with open_office(office):
+        await office.until_delivered(1)
+
+    assert await office.world.pool.fetchval("select sessions from lane where site_id = $1", site) == 3
