@@ -132,7 +132,10 @@ def mailbox(key: str, text: str) -> tuple[str, Address]:
         address = parse_address(match["inside"] or match["bare"])
     except ValueError as error:
         raise InputError(f"{key}: {text!r}: {error}") from None
-    return (match["display"] or "").strip().strip('"'), address
+    name = (match["display"] or "").strip()
+    if name.startswith('"'):  # a quoted-string, RFC 5322 section 3.2.4
+        name = re.sub(r"\\(.)", r"\1", name.strip('"'))
+    return name, address
 
 
 def _policy(table: _PolicyTable) -> Policy:

@@ -13,11 +13,16 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from mtad.base.address import normal_domain
 from mtad.base.errors import ConfigError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _RATE = re.compile(r"(\d+)/(s|min|m|h|d|sec|hour|day)(?:,\s*max_burst=(\d+))?")
+# RFC 8058 section 3.1 wants https; a demo or a test on loopback has no certificate.
+_TRACKER_URL = re.compile(
+    r"https://[a-z0-9.-]+(?::\d+)?(?:/[\w./-]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?"
+)
 _PERIODS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
 
 
@@ -181,8 +186,13 @@ def load_config(path: Path) -> Config:
     if "folder" in raw:
         raise ConfigError(f"{path}: folder: no such key")
     config = decoded(raw, Config, path)
+    try:
+        domain = normal_domain(config.domain)
+    except ValueError as error:
+        raise ConfigError(f"{path}: domain: {error}") from None
+    config = msgspec.structs.replace(config, domain=domain, folder=path.resolve().parent)
     _check(config, path)
-    return msgspec.structs.replace(config, folder=path.resolve().parent)
+    return config
 
 
 T = TypeVar("T")
@@ -222,8 +232,8 @@ def _check(config: Config, path: Path) -> None:
         raise fail("mta.drain", error) from None
     if config.log_format not in ("logfmt", "json"):
         raise fail("log_format", f"logfmt or json, is {config.log_format!r}")
-    if not re.match(r"https?://[^/]+", config.tracker_url):
-        raise fail("tracker.url", f"must begin with https://, is {config.tracker.url!r}")
+    if not _TRACKER_URL.fullmatch(config.tracker_url):
+        raise fail("tracker.url", f"write https://host; http only for this machine, is {config.tracker.url!r}")
     for key, listen in (("tracker.listen", config.tracker.listen), ("metrics.listen", config.metrics.listen)):
         if listen:
             try:

@@ -62,7 +62,15 @@ def load(folder: Path, text: str) -> Config:
             "route[0].port: Expected `int` <= 65535",
         ),
         ("domain = 'x.test'\nlog_format = 'xml'", "log_format: logfmt or json, is 'xml'"),
-        ("domain = 'x.test'\n[tracker]\nurl = 't.x.test'", "tracker.url: must begin with https://, is 't.x.test'"),
+        (
+            "domain = 'x.test'\n[tracker]\nurl = 't.x.test'",
+            "tracker.url: write https://host; http only for this machine, is 't.x.test'",
+        ),
+        (
+            "domain = 'x.test'\n[tracker]\nurl = 'http://t.x.test'",
+            "tracker.url: write https://host; http only for this machine, is 'http://t.x.test'",
+        ),
+        ("domain = 'exa mple.test'", "domain: the domain 'exa mple.test' is not valid"),
         ("domain = 'x.test'\n[tracker]\nlisten = '8025'", "tracker.listen: '8025' is not ADDRESS:PORT"),
         ("domain = 'x.test'\n[metrics]\nlisten = 'here:http'", "metrics.listen: 'here:http' is not ADDRESS:PORT"),
         ("domain = 'x.test'\nfolder = '/'", "folder: no such key"),
@@ -199,3 +207,10 @@ def _as_toml(default: object) -> str:
             return "required"
         case _:
             return f"`{default}`"
+
+
+def test_a_domain_is_brought_into_its_normal_form(tmp_path: Path) -> None:
+    path = tmp_path / "mtad.toml"
+    path.write_text("domain = 'MÜNCHEN.example'", encoding="utf-8")
+
+    assert load_config(path).domain == "xn--mnchen-3ya.example"

@@ -79,3 +79,9 @@ def test_mailbox_is_a_name_and_an_address(text: str, name: str) -> None:
     display, address = mailbox("from", text)
 
     assert (display, address.wire) == (name, "a@b.test")
+
+
+def test_a_quoted_name_loses_its_quotes_and_backslashes() -> None:
+    name, address = mailbox("from", '"Müller, \\"X\\" GmbH" <a@example.com>')
+
+    assert (name, address.wire) == ('Müller, "X" GmbH', "a@example.com")
