@@ -22,6 +22,9 @@ PERIOD = 1.0
 # A sweep that failed for another reason than an absent database is tried again after this.
 FAILED = 5.0
 
+# A sweep rests at least so many times as long as it ran.
+LEAST_REST = 10
+
 SWEEP_SECONDS = Histogram("mtad_sweep_seconds", "Time of one run of a sweep", ["sweep"])
 SWEPT = Counter("mtad_swept_total", "Rows that sweeps have moved", ["sweep"])
 
@@ -71,7 +74,7 @@ class Housekeeper:
 
     async def _repeat(self, sweep: Sweep) -> None:
         while True:
-            moved = 0
+            moved, began = 0, self._clock.monotonic()
             try:
                 with SWEEP_SECONDS.labels(sweep=sweep.name).time():
                     moved = await sweep.run()
@@ -82,4 +85,5 @@ class Housekeeper:
                 await self._clock.sleep(FAILED)
             SWEPT.labels(sweep=sweep.name).inc(moved)
             if not moved:
-                await self._clock.sleep(sweep.period)
+                # A sweep that grows with the installation never takes more than a share of the database.
+                await self._clock.sleep(max(sweep.period, LEAST_REST * (self._clock.monotonic() - began)))

@@ -15,6 +15,9 @@ from mtad.queue.store import Ended, Returned
 # A skip for one of these is about this mail only; its entry goes on to the next step.
 _ONLY_THIS_MAIL = (Reason.TOO_LATE, Reason.MISSING_VALUE, Reason.CONTENT)
 
+# Reasons are counted by their text (table tally), so it must stay one short line.
+LONGEST_REASON = 200
+
 
 class Mail(msgspec.Struct, frozen=True, gc=False):
     """A claimed job that the gate lets go, with what composing it needs."""
@@ -34,6 +37,7 @@ class Retry(msgspec.Struct, frozen=True):
 
 def ended_by_skip(facts: Facts, program: Program, reason: str) -> Ended:
     """The gate, or composing, says no for good."""
+    reason = reason[:LONGEST_REASON]
     head = reason.partition(":")[0]
     # A mail that was tried and is now too old has expired; one never tried came too late.
     outcome = "expired" if head == Reason.TOO_LATE and facts.attempt else "skipped"
