@@ -21,7 +21,7 @@ from tracker.writer import Journal
 
 JUDGED = Counter("mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"])
 
-# Jobs judged in one transaction.
+# Jobs judged in one transaction: the literal limit of the query ripe_jobs.
 RIPE_BATCH = 200
 
 
@@ -93,7 +93,7 @@ async def ripen(pool: Pool) -> int:
 
 
 async def _ripen_batch(conn: Connection, *, after: int) -> tuple[list[store.RipeJob], int]:
-    jobs = await store.ripe_jobs(conn, after, RIPE_BATCH)
+    jobs = await store.ripe_jobs(conn, after)
     if not jobs:
         return jobs, 0
     pending = await store.lock_pending(conn, jobs)

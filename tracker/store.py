@@ -67,9 +67,9 @@ async def set_ingested_until(conn: Connection, worker: int, at: datetime) -> Non
     await conn.execute(SQL["set_ingested_until"], worker, at)
 
 
-async def ripe_jobs(conn: Connection, after: int, most: int) -> list[RipeJob]:
-    """Up to `most` jobs with ids above `after` whose hits can be judged, in order of id."""
-    return [RipeJob(*row_values(row)) for row in await conn.fetch(SQL["ripe_jobs"], after, most)]
+async def ripe_jobs(conn: Connection, after: int) -> list[RipeJob]:
+    """Up to 200 jobs with ids above `after` whose hits can be judged, in order of id."""
+    return [RipeJob(*row_values(row)) for row in await conn.fetch(SQL["ripe_jobs"], after)]
 
 
 async def lock_pending(conn: Connection, jobs: Sequence[RipeJob]) -> list[Hit]:

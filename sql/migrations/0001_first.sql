@@ -345,8 +345,7 @@ create table pending (
   class hit_class
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index pending_job_idx on pending (job_id);
--- In a backlog each batch finds its rows at one end of these, whatever waits behind.
-create index pending_unjudged_idx on pending (job_id) where class is null;
+-- In a backlog each batch of the fold finds its rows at one end, whatever waits behind.
 create index pending_judged_idx on pending (event_id) where class in ('human', 'proxy');
 
 create table transition (

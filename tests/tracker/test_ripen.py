@@ -9,7 +9,7 @@ from mtad.base.db import Pool, in_transaction
 from tests.tracker.made import NOON, World, hit, unsubscribe
 from tracker import store
 from tracker.hits import Hit, Kind, Method
-from tracker.service import ripen
+from tracker.service import RIPE_BATCH, ripen
 
 LATER = NOON + timedelta(minutes=10)
 
@@ -217,13 +217,13 @@ async def test_two_sweeps_at_once_judge_each_hit_once(pool: Pool, world: World) 
     assert await world.earning() == ["human"] * 117
 
 
-async def test_more_jobs_than_a_batch_are_all_judged(pool: Pool, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker.service.RIPE_BATCH", 2)
-    for job in range(2, 6):
+async def test_more_jobs_than_a_batch_are_all_judged(pool: Pool, world: World) -> None:
+    jobs = range(2, 2 * RIPE_BATCH + 3)
+    for job in jobs:
         await world.ended(job)
-    await ingest(pool, *[hit(job=job) for job in range(1, 6)])
+    await ingest(pool, *[hit(job=job) for job in jobs])
 
-    assert await ripen(pool) == 5
+    assert await ripen(pool) == 2 * RIPE_BATCH + 1
 
 
 async def test_the_watermark_never_moves_back(pool: Pool, world: World) -> None:
