@@ -13,6 +13,7 @@ import msgspec
 from mtad.audience.columns import Columns
 from mtad.audience.values import Type, joint_type, moment, value_of
 from mtad.base.address import parse_address
+from mtad.base.errors import InputError
 
 BASES = ("consent", "existing_customer", "contract")
 TRACKING = ("full", "hygiene", "aggregate", "none")
@@ -80,7 +81,13 @@ class Types:
         """The type to read each column with: registered (other contacts rely on it), else asked for, else seen.
 
         A column that is empty in every row has none, unless it is registered or asked for.
+        InputError when a type is asked for that cannot be had.
         """
+        for name, kind in asked.items():
+            if name not in self._seen:
+                raise InputError(f"--type {name}={kind}: the file has no such column of attributes")
+            if registered.get(name, kind) is not kind:
+                raise InputError(f"--type {name}={kind}: earlier imports made it {registered[name]}")
         types = {name: registered.get(name, asked.get(name, seen)) for name, seen in self._seen.items()}
         return {name: kind for name, kind in types.items() if kind is not None}
 

@@ -8,6 +8,8 @@ relative to the folder of the configuration file, or ``$CREDENTIALS_DIRECTORY``.
 import os
 import re
 import tomllib
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +25,7 @@ _RATE = re.compile(r"(\d+)/(s|min|m|h|d|sec|hour|day)(?:,\s*max_burst=(\d+))?")
 _TRACKER_URL = re.compile(
     r"https://[a-z0-9.-]+(?::\d+)?(?:/[\w./-]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?"
 )
+_SELECTOR = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _PERIODS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
 
 
@@ -181,7 +184,11 @@ def load_config(path: Path) -> Config:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; `mtad init --domain …` writes one") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
     if "folder" in raw:
         raise ConfigError(f"{path}: folder: no such key")
@@ -210,36 +217,51 @@ def decoded(raw: dict[str, Any], into: type[T], source: object) -> T:
 
 def _check(config: Config, path: Path) -> None:
     """What types alone cannot say."""
+    for key, parse, text in _texts(config):
+        try:
+            parse(text)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {key}: {error}") from None
+    if config.log_format not in ("logfmt", "json"):
+        raise ConfigError(f"{path}: log_format: logfmt or json, is {config.log_format!r}")
 
-    def fail(key: str, error: object) -> ConfigError:
-        return ConfigError(f"{path}: {key}: {error}")
 
+def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]:
+    """Every text with a grammar: its key, what parses it or raises ValueError, the text."""
+    yield "database.url", _database_url, config.database.url
+    yield "mta.hostname", normal_domain, config.hostname
+    yield "mta.return_path_domain", normal_domain, config.return_path_domain
+    yield "mta.drain", seconds, config.mta.drain
+    yield "tracker.url", _tracker_url, config.tracker_url
+    yield "tracker.listen", host_and_port, config.tracker.listen
+    for network in config.tracker.trusted_proxies:
+        yield "tracker.trusted_proxies", ip_network, network
+    for number, dkim in enumerate(config.dkim):
+        yield f"dkim[{number}].domain", normal_domain, dkim.domain
+        yield f"dkim[{number}].selector", _selector, dkim.selector
     shapes = [("shape", config.shape)]
     shapes += [(f"route.{route.domain}.shape", route.shape) for route in config.route if route.shape]
     for name, shape in shapes:
         for field in ("idle_timeout", "retry_interval", "max_retry_interval", "max_age", "in_doubt_interval"):
-            try:
-                seconds(getattr(shape, field))
-            except ValueError as error:
-                raise fail(f"{name}.{field}", error) from None
-        try:
-            rate(shape.max_message_rate)
-        except ValueError as error:
-            raise fail(f"{name}.max_message_rate", error) from None
-    try:
-        seconds(config.mta.drain)
-    except ValueError as error:
-        raise fail("mta.drain", error) from None
-    if config.log_format not in ("logfmt", "json"):
-        raise fail("log_format", f"logfmt or json, is {config.log_format!r}")
-    if not _TRACKER_URL.fullmatch(config.tracker_url):
-        raise fail("tracker.url", f"write https://host; http only for this machine, is {config.tracker.url!r}")
-    for key, listen in (("tracker.listen", config.tracker.listen), ("metrics.listen", config.metrics.listen)):
-        if listen:
-            try:
-                host_and_port(listen)
-            except ValueError as error:
-                raise fail(key, error) from None
+            yield f"{name}.{field}", seconds, getattr(shape, field)
+        yield f"{name}.max_message_rate", rate, shape.max_message_rate
+    if config.metrics.listen:
+        yield "metrics.listen", host_and_port, config.metrics.listen
+
+
+def _database_url(text: str) -> None:
+    if text != "embedded" and not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError(f"write embedded or postgresql://…, is {text!r}")
+
+
+def _tracker_url(text: str) -> None:
+    if not _TRACKER_URL.fullmatch(text):
+        raise ValueError(f"write https://host; http only for this machine, is {text!r}")
+
+
+def _selector(text: str) -> None:
+    if not _SELECTOR.fullmatch(text):
+        raise ValueError(f"{text!r} is not a name in DNS; write letters, digits, hyphens, dots")
 
 
 def host_and_port(text: str) -> tuple[str, int]:

@@ -12,6 +12,7 @@ Three rules stand here because every caller would otherwise repeat them:
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 RETRIED = Counter("mtad_db_retried_total", "Transactions run again after losing to another", ["code"])
 
+# The parameter of a URL, the other place of a password.
+_PASSWORD = re.compile(r"([?&]password=)[^&]*")
+
 OLDEST_SERVER = 15
 STATEMENT_TIMEOUT = "60s"
 IDLE_IN_TRANSACTION_TIMEOUT = "30s"
@@ -40,9 +44,8 @@ IDLE_IN_TRANSACTION_TIMEOUT = "30s"
 # one thinks: 57 an operator or a timeout ended it, 53 no room, 58 its disk, 40 it lost
 # against others even when run again. InternalClientError: a connection that is lost
 # between the messages of one exchange (14 times in 12 restarts under load).
-AWAY = (
-    OSError,
-    TimeoutError,
+DATABASE_AWAY = (
+    ConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
@@ -53,6 +56,9 @@ AWAY = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+
+# The same where nothing but the database is asked: a socket that cannot be had, a time that is up.
+AWAY = (OSError, TimeoutError, *DATABASE_AWAY)
 
 
 async def open_pool(url: str, *, most: int = 8, name: str = "mtad", least: int = 1) -> Pool:
@@ -76,7 +82,7 @@ async def open_pool(url: str, *, most: int = 8, name: str = "mtad", least: int =
                 "timezone": "UTC",
             },
         )
-    except (*AWAY, asyncpg.PostgresError, ValueError) as error:
+    except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:  # the last two: of a bad URL
         raise Unavailable(f"database {without_password(url)}: {_first_line(error)}") from error
     return pool
 
@@ -114,11 +120,12 @@ def without_password(url: str) -> str:
     scheme, sep, rest = url.partition("://")
     userinfo, at, host = rest.rpartition("@")
     user = userinfo.partition(":")[0]
-    return f"{scheme}{sep}{user}{at}{host}"
+    return _PASSWORD.sub(r"\1…", f"{scheme}{sep}{user}{at}{host}")
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text or type(error).__name__).splitlines()[0]
 
 
 def row_values(row: Row) -> tuple[Any, ...]:

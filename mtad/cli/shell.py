@@ -18,7 +18,8 @@ import uvloop
 from rich.console import Console
 
 from mtad.base.config import Config, load_config
-from mtad.base.db import Pool, open_pool
+from mtad.base.db import DATABASE_AWAY, Pool, open_pool
+from mtad.base.errors import Unavailable
 from mtad.base.migrate import require_schema
 from mtad.ops.postgres import Postgres
 
@@ -43,7 +44,10 @@ def database(config: Config) -> Iterator[str]:
 
 
 def run(config_path: Path, work: Callable[[Config, Pool], Awaitable[T]]) -> T:
-    """Do `work` with the configuration and a pool on a database of the right schema."""
+    """Do `work` with the configuration and a pool on a database of the right schema.
+
+    Unavailable when the database goes away meanwhile: what was not committed is undone.
+    """
     config = load_config(config_path)
 
     async def inside(url: str) -> T:
@@ -51,6 +55,8 @@ def run(config_path: Path, work: Callable[[Config, Pool], Awaitable[T]]) -> T:
         try:
             await require_schema(pool)
             return await work(config, pool)
+        except DATABASE_AWAY as error:
+            raise Unavailable(f"the database went away: {str(error) or type(error).__name__}") from error
         finally:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(pool.close(), 5)

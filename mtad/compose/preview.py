@@ -148,6 +148,8 @@ def tracking_keys(config: Config) -> Keys:
     path: Path = config.path(config.tracker.keys)
     try:
         text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: tracking keys: {error}; `mtad init` makes them") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: tracking keys: {error.strerror}; `mtad init` makes them") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: tracking keys: is not a text file") from None
     return Keys.parse(text, str(path))

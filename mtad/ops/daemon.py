@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mtad.base.clock import SystemClock
-from mtad.base.config import Config, load_config, seconds
+from mtad.base.config import Config, host_and_port, load_config, seconds
 from mtad.base.db import open_pool
 from mtad.base.errors import Unavailable
 from mtad.base.migrate import migrate, require_schema
@@ -42,6 +42,7 @@ def run_daemon(
     inherited = inherited_listeners()
     signal.signal(signal.SIGTERM, _leave)  # until the supervisor takes over
     slots = workers or config.mta.workers or len(os.sched_getaffinity(0))
+    _require_free(config.metrics.listen, slots)
     command = command or [sys.executable, "-m", "mtad.worker", f"--config={config_path}", f"--roles={','.join(roles)}"]
     with _alone(config.state), _listeners(config, roles, inherited) as sockets, _database(config) as (url, postgres):
         clock = SystemClock()
@@ -85,6 +86,14 @@ def _alone(state: Path) -> Iterator[None]:
         except BlockingIOError:
             raise Unavailable(f"state_dir: {state}: another mtad run works there") from None
         yield
+
+
+def _require_free(metrics: str, slots: int) -> None:
+    """Each worker opens its own port for metrics: one that is taken is one line now, not a worker that never lives."""
+    if metrics:
+        host, port = host_and_port(metrics)
+        for slot in range(slots):
+            open_listener("metrics.listen", f"{host}:{port + slot}").close()
 
 
 @contextlib.contextmanager

@@ -158,7 +158,10 @@ class Postgres:
         return user_for(self.data)
 
     def _make_home(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"state_dir: {self.folder}: {(error.strerror or str(error)).lower()}") from None
         if self.home != self.folder and not self.home.exists():
             log.warning(
                 "the embedded database is in %s: the user nobody, as whom root runs it, cannot enter %s",

@@ -135,5 +135,14 @@ def test_types_come_from_all_rows_and_yield_to_the_registry() -> None:
     types.add([["x", "2.5", "x", " ", "2"]])
 
     assert types.decided({}, {}) == {"a": Type.NUMBER, "b": Type.TEXT, "d": Type.NUMBER}
-    assert types.decided({"a": Type.DATE}, {"a": Type.BOOL, "d": Type.TEXT})["a"] is Type.DATE
-    assert types.decided({"a": Type.DATE}, {"a": Type.BOOL, "d": Type.TEXT})["d"] is Type.TEXT
+    assert types.decided({"a": Type.DATE}, {"d": Type.TEXT})["a"] is Type.DATE
+    assert types.decided({"a": Type.DATE}, {"d": Type.TEXT})["d"] is Type.TEXT
+
+
+def test_a_type_that_cannot_be_had_is_refused_and_not_ignored() -> None:
+    types = Types(columns_of(["email", "a"]))
+
+    with pytest.raises(InputError, match="--type b=text: the file has no such column"):
+        types.decided({}, {"b": Type.TEXT})
+    with pytest.raises(InputError, match="--type a=text: earlier imports made it number"):
+        types.decided({"a": Type.NUMBER}, {"a": Type.TEXT})

@@ -74,6 +74,10 @@ def load(folder: Path, text: str) -> Config:
         ("domain = 'x.test'\n[tracker]\nlisten = '8025'", "tracker.listen: '8025' is not ADDRESS:PORT"),
         ("domain = 'x.test'\n[metrics]\nlisten = 'here:http'", "metrics.listen: 'here:http' is not ADDRESS:PORT"),
         ("domain = 'x.test'\nfolder = '/'", "folder: no such key"),
+        ("domain = 'x.test'\n[database]\nurl = ''", "database.url: write embedded or postgresql://…, is ''"),
+        ("domain = 'x.test'\n[mta]\nhostname = 'a b'", "mta.hostname: the domain 'a b' is not valid"),
+        ("domain = 'x.test'\n[tracker]\ntrusted_proxies = ['all']", "tracker.trusted_proxies: 'all' does not appear"),
+        ("domain = 'x.test'\n[[dkim]]\ndomain = 'x.test'\nkey = 'k'\nselector = 'a b'", "dkim[0].selector: 'a b' is"),
         ("domain = ", "Invalid value (at end of document)"),
         ("domain = 'x.test'\n[mta]\n[mta]", "Cannot declare ('mta',) twice"),
     ],
@@ -97,7 +101,7 @@ def test_a_file_that_is_not_there_says_what_makes_one(tmp_path: Path) -> None:
 def test_a_file_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mtad.toml").write_bytes(b"domain = '\xe9'")
 
-    with pytest.raises(ConfigError, match=r"mtad\.toml: 'utf-8' codec"):
+    with pytest.raises(ConfigError, match=r"mtad\.toml: byte 10 is not UTF-8"):
         load_config(tmp_path / "mtad.toml")
 
 
