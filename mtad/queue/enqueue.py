@@ -77,7 +77,11 @@ async def enqueue(pool: Pool, config: Config, name: str) -> AsyncIterator[Progre
     yield progress
     more = program.enqueued is None
     while more:
+        first = progress.seen == 0
         more = await _enqueue_page(pool, catalogue, step, definition, progress)
+        if first or not more:
+            # Plans that were made for an empty queue read all of a full one.
+            await pool.execute("analyze job")
         yield progress
 
 

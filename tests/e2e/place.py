@@ -82,6 +82,9 @@ class Place:
         path.write_text(text, encoding="utf-8")
         return str(path)
 
+    def read(self, name: str) -> str:
+        return (self.installation.folder / name).read_text(encoding="utf-8")
+
     async def import_people(self, addresses: list[str]) -> None:
         path = self.write("people.csv", "email,first_name\n" + "".join(f"{a},Someone\n" for a in addresses))
         await self.mtad("contacts", "import", path, "--stream", "courses", "--basis", "consent", "--source", "fair")

@@ -1,34 +1,17 @@
 """The main job over real HTTP, SMTP and Postgres, with everything else going on."""
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from mtad.lab.verify import Verifier
 from mtad.queue import store
-from tests.e2e.place import SERIES, Place, running_place
+from tests.e2e.place import SERIES, Place
 
 pytestmark = pytest.mark.timeout(180)
 
 OTHERS = [f"other{n}@reader.test" for n in range(1000)]
 CLOSED = 3600.0
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that Postgres may enter, as whom it may run."""
-    with tempfile.TemporaryDirectory(prefix="mtad-e2e-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@pytest.fixture
-async def place(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Place]:
-    async with running_place(folder, rate=request.param) as place:
-        yield place
 
 
 async def close_lane(place: Place) -> None:
