@@ -257,3 +257,23 @@ async def test_a_route_to_an_ipv6_address_has_its_own_limits(office: Office) -> 
         await office.until_delivered(1)
 
     assert await office.world.pool.fetchval("select sessions from lane where site_id = $1", site) == 3
+
+
+async def test_no_session_begins_its_next_mail_before_the_ledger_has_its_last(office: Office) -> None:
+    people = [f"p{n}@reader.test" for n in range(60)]
+    for person in people:
+        await office.world.job(person)
+    office.pool.refused = store.SQL["settle_ended"]
+
+    async with open_office(office):
+
+        async def refused_for_a_while() -> bool:
+            return office.pool.refusals > 20
+
+        await office.until(refused_for_a_while)
+        begun = len(office.post.sent)
+        office.pool.refused = ""
+        await office.until_delivered(60)
+
+    assert begun <= CONFIG.shape.connection_limit
+    assert sorted(office.post.sent) == sorted(people)
