@@ -60,15 +60,10 @@ async def claim(conn: Connection, worker: int, full_sites: Sequence[int]) -> lis
     return [Facts(*row_values(row)) for row in await conn.fetch(SQL["claim"], worker, full_sites)]
 
 
-async def begin(
-    conn: Connection, worker: int, offers: Sequence[Offer], *, sql: str = SQL["begin"]
-) -> dict[int, float | None]:
-    """By job: 0.0 go; seconds until there is a token; None where the verdict is stale.
-
-    `sql` is for the test that shows what its locks are worth.
-    """
+async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[int, float | None]:
+    """By job: 0.0 go; seconds until there is a token; None where the verdict is stale."""
     rows = await conn.fetch(
-        sql,
+        SQL["begin"],
         worker,
         [o.facts.job_id for o in offers],
         [o.facts.contact_id for o in offers],

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mtad.base.db import Connection, Pool
-from tests.answers.rows import Rows
+from tests.rows import Rows
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from mtad.base.db import Connection, Pool
 from mtad.base.errors import InputError
 from mtad.ops.answers.counts import Pending
 from mtad.ops.audit import Audit, Fault, audit
-from tests.answers.rows import START, Program, Rows
+from tests.rows import START, Program, Rows
 
 
 async def everything(rows: Rows) -> Program:

@@ -16,7 +16,7 @@ from mtad.base.errors import InputError
 from mtad.cli.answers import register, watch
 from mtad.cli.answers_view import plain
 from mtad.cli.shell import out
-from tests.answers.rows import START, Program, Rows
+from tests.rows import START, Program, Rows
 
 Mtad = Callable[..., Any]
 

@@ -8,7 +8,7 @@ import pytest
 from mtad.base.db import Connection
 from mtad.base.errors import InputError
 from mtad.ops.answers.person import Event, Mail, Transition, show
-from tests.answers.rows import START, Rows
+from tests.rows import START, Rows
 
 
 def minutes(n: int) -> timedelta:

@@ -11,7 +11,7 @@ from mtad.base.clock import SystemClock
 from mtad.base.db import Connection
 from mtad.ops.answers.counts import Pending, by_reason
 from mtad.ops.answers.progress import Pace, Progress, measured_progress, progress
-from tests.answers.rows import START, Program, Rows
+from tests.rows import START, Program, Rows
 
 NONE = Pending(0, 0, 0, 0)
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from mtad.base.db import Connection
 from mtad.ops.answers.counts import Pending
 from mtad.ops.answers.report import LinkReport, MailReport, report
-from tests.answers.rows import START, Rows
+from tests.rows import START, Rows
 
 
 async def test_only_people_count_as_readers(rows: Rows, conn: Connection) -> None:

@@ -10,7 +10,7 @@ from mtad.base.db import Connection
 from mtad.base.errors import InputError
 from mtad.ops.answers.times import local
 from mtad.ops.answers.why import why
-from tests.answers.rows import START, Rows
+from tests.rows import START, Rows
 
 LATER = START + timedelta(minutes=9)
 ENDED = START + timedelta(minutes=1)  # of rows.settled

@@ -84,11 +84,7 @@ async def test_a_killed_worker_loses_nothing_and_copies_only_what_is_marked_in_d
     await place.apply_campaign("news")
     await place.mtad("program", "start", "news")
     before = await place.workers()
-
-    async def under_way() -> bool:
-        return len(place.sink.messages) > 500
-
-    await place.until(under_way)
+    await place.sink.wait_for(500)
     await place.kill(before[0])
     await place.until_over("news")
 
@@ -109,11 +105,7 @@ async def test_a_restart_of_the_database_ends_no_process_and_loses_nothing(place
     await place.apply_campaign("news")
     await place.mtad("program", "start", "news")
     before = await place.workers()
-
-    async def under_way() -> bool:
-        return len(place.sink.messages) > 500
-
-    await place.until(under_way)
+    await place.sink.wait_for(500)
     await asyncio.to_thread(place.postgres.stop, "immediate")
     await place.until_over("news")
 

@@ -11,7 +11,7 @@ from mtad.base.db import Pool
 from mtad.base.errors import InputError
 from mtad.ops.audit import audit
 from mtad.queue import advance, enqueue, store
-from tests.answers.rows import Program, Rows
+from tests.rows import Program, Rows
 
 CONFIG = Config(domain="example.com")
 

@@ -23,8 +23,8 @@ from mtad.base.db import Connection, Pool
 from mtad.base.ids import uuid7
 from mtad.compose.apply import apply_stream
 from mtad.queue import programs, store
-from tests.answers.rows import Rows
 from tests.queue.world import World, new_world
+from tests.rows import Rows
 
 # The lane is still locked: it is what begin waits for in the second timing.
 _HEAD, _LANES, _REST = store.SQL["begin"].partition("gates as materialized")
@@ -124,13 +124,10 @@ class Fence:
     facts: Facts
     beginner: Connection
     other: Connection
-    sql: str
 
     def begin(self) -> asyncio.Task[float | None]:
         async def run() -> float | None:
-            return (await store.begin(self.beginner, self.worker, self.world.offers([self.facts]), sql=self.sql))[
-                self.job
-            ]
+            return (await store.begin(self.beginner, self.worker, self.world.offers([self.facts])))[self.job]
 
         return asyncio.create_task(run())
 
@@ -151,7 +148,8 @@ class Fence:
         pytest.param(WITHOUT_LOCKS, id="unlocked", marks=pytest.mark.xfail(strict=True, reason="no locks, no fence")),
     ]
 )
-async def fence(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Fence]:
+async def fence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, pool: Pool) -> AsyncIterator[Fence]:
+    monkeypatch.setitem(store.SQL, "begin", request.param)
     async with pool.acquire() as setup, pool.acquire() as beginner, pool.acquire() as other:
         world = await new_world(pool, setup)
         job = await world.job(entry=True)
@@ -162,7 +160,7 @@ async def fence(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Fen
         await world.rows.mail(world.program, world.contacts[job], "delivered", mail=3, entry_id=entry)
         worker = await world.worker()
         (facts,) = await world.claim(worker)
-        yield Fence(world, job, worker, facts, beginner, other, request.param)
+        yield Fence(world, job, worker, facts, beginner, other)
 
 
 @pytest.mark.parametrize("disqualify", DISQUALIFIERS, ids=lambda f: f.__name__)

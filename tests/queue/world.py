@@ -8,7 +8,7 @@ from engine.facts import Facts
 from mtad.base.db import Connection, Pool
 from mtad.queue import store
 from mtad.queue.store import Ended, Offer
-from tests.answers.rows import Program, Rows
+from tests.rows import Program, Rows
 
 
 @dataclass
