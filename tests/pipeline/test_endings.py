@@ -34,7 +34,7 @@ FACTS = Facts(
 
 
 def mail(**changes: object) -> Mail:
-    facts = msgspec.structs.replace(FACTS, **changes)  # type: ignore[arg-type]
+    facts = msgspec.structs.replace(FACTS, **changes)
     return Mail(facts, PROGRAM, Stream(1, 1, "sales", None))  # type: ignore[arg-type]
 
 
