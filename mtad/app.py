@@ -28,6 +28,7 @@ from mtad.compose.composer import Composer
 from mtad.compose.preview import tracking_keys
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import sites
+from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.pipeline import Pipeline
@@ -40,8 +41,6 @@ from tracker.tokens import Keys
 from tracker.web import make_runner
 
 log = logging.getLogger("mtad.app")
-
-ROLES = ("mta", "tracker", "engine")
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import uvloop
 
-from mtad.app import ROLES, Place, run_worker
+from mtad.app import Place, run_worker
 from mtad.base.config import Config, load_config
 from mtad.base.errors import Problem
 from mtad.base.log import set_up_logging
+from mtad.ops.daemon import ROLES
 from mtad.ops.parent import DATABASE_VARIABLE, parent_gone, report_ready
 
 

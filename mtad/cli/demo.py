@@ -9,9 +9,6 @@ from rich.console import Console
 
 from mtad.base.clock import SystemClock
 from mtad.cli.shell import JsonOption, database, print_json
-from mtad.lab.demo import DOMAIN, Options, run_demo
-from mtad.lab.installation import Installation, demo_folder
-from mtad.lab.screen import Screen
 
 app = typer.Typer()
 
@@ -31,6 +28,11 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Import, sign, send, open, click, leave: for real, on loopback. Exit 1 if the books do not agree."""
+    # Half of the time that every command needs to start went into the lab's imports.
+    from mtad.lab.demo import DOMAIN, Options, run_demo  # noqa: PLC0415
+    from mtad.lab.installation import Installation, demo_folder  # noqa: PLC0415
+    from mtad.lab.screen import Screen  # noqa: PLC0415
+
     console = Console(stderr=as_json)
     if not console.is_terminal:
         console = Console(stderr=as_json, width=PLAIN_WIDTH)

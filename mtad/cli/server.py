@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from mtad.app import ROLES
 from mtad.base.config import Config, load_config
 from mtad.base.db import open_pool
 from mtad.base.errors import InputError, Problem
@@ -16,7 +15,7 @@ from mtad.base.log import set_up_logging
 from mtad.base.migrate import migrate as migrate_schema
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, database, print_json
 from mtad.ops.check import Finding, Level, check_all
-from mtad.ops.daemon import run_daemon
+from mtad.ops.daemon import ROLES, run_daemon
 from mtad.ops.install import install
 from mtad.ops.postgres import Postgres
 

@@ -27,6 +27,9 @@ from mtad.ops.postgres import Postgres
 from mtad.ops.sockets import inherited_listeners, open_listener
 from mtad.ops.supervisor import Supervisor
 
+# What a worker can do; a small host has workers that do all of it.
+ROLES = ("mta", "tracker", "engine")
+
 
 def run_daemon(
     config: Config, config_path: Path, *, workers: int, roles: Sequence[str], command: Sequence[str] | None = None
