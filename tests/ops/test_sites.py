@@ -8,8 +8,8 @@ from mtad.base.db import Pool
 from mtad.ops import sites
 from mtad.queue import store
 from mtad.wire.resolver import NoMail, Resolver, Site, Unresolved
-from tests.answers.rows import Rows
 from tests.queue.world import new_world
+from tests.rows import Rows
 
 CONFIG = Config(domain="example.com")
 
