@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -19,6 +20,7 @@ from mtad.base.errors import Problem
 from mtad.base.log import set_up_logging
 from mtad.ops.daemon import ROLES
 from mtad.ops.parent import DATABASE_VARIABLE, parent_gone, report_ready
+from mtad.ops.postgres import Postgres
 
 
 def main() -> None:
@@ -38,7 +40,10 @@ def main() -> None:
         # What start-up made lives as long as the process; collecting it again and again is wasted.
         gc.collect()
         gc.freeze()
-        uvloop.run(_run(config, place, arguments.parent_fd))
+        # With the supervisor killed, the last worker to leave stops the embedded database.
+        embedded = config.database.url == "embedded"
+        with Postgres(config.state / "postgres").using() if embedded else contextlib.nullcontext():
+            uvloop.run(_run(config, place, arguments.parent_fd))
     except* Problem as group:
         problem = next(iter(leaves(group)))
         sys.stderr.write(f"mtad worker {arguments.slot}: {problem}\n")

@@ -68,7 +68,7 @@ def status_view(now: Progress) -> RenderableType:
     _counts(table, {"queued": now.pending.waiting + now.pending.begun})
     if now.kind == "series":
         _counts(table, {"people on their way": now.running})
-    table.add_row("a second", "-" if now.rate is None else f"{now.rate:,.1f}")
+    table.add_row("mails a second", "-" if now.rate is None else f"{now.rate:,.1f}")
     table.add_row("time left", _duration(now.seconds_left))
     done = ProgressBar(total=max(1, now.enrolled), completed=now.ended, width=30)
     progress = Table.grid(padding=(0, 1))

@@ -336,9 +336,9 @@ class Demo:
 
 
 def first_reject(path: Path) -> dict[str, str]:
-    """The first row of a rejects file: line, email, reason."""
+    """The first row of a rejects file that has an address: line, email, reason."""
     with path.open(encoding="utf-8", newline="") as rejects:
-        return next(csv.DictReader(rejects))
+        return next(row for row in csv.DictReader(rejects) if row["email"])
 
 
 async def _is(answer: Awaitable[T], holds: Callable[[T], bool]) -> bool:

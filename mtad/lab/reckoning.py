@@ -128,7 +128,7 @@ def table(facts: Facts, result: Result) -> Table:
     rest = f" + {result.arrived_in_doubt:,} in doubt" if result.arrived_in_doubt else ""
     made.add_row(
         "copies at the sink",
-        f"{result.copies:,} = {result.delivered:,} delivered by the ledger + {result.duplicates:,} second copies,"
+        f"{result.copies:,} = {result.delivered:,} delivered by the ledger + {result.duplicates:,} sent twice,"
         f" marked in doubt by the kill{rest}",
     )
     made.add_row("signatures verified", f"{result.signed:,} of {result.copies:,} (dkimpy)")

@@ -79,6 +79,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
+        self._last_plain = ""
         self._next_plain = 0.0
 
     def __enter__(self) -> Self:
@@ -113,9 +114,9 @@ class Screen:
         """Draw a moment; `now` in monotonic seconds."""
         if self._live:
             self._live.update(_drawn(view), refresh=True)
-        elif now >= self._next_plain and view.mails:
-            self._next_plain = now + PLAIN_EVERY
-            self._console.print(Text("  · " + _plain(view)), soft_wrap=True)
+        elif now >= self._next_plain and view.mails and (line := _plain(view)) != self._last_plain:
+            self._next_plain, self._last_plain = now + PLAIN_EVERY, line
+            self._console.print(Text("  · " + line), soft_wrap=True)
 
 
 def _drawn(view: View) -> RenderableType:

@@ -3,8 +3,8 @@
 It listens on a Unix socket only, in a folder that nobody else may enter, so it
 has no password and no port. Root runs it as somebody else (mtad.ops.unprivileged).
 
-`mtad contacts import` and `mtad run` share one server: each holds a shared lock
-while it uses it, and whoever finds itself the last stops it. A user that was
+`mtad contacts import`, `mtad run` and its workers share one server: each holds a shared
+lock while it uses it, and whoever finds itself the last stops it. A user that was
 killed leaves the server running; the next one finds it and, as the last, stops it.
 """
 

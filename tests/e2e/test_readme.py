@@ -81,7 +81,8 @@ async def test_the_commands_of_the_readme_work_as_they_stand(folder: Path) -> No
             code = await installation.stop()
 
     assert code == 0
-    assert "1 mails queued, 0 left out" in said["program start"]
+    assert "1 mails queued, 0 left out" in said["program start"], said
+    assert said["program preview"].split()[:2] == ["welcome-hello.html", "welcome-hello.txt"]
     assert "it adds up" in said["audit welcome"]
     assert "ann@example.net" in said["contact show"]
     assert "me@example.com" in [message.recipient for message in sink.messages]
