@@ -19,6 +19,9 @@ from mtad.base.errors import Problem
 # How often /metrics is asked; at the end twice as late does not matter, for the ledger has the times.
 _PERIOD = 0.5
 
+# Between two lines of progress, where each is a line in a file.
+_QUIET = 10.0
+
 _STATE = "select status::text, why, exists (select from job) as queued from program where name = $1"
 _WAL = "select pg_wal_lsn_diff(pg_current_wal_lsn(), $1::text::pg_lsn)::bigint"
 
@@ -33,7 +36,7 @@ class Used(msgspec.Struct, frozen=True):
 
 
 def say(text: str) -> None:
-    """Progress, on stderr: at the start of the line when it is a terminal, so that it does not fill it."""
+    """Progress, on stderr; on a terminal each takes the place of the one before."""
     end = "\033[K\r" if sys.stderr.isatty() else "\n"
     sys.stderr.write(text + end)
     sys.stderr.flush()
@@ -103,7 +106,8 @@ async def _until_settled(place: Place, pool: Pool, http: aiohttp.ClientSession, 
     Until the workers' own counters say that it may be so, or stand still, the database
     is not asked: looking through a queue twice a second would be load of its own.
     """
-    began, before = time.monotonic(), 0.0
+    began = said = time.monotonic()
+    before = 0.0
     while True:
         if len(place.started()) > place.workers:
             raise Problem(f"a worker died: see {place.installation.log_path}")
@@ -111,7 +115,9 @@ async def _until_settled(place: Place, pool: Pool, http: aiohttp.ClientSession, 
             attempts = gauges.total(await place.metrics(http), "mtad_attempts_total")
         except aiohttp.ClientConnectionError:  # the last worker opens its port a moment after it started
             attempts = 0.0
-        say(f"{attempts:10,.0f} attempts after {time.monotonic() - began:.1f} s")
+        if sys.stderr.isatty() or time.monotonic() - said > _QUIET:
+            said = time.monotonic()
+            say(f"{attempts:10,.0f} attempts after {said - began:.1f} s")
         asks = attempts >= contacts or attempts == before
         state = await pool.fetchrow(_STATE, CAMPAIGN) if asks else None
         before = attempts

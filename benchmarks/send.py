@@ -35,7 +35,8 @@ select count(*) filter (where outcome = 'delivered') as delivered, coalesce(sum(
 from ledger
 """
 _STATEMENTS = """
-select left(regexp_replace(query, '\\s+', ' ', 'g'), 120) as query, calls, total_exec_time as ms, rows, wal_bytes
+select left(regexp_replace(query, '\\s+', ' ', 'g'), 120) as query, calls, total_exec_time as ms, rows,
+       wal_bytes::bigint
 from pg_stat_statements where dbid = (select oid from pg_database where datname = current_database())
 order by total_exec_time desc limit 12
 """
