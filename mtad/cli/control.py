@@ -33,26 +33,29 @@ def register(app: typer.Typer, program: typer.Typer) -> None:
 def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Queue the audience now, or at the start that the program's file names."""
 
-    async def work(settings: Config, pool: Pool) -> enqueue.Progress | None:
+    async def work(settings: Config, pool: Pool) -> tuple[int, int] | None:
         program = await enqueue.schedule(pool, name)
         if program.starts and program.status == "scheduled" and await _is_later(pool, program.starts):
             return None
-        done = enqueue.Progress()
         columns = (TextColumn("queueing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=shell.err, transient=True, disable=not shell.err.is_terminal) as bar:
             task = bar.add_task("", total=None)
             async for done in enqueue.enqueue(pool, settings, name):
                 bar.update(task, completed=done.seen, total=done.total)
-        return done
+        return await enqueue.started(pool, name)
 
-    done = shell.run(config, work)
+    made = shell.run(config, work)
+    if made is None:
+        if as_json:
+            shell.print_json({"program": name, "scheduled": True})
+        else:
+            shell.out.print(f"{name} is scheduled; a running `mtad run` starts it.")
+        return
+    queued, left_out = made
     if as_json:
-        shell.print_json({"program": name, "queued": done.queued, "left_out": done.left_out} if done else
-                         {"program": name, "scheduled": True})  # fmt: skip
-    elif done is None:
-        shell.out.print(f"{name} is scheduled; a running `mtad run` starts it.")
+        shell.print_json({"program": name, "queued": queued, "left_out": left_out})
     else:
-        shell.out.print(f"{name}: {done.queued:,} mails queued, {done.left_out:,} left out.")
+        shell.out.print(f"{name}: {queued:,} mails queued, {left_out:,} left out.")
 
 
 async def _is_later(pool: Pool, starts: object) -> bool:

@@ -85,6 +85,15 @@ async def enqueue(pool: Pool, config: Config, name: str) -> AsyncIterator[Progre
         yield progress
 
 
+async def started(pool: Pool, name: str) -> tuple[int, int]:
+    """How many mails a start has queued, and how many contacts it left out, by whichever processes.
+
+    A running `mtad run` takes pages of a scheduled program too, so one process's own sum is not the whole.
+    """
+    async with pool.acquire() as conn:
+        return await programs.started(conn, name, COMMAND_SLOT)
+
+
 async def _enqueue_page(
     pool: Pool, catalogue: Catalogue, step: programs.Step, definition: Definition, progress: Progress
 ) -> bool:

@@ -157,6 +157,12 @@ async def leave_out(conn: Connection, step: Step, slot: int, contacts: Sequence[
     )
 
 
+async def started(conn: Connection, name: str, slot: int) -> tuple[int, int]:
+    """How many mails the start of a program has queued so far, and how many contacts it has left out."""
+    [(enrolled, left_out)] = await conn.fetch(SQL["started"], name, slot)
+    return enrolled - left_out, left_out
+
+
 async def mark_enqueued(conn: Connection, program_id: int, to: int, *, all_in: bool) -> None:
     """Remember how far the enqueue has come."""
     await conn.execute(SQL["mark_enqueued"], program_id, to, all_in)

@@ -145,6 +145,14 @@ with made as (
 )
 select count(*) from made;
 
+-- name: started
+-- What the start of program $1 has made, whoever made it: all rows of slot $2, and of
+-- them those that were left out.
+select coalesce(sum(n) filter (where key = 'enrolled'), 0)::bigint as enrolled,
+       coalesce(sum(n) filter (where key like 'skipped:%'), 0)::bigint as left_out
+  from tally
+ where program_id = (select id from program where name = $1) and slot = $2;
+
 -- name: mark_enqueued
 -- Contacts up to $2 are in; $3: that was all of them.
 update program
