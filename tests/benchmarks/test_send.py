@@ -83,5 +83,5 @@ def test_counters_add_up_over_labels_and_workers() -> None:
     assert total([PAGE.format(0, 0, 0)] * 2, "mtad_attempts_total") == 10
 
 
-def test_cpu_of_a_process_that_is_gone_is_none() -> None:
+def test_process_that_is_gone_has_used_nothing() -> None:
     assert tree_cpu(2**22 + 1) == 0.0
