@@ -69,6 +69,7 @@ async def open_pool(url: str, *, most: int = 8, name: str = "mtad", least: int =
             min_size=least,
             max_size=most,
             init=_prepare,
+            reset=_keep,
             timeout=10,
             command_timeout=90,
             statement_cache_size=512,
@@ -85,6 +86,15 @@ async def open_pool(url: str, *, most: int = 8, name: str = "mtad", least: int =
     except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:  # the last two: of a bad URL
         raise Unavailable(f"database {without_password(url)}: {_first_line(error)}") from error
     return pool
+
+
+async def _keep(conn: Connection) -> None:
+    """Back to the pool as it is: whatever we set, we set for one transaction, and who locks unlocks.
+
+    The default, RESET ALL and more, is a round trip for each use of a connection.
+    """
+    if conn.is_in_transaction():
+        await conn.reset()
 
 
 async def _prepare(conn: Connection) -> None:

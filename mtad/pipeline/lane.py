@@ -87,6 +87,7 @@ class LaneRunner:
         self._held = 0  # sessions of this lane that the database knows of
         self._failures = 0
         self._shut_until = 0.0  # monotonic
+        self._full_until = 0.0  # likewise: no further session before
         self._draining = False
         self._retry = Retry(
             seconds(shape.retry_interval), seconds(shape.max_retry_interval), seconds(shape.in_doubt_interval)
@@ -105,6 +106,8 @@ class LaneRunner:
         """Take mails; opens the sessions that they need."""
         self._ready.extend(mails)
         self._arrived.set()
+        if self._sessions and self._tools.clock.monotonic() < self._full_until:
+            return  # those that are open take them
         for _ in range(min(len(self._ready), self.lane.sessions) - len(self._sessions)):
             task = self._group.create_task(self._session(), name=f"session {self.lane.name}")
             self._sessions.add(task)
@@ -135,6 +138,9 @@ class LaneRunner:
 
     async def _open_and_send(self) -> None:
         if not await self._take():
+            # All workers together hold what the lane allows. Asking again for each mail
+            # would hold up begin, which needs the lane's row too.
+            self._full_until = self._tools.clock.monotonic() + SHUT_FOR
             if not self._held:
                 self._shut()
                 await self._give_back()

@@ -277,3 +277,30 @@ async def test_no_session_begins_its_next_mail_before_the_ledger_has_its_last(of
 
     assert begun <= CONFIG.shape.connection_limit
     assert sorted(office.post.sent) == sorted(people)
+
+
+async def test_where_others_hold_all_sessions_but_one_that_one_is_enough_and_no_more_are_asked_for(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = [f"p{n}@reader.test" for n in range(60)]
+    for person in people:
+        await office.world.job(person)
+    conn = office.world.rows.conn
+    other = await office.world.worker(1)
+    lane = await store.lane_of(conn, office.world.site, 100, 100, CONFIG.shape.connection_limit)
+    assert await store.set_sessions(conn, lane.id, other, CONFIG.shape.connection_limit - 1)
+    asked = 0
+    ask = store.set_sessions
+
+    async def counted(*arguments: Any) -> bool:
+        nonlocal asked
+        asked += 1
+        return await ask(*arguments)
+
+    monkeypatch.setattr(store, "set_sessions", counted)
+
+    async with open_office(office):
+        await office.until_delivered(60)
+
+    assert sorted(office.post.sent) == sorted(people)
+    assert asked < 60, "a session was asked for with each mail"
