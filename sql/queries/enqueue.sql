@@ -197,8 +197,8 @@ select n.id, n.program_id, n.version, n.contact_id, n.stream_id, n.node, s.versi
   from entry n
   join program p on p.id = n.program_id
   join stream s on s.id = n.stream_id
-  join contact c on c.id = n.contact_id
-  join domain d on d.id = c.domain_id
+  join lateral (select domain_id from contact where id = n.contact_id limit 1) c on true
+  join lateral (select site_id from domain where id = c.domain_id limit 1) d on true
  where n.ended is null and n.due <= now() and p.status = 'running'
  order by n.due
  limit 2000;
