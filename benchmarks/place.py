@@ -47,6 +47,9 @@ listen = "127.0.0.1:{metrics}"
 [shape]
 connection_limit = {sessions}
 max_message_rate = "1000000/s"
+"""
+
+_DKIM = """\
 [[dkim]]
 domain = "{domain}"
 selector = "{selector}"
@@ -85,11 +88,11 @@ class Place:
         """Rewrite what `init` wrote: each domain, or `*`, to its address, `sessions` at most to each."""
         self.metrics_port = _free_row(self.workers)
         made = self.installation.config
-        (dkim,) = made.dkim
         text = _CONFIG.format(
             domain=DOMAIN, workers=self.workers, tracker=f"127.0.0.1:{free_port()}", metrics=self.metrics_port,
-            sessions=sessions, selector=dkim.selector, key=dkim.key,
+            sessions=sessions,
         )  # fmt: skip
+        text += "".join(_DKIM.format(domain=DOMAIN, selector=one.selector, key=one.key) for one in made.dkim)
         text += "".join(_ROUTE.format(domain=domain, host=host, port=port) for domain, (host, port) in routes)
         self.installation.config_path.write_text(text, encoding="utf-8")
 
@@ -148,13 +151,16 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def installed(workers: int, *, statements: bool) -> AsyncIterator[Place]:
-    """A fresh installation with an empty database that runs inside the block; `statements` loads pg_stat_statements."""
+async def installed(workers: int, *, statements: bool, dkim: str = "rsa2048") -> AsyncIterator[Place]:
+    """A fresh installation with an empty database that runs inside the block.
+
+    `statements` loads pg_stat_statements; `dkim` are the keys that `mtad init` makes.
+    """
     with tempfile.TemporaryDirectory(prefix="mtad-bench-", ignore_cleanup_errors=True) as name:
         # Started by root, Postgres runs as `nobody`, who has to pass through here.
         os.chmod(name, 0o711)  # noqa: PTH101 - ruff takes a Path's for a wait
         installation = Installation(Path(name))
-        await installation.command("init", "--domain", DOMAIN, "--dir", name)
+        await installation.command("init", "--domain", DOMAIN, "--dir", name, "--dkim", dkim)
         postgres = Postgres(installation.config.state / "postgres", settings=_STATEMENTS if statements else None)
         with postgres.using():
             await installation.command("migrate")

@@ -24,6 +24,7 @@ from benchmarks.run import import_people, say, send_all, timed
 from benchmarks.sinks import Receiver, loopback, receiving, smtp_sink_program
 from mtad.base.errors import Problem
 from mtad.lab.verify import Verifier, verify_all
+from mtad.ops.install import KEYS
 
 MOST_CONTACTS = 1_000_000
 MOST_SITES = 20  # ports of the sink; further domains share one, as those of one provider do
@@ -119,7 +120,7 @@ def _plan(arguments: list[str]) -> Plan:
     parser = argparse.ArgumentParser(prog="benchmarks.send", description=__doc__.partition("\n")[2])
     parser.add_argument("--contacts", type=int, default=20_000, help=f"recipients, at most {MOST_CONTACTS:,}")
     parser.add_argument("--size", type=int, default=15_000, help="bytes of a message, about")
-    parser.add_argument("--dkim", choices=("rsa2048", "none"), default="rsa2048")
+    parser.add_argument("--dkim", choices=(*KEYS, "none"), default="rsa2048", help="keys that sign")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sink", default="smtp-sink", help="smtp-sink, lab, or HOST:PORT on loopback")
     parser.add_argument("--domains", type=int, choices=(1, 20, 20_000), default=1, help="of the recipients, by Zipf")
@@ -136,7 +137,7 @@ def _plan(arguments: list[str]) -> Plan:
     if min(found.workers, found.sessions, found.rsa_seconds) < 1:
         parser.error("--workers, --sessions, --rsa-seconds: at least 1")
     if found.verify and (found.sink != "lab" or found.dkim == "none"):
-        parser.error("--verify: needs --sink lab, which keeps the messages, and --dkim rsa2048")
+        parser.error("--verify: needs --sink lab, which keeps the messages, and keys that sign")
     return Plan(**vars(found))
 
 
@@ -165,7 +166,9 @@ async def measure(plan: Plan) -> Report:
     domains = [f"d{number}.example.net" for number in range(plan.domains)]
     async with (
         receiving(plan.sink, min(plan.domains, MOST_SITES)) as receiver,
-        installed(plan.workers, statements=plan.statements) as place,
+        installed(
+            plan.workers, statements=plan.statements, dkim="rsa2048" if plan.dkim == "none" else plan.dkim
+        ) as place,
         place.connected() as pool,
     ):
         # One domain a port, and all that are left on the first.

@@ -16,9 +16,16 @@ from mtad.ops.daemon import ROLES, run_daemon
 
 
 def _no_signature(
-    self: Signer, headers: Sequence[Header], body: bytes, from_domain: str, now_unix: int, *, bulk: bool = True
+    self: Signer,
+    headers: Sequence[Header],
+    body: bytes,
+    from_domain: str,
+    now_unix: int,
+    *,
+    bulk: bool = True,
+    canonical: bool = False,
 ) -> bytes:
-    del self, headers, body, from_domain, now_unix, bulk
+    del self, headers, body, from_domain, now_unix, bulk, canonical
     return b""
 
 

@@ -92,7 +92,7 @@ class Dkim(Section, frozen=True, kw_only=True):
     selector: str
     """The s= of the signature."""
     key: str
-    """File with the private key, PEM."""
+    """File with the private key, PEM: RSA of 2048 to 4096 bits, or Ed25519. Several for one domain sign each mail."""
 
 
 class Shape(Section, frozen=True, kw_only=True):
@@ -224,6 +224,12 @@ def _check(config: Config, path: Path) -> None:
             raise ConfigError(f"{path}: {key}: {error}") from None
     if config.log_format not in ("logfmt", "json"):
         raise ConfigError(f"{path}: log_format: logfmt or json, is {config.log_format!r}")
+    # DNS has one key for a selector: of two, one would sign what nobody can verify.
+    names = [(dkim.domain.lower(), dkim.selector.lower()) for dkim in config.dkim]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            first = names.index(name)
+            raise ConfigError(f"{path}: dkim[{number}].selector: {name[1]!r} is that of dkim[{first}] already")
 
 
 def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]:

@@ -16,7 +16,7 @@ from mtad.base.migrate import migrate as migrate_schema
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, database, print_json
 from mtad.ops.check import Finding, Level, check_all
 from mtad.ops.daemon import ROLES, run_daemon
-from mtad.ops.install import install
+from mtad.ops.install import KEYS, install
 from mtad.ops.postgres import Postgres
 
 app = typer.Typer()
@@ -27,10 +27,13 @@ def init(
     *,
     domain: Annotated[str, typer.Option("--domain", help="The organisation's domain, e.g. example.com.")],
     folder: Annotated[Path, typer.Option("--dir", help="Where to write; made when it is not there.")] = Path(),
+    dkim: Annotated[str, typer.Option("--dkim", help=f"Keys that sign: {', '.join(KEYS)}.")] = "rsa2048",
     as_json: JsonOption = False,
 ) -> None:
     """Write mtad.toml and keys into a folder; print the DNS records to publish."""
-    made = install(folder, domain, selector=f"m{datetime.now(UTC):%Y%m}")
+    if dkim not in KEYS:
+        raise InputError(f"--dkim: {dkim!r} is none of {', '.join(KEYS)}")
+    made = install(folder, domain, selector=f"m{datetime.now(UTC):%Y%m}", dkim=dkim)
     if as_json:
         print_json({"files": [str(path) for path in made.files], "records": made.records, "reminder": made.reminder})
         return

@@ -9,10 +9,15 @@ import re
 _BLANKS = re.compile(rb"   *")
 
 
-def relaxed_header(name: bytes, value: bytes) -> bytes:
-    """One header field as it is hashed (section 3.4.2), with its CRLF; `value` may be folded."""
-    flat = value.replace(b"\r\n", b"").replace(b"\t", b" ")
-    return name.strip(b" \t").lower() + b":" + b" ".join(filter(None, flat.split(b" "))) + b"\r\n"
+def relaxed_value(value: bytes) -> bytes:
+    """What stands behind the colon of a header field as it is hashed (section 3.4.2); `value` may be folded."""
+    if b"\r" in value:
+        value = value.replace(b"\r\n", b"")
+    if b"\t" in value:
+        value = value.replace(b"\t", b" ")
+    if b"  " in value:
+        value = _BLANKS.sub(b" ", value)
+    return value.strip(b" ")
 
 
 def relaxed_body(body: bytes) -> bytes:
@@ -23,7 +28,14 @@ def relaxed_body(body: bytes) -> bytes:
     """
     if b"\t" in body:
         body = body.replace(b"\t", b" ")
-    body = _BLANKS.sub(b" ", body).replace(b" \r\n", b"\r\n")
+    return ended(_BLANKS.sub(b" ", body).replace(b" \r\n", b"\r\n"))
+
+
+def ended(body: bytes) -> bytes:
+    """A body without the empty lines at its end. All of the canonical form, where there is nothing else to change.
+
+    That is: no tab, no two blanks in a row, no blank before a CRLF.
+    """
     end = len(body)
     while body.endswith(b"\r\n", 0, end):
         end -= 2

@@ -1,14 +1,19 @@
-"""RSA keys for DKIM: read, made, and shown as the DNS record to publish.
+"""Keys for DKIM: read, made, and shown as the DNS record to publish.
 
-RFC 8301 section 3.2 asks signers for 2048 bits and verifiers for no more than
-4096 at least; what is outside is refused before a provider refuses the mail.
+The algorithm follows from the key: RSA-SHA256, or Ed25519-SHA256 of RFC 8463. For RSA,
+RFC 8301 section 3.2 asks signers for 2048 bits and verifiers for no more than 4096 at
+least; what is outside is refused before a provider refuses the mail.
 """
 
 import base64
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -19,17 +24,29 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mtad.base.errors import ConfigError
 
+Key = RSAPrivateKey | Ed25519PrivateKey
+
 BITS = 2048
 _MOST_BITS = 4096
+_PADDING = PKCS1v15()
+_PREHASHED = Prehashed(SHA256())
 
 
 def new_key() -> bytes:
     """A fresh RSA-2048 private key, PEM (PKCS #8, not encrypted)."""
-    key = generate_private_key(public_exponent=65537, key_size=BITS)
+    return _pem(generate_private_key(public_exponent=65537, key_size=BITS))
+
+
+def new_ed25519_key() -> bytes:
+    """A fresh Ed25519 private key, PEM (PKCS #8, not encrypted)."""
+    return _pem(Ed25519PrivateKey.generate())
+
+
+def _pem(key: Key) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def read_key(path: Path) -> RSAPrivateKey:
+def read_key(path: Path) -> Key:
     """The private key of a file; ConfigError in one line says what is wrong with it."""
     try:
         pem = path.read_bytes()
@@ -39,17 +56,32 @@ def read_key(path: Path) -> RSAPrivateKey:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigError(f"{path}: DKIM key: is not an unencrypted private key in PEM") from None
+    if isinstance(key, Ed25519PrivateKey):
+        return key
     if not isinstance(key, RSAPrivateKey):
-        raise ConfigError(f"{path}: DKIM key: is not an RSA key")
+        raise ConfigError(f"{path}: DKIM key: is neither an RSA nor an Ed25519 key")
     if not BITS <= key.key_size <= _MOST_BITS:
         raise ConfigError(f"{path}: DKIM key: has {key.key_size} bits; {BITS} to {_MOST_BITS} are accepted")
     return key
 
 
-def dns_record(key: RSAPrivateKey) -> str:
-    """The TXT record for <selector>._domainkey.<domain>, RFC 6376 section 3.6.1.
+def algorithm(key: Key) -> str:
+    """The a= of what this key signs."""
+    return "ed25519-sha256" if isinstance(key, Ed25519PrivateKey) else "rsa-sha256"
 
-    Longer than 255 octets: a zone file splits it into several strings.
+
+def signature(key: Key, digest: bytes) -> bytes:
+    """The signature over a SHA-256 digest; Ed25519 takes the digest for its message (RFC 8463 section 3)."""
+    return key.sign(digest) if isinstance(key, Ed25519PrivateKey) else key.sign(digest, _PADDING, _PREHASHED)
+
+
+def dns_record(key: Key) -> str:
+    """The TXT record for <selector>._domainkey.<domain>, RFC 6376 section 3.6.1, RFC 8463 section 4.
+
+    For RSA it is longer than 255 octets: a zone file splits it into several strings.
     """
-    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return f"v=DKIM1; k=rsa; p={base64.b64encode(public).decode()}"
+    public = key.public_key()
+    if isinstance(key, Ed25519PrivateKey):
+        return f"v=DKIM1; k=ed25519; p={base64.b64encode(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()}"
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return f"v=DKIM1; k=rsa; p={base64.b64encode(der).decode()}"

@@ -21,7 +21,7 @@ _FEW = 50
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """`signed`: the signature verifies. `one_click`: it covers both fields of RFC 8058 section 4."""
+    """`signed`: there is a signature, and each verifies. `one_click`: each covers both fields of RFC 8058 section 4."""
 
     signed: bool
     one_click: bool
@@ -45,15 +45,19 @@ class Verifier(msgspec.Struct, frozen=True):
 
     def verify(self, message: bytes) -> Verdict:
         """Judge one message; never raises for what stands in it."""
-        checked = dkim.DKIM(message)
-        try:
-            good = checked.verify(dnsfunc=self._answer)
-        except dkim.DKIMException as error:
-            return Verdict(signed=False, one_click=False, why=str(error) or type(error).__name__)
-        if not good:
-            return Verdict(signed=False, one_click=False, why="the signature does not match")
-        covered = {name.lower() for name, _ in checked.signed_headers}
-        return Verdict(signed=True, one_click=covered >= ONE_CLICK, why=f"d={checked.domain.decode()}")
+        signatures = sum(name.lower() == b"dkim-signature" for name, _ in dkim.DKIM(message).headers)
+        one_click, signers = True, []
+        for number in range(max(signatures, 1)):
+            checked = dkim.DKIM(message)
+            try:
+                good = checked.verify(number, dnsfunc=self._answer)
+            except dkim.DKIMException as error:
+                return Verdict(signed=False, one_click=False, why=str(error) or type(error).__name__)
+            if not good:
+                return Verdict(signed=False, one_click=False, why="the signature does not match")
+            one_click &= {name.lower() for name, _ in checked.signed_headers} >= ONE_CLICK
+            signers.append(f"d={checked.domain.decode()}")
+        return Verdict(signed=True, one_click=one_click, why=" ".join(signers))
 
     def verify_each(self, messages: Sequence[bytes]) -> list[Verdict]:
         """Judge many, about a millisecond each."""

@@ -113,9 +113,10 @@ async def _published(config: Config, number: int, lookup: Lookup) -> Finding:
     return Finding(Level.BAD, about, f"{name}: DNS has another key than {dkim.key}", f"publish {ours}")
 
 
-def _public_key(record: str) -> str:
+def _public_key(record: str) -> tuple[str, str]:
+    """Its kind and itself; a record without a kind means RSA (RFC 6376 section 3.6.1)."""
     tags = dict(tag.partition("=")[::2] for tag in "".join(record.split()).split(";"))
-    return tags.get("p", "")
+    return tags.get("k", "rsa"), tags.get("p", "")
 
 
 def _port(config: Config) -> Finding:

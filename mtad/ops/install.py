@@ -10,8 +10,22 @@ import msgspec
 from mtad.base.address import normal_domain
 from mtad.base.config import load_config
 from mtad.base.errors import InputError, Problem
-from mtad.dkim.keys import dns_record, new_key, read_key
+from mtad.dkim.keys import dns_record, new_ed25519_key, new_key, read_key
 from mtad.ops.records import Record, records_to_publish, reverse_reminder
+
+# What `mtad init --dkim` takes: how a key is made, and what its selector ends in.
+KEYS = {
+    "rsa2048": [(new_key, "")],
+    "ed25519": [(new_ed25519_key, "e")],
+    "both": [(new_key, ""), (new_ed25519_key, "e")],
+}
+
+_DKIM = """\
+[[dkim]]
+domain = "{domain}"
+selector = "{selector}"
+key = "keys/dkim-{selector}.pem"
+"""
 
 
 class Installation(msgspec.Struct, frozen=True):
@@ -23,8 +37,8 @@ class Installation(msgspec.Struct, frozen=True):
     reminder: str
 
 
-def install(folder: Path, domain: str, selector: str) -> Installation:
-    """Write mtad.toml, a DKIM key, the tracking key and the key of the suppression hashes.
+def install(folder: Path, domain: str, selector: str, *, dkim: str = "rsa2048") -> Installation:
+    """Write mtad.toml, the DKIM keys that `dkim` of KEYS names, and the tracking key.
 
     InputError when the domain is none or when one of the files is there: then
     nothing is written. The configuration comes last, so a folder that has one is whole.
@@ -34,13 +48,14 @@ def install(folder: Path, domain: str, selector: str) -> Installation:
     except ValueError as error:
         raise InputError(f"--domain: {error}") from None
     keys = folder / "keys"
-    dkim = keys / f"dkim-{selector}.pem"
+    signing = {selector + end: (keys / f"dkim-{selector}{end}.pem", make()) for make, end in KEYS[dkim]}
     config = folder / "mtad.toml"
     template = Path(__file__).with_name("mtad.toml").read_text(encoding="utf-8")
+    tables = "\n".join(_DKIM.format(domain=domain, selector=name) for name in signing)
     contents = {
-        dkim: new_key(),
+        **dict(signing.values()),
         keys / "tracking.keys": f"1:{secrets.token_hex(32)}\n".encode(),
-        config: template.replace("@DOMAIN@", domain).replace("@SELECTOR@", selector).encode(),
+        config: template.replace("@DOMAIN@", domain).replace("@DKIM@", tables).encode(),
     }
     if found := [path for path in contents if path.exists()]:
         raise InputError(f"{found[0]}: is there already; nothing was written")
@@ -56,8 +71,7 @@ def install(folder: Path, domain: str, selector: str) -> Installation:
         hostname=made.hostname,
         return_path_domain=made.return_path_domain,
         tracker_host=urlsplit(made.tracker_url).netloc,
-        selector=selector,
-        dkim_record=dns_record(read_key(dkim)),
+        dkim={name: dns_record(read_key(path)) for name, (path, _) in signing.items()},
     )
     return Installation(config, list(contents), records, reverse_reminder(made.hostname))
 

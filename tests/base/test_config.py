@@ -77,6 +77,10 @@ def load(folder: Path, text: str) -> Config:
         ("domain = 'x.test'\n[database]\nurl = ''", "database.url: write embedded or postgresql://…, is ''"),
         ("domain = 'x.test'\n[mta]\nhostname = 'a b'", "mta.hostname: the domain 'a b' is not valid"),
         ("domain = 'x.test'\n[tracker]\ntrusted_proxies = ['all']", "tracker.trusted_proxies: 'all' does not appear"),
+        (
+            "domain = 'x.test'" + 2 * "\n[[dkim]]\ndomain = 'x.test'\nkey = 'k'\nselector = 'a'",
+            "dkim[1].selector: 'a' is that of dkim[0] already",
+        ),
         ("domain = 'x.test'\n[[dkim]]\ndomain = 'x.test'\nkey = 'k'\nselector = 'a b'", "dkim[0].selector: 'a b' is"),
         ("domain = ", "Invalid value (at end of document)"),
         ("domain = 'x.test'\n[mta]\n[mta]", "Cannot declare ('mta',) twice"),

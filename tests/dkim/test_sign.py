@@ -1,39 +1,104 @@
-"""Signatures, with dkimpy as the second opinion."""
+"""Signatures, with dkimpy as the second opinion, and a verifier written from the RFCs as the third."""
 
+import base64
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
 
 import dkim
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_public_key,
+    load_pem_private_key,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtad.base.config import Config, Dkim
 from mtad.base.errors import ConfigError
-from mtad.dkim.keys import dns_record, new_key, read_key
+from mtad.dkim.canon import relaxed_body
+from mtad.dkim.keys import dns_record, new_ed25519_key, new_key, read_key
 from mtad.dkim.sign import BULK_NEEDS, SIGNED, Identity, NotCovered, Signer
 
 Headers = list[tuple[bytes, bytes]]
 
 
 @cache
-def identity(domain: str = "example.com") -> Identity:
-    key = load_pem_private_key(new_key(), password=None)
-    return Identity(domain, "s1", key)  # type: ignore[arg-type]
+def identity(selector: str = "s1") -> Identity:
+    """The key of s1 is RSA, that of e1 Ed25519."""
+    key = load_pem_private_key(new_key() if selector == "s1" else new_ed25519_key(), password=None)
+    return Identity("example.com", selector, key)  # type: ignore[arg-type]
 
 
-def signer() -> Signer:
-    return Signer([identity()])
+def signer(*selectors: str) -> Signer:
+    return Signer([identity(selector) for selector in selectors or ("s1", "e1")])
+
+
+def dnsfunc(name: bytes, timeout: int = 5) -> bytes:
+    return dns_record(identity(name.removesuffix(b"._domainkey.example.com.").decode()).key).encode()
+
+
+def fields_of(message: bytes) -> list[bytes]:
+    """The DKIM-Signature fields, from the top, without their last CRLF."""
+    head = message.partition(b"\r\n\r\n")[0]
+    fields = re.split(rb"\r\n(?![ \t])", head)
+    return [field for field in fields if field.lower().startswith(b"dkim-signature:")]
 
 
 def verified(message: bytes) -> bool:
-    def dnsfunc(name: bytes, timeout: int = 5) -> bytes:
-        assert name == b"s1._domainkey.example.com."
-        return dns_record(identity().key).encode()
+    """Whether every signature of it verifies, and there is one; dkimpy must say the same of each as `verifies`."""
+    said = []
+    for number in range(len(fields_of(message))):
+        try:
+            said.append(bool(dkim.DKIM(message).verify(number, dnsfunc=dnsfunc)))
+        except dkim.DKIMException:
+            said.append(False)
+    assert said == [verifies(message, field) for field in fields_of(message)]
+    return bool(said) and all(said)
 
-    return bool(dkim.verify(message, dnsfunc=dnsfunc))
+
+def verifies(message: bytes, field: bytes) -> bool:
+    """One signature after RFC 6376 section 6.1.3 and RFC 8463 section 3, with nothing of mtad.dkim.sign."""
+
+    def relaxed(header: bytes) -> bytes:
+        name, _, value = header.partition(b":")
+        flat = re.sub(rb"[ \t]+", b" ", value.replace(b"\r\n", b"")).strip(b" ")
+        return name.strip(b" \t").lower() + b":" + flat
+
+    tags = dict(re.findall(r"(\w+)=([^;]*)", re.sub(r"\s", "", field.partition(b":")[2].decode())))
+    head, _, body = message.partition(b"\r\n\r\n")
+    if base64.b64encode(hashlib.sha256(relaxed_body(body)).digest()).decode() != tags["bh"]:
+        return False
+    headers = re.split(rb"\r\n(?![ \t])", head)
+    hashed = []
+    for name in tags["h"].split(":"):
+        matching = [at for at, header in enumerate(headers) if header.partition(b":")[0].lower() == name.encode()]
+        if matching:
+            hashed.append(relaxed(headers.pop(matching[-1])) + b"\r\n")
+    hashed.append(re.sub(rb"(?<=b=)[^;]*$", b"", relaxed(field)))
+    data = b"".join(hashed)
+    record = dns_record(identity(tags["s"]).key)
+    public = base64.b64decode(record.partition("; p=")[2])
+    try:
+        if tags["a"] == "ed25519-sha256":
+            assert "k=ed25519;" in record
+            key = ed25519.Ed25519PublicKey.from_public_bytes(public)
+            key.verify(base64.b64decode(tags["b"]), hashlib.sha256(data).digest())
+        else:
+            assert tags["a"] == "rsa-sha256"
+            other = load_der_public_key(public)
+            assert isinstance(other, rsa.RSAPublicKey)
+            other.verify(base64.b64decode(tags["b"]), data, padding.PKCS1v15(), SHA256())
+    except InvalidSignature:
+        return False
+    return True
 
 
 def wire(signature: bytes, headers: Headers, body: bytes) -> bytes:
@@ -127,21 +192,58 @@ def test_a_signature_is_folded_only_where_blanks_mean_nothing() -> None:
     assert set(signed_names(signature)) == {name.lower() for name in SIGNED}
 
 
-def test_the_nearest_identity_signs() -> None:
+@pytest.mark.parametrize(
+    ("selectors", "algorithms"),
+    [
+        (["s1"], ["rsa-sha256"]),
+        (["e1"], ["ed25519-sha256"]),
+        (["s1", "e1"], ["ed25519-sha256", "rsa-sha256"]),
+        (["e1", "s1"], ["ed25519-sha256", "rsa-sha256"]),
+    ],
+)
+def test_each_key_of_the_domain_signs_and_ed25519_stands_above(selectors: list[str], algorithms: list[str]) -> None:
+    signature = signer(*selectors).sign(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000)
+
+    message = wire(signature, bulk_headers(), b"Hello\r\n")
+    assert re.findall(r"a=([\w-]+)", signature.decode()) == algorithms
+    assert verified(message)
+    for field in fields_of(message):
+        assert verified(message.replace(field + b"\r\n", b"")) == (len(selectors) > 1)
+
+
+@given(body=st.lists(st.sampled_from([b"", b"a b", b" c", b"d=", b"."]), max_size=8).map(b"\r\n".join))
+def test_a_body_that_is_canonical_already_is_signed_alike(body: bytes) -> None:
+    body += b"\r\n"
+
+    plain, canonical = (
+        signer("e1").sign(bulk_headers(), body, "example.com", 1_700_000_000, canonical=known)
+        for known in (False, True)
+    )
+
+    assert canonical == plain
+
+
+def test_the_nearest_identities_sign() -> None:
     key = identity().key
-    signer = Signer([Identity("example.com", "top", key), Identity("news.example.com", "sub", key)])
+    signer = Signer(
+        [
+            Identity("example.com", "top", key),
+            Identity("news.example.com", "sub", key),
+            Identity("news.example.com", "sub2", key),
+        ]
+    )
 
     chosen = {
-        domain: getattr(signer.identity_for(domain), "selector", None)
+        domain: [identity.selector for identity in signer.identities_for(domain)]
         for domain in ("example.com", "Shop.Example.com", "news.example.com", "a.news.example.com", "badexample.com")
     }
 
     assert chosen == {
-        "example.com": "top",
-        "Shop.Example.com": "top",
-        "news.example.com": "sub",
-        "a.news.example.com": "sub",
-        "badexample.com": None,
+        "example.com": ["top"],
+        "Shop.Example.com": ["top"],
+        "news.example.com": ["sub", "sub2"],
+        "a.news.example.com": ["sub", "sub2"],
+        "badexample.com": [],
     }
 
 
@@ -168,6 +270,30 @@ def test_a_file_that_is_no_key_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_new_key_can_be_read_back(tmp_path: Path) -> None:
     path = tmp_path / "good.pem"
     path.write_bytes(new_key())
+    key = read_key(path)
 
-    assert read_key(path).key_size == 2048
-    assert len(dns_record(read_key(path))) > 300
+    assert isinstance(key, rsa.RSAPrivateKey)
+    assert key.key_size == 2048
+    assert len(dns_record(key)) > 300
+    path.write_bytes(new_ed25519_key())
+    # RFC 8463 section 4.2: the 32 octets themselves, without ASN.1.
+    assert re.fullmatch(r"v=DKIM1; k=ed25519; p=[A-Za-z0-9+/]{43}=", dns_record(read_key(path)))
+
+
+def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (pem(rsa.generate_private_key(65537, 1024)), "has 1024 bits; 2048 to 4096 are accepted"),
+        (pem(ec.generate_private_key(ec.SECP256R1())), "is neither an RSA nor an Ed25519 key"),
+    ],
+)
+def test_another_kind_of_key_is_refused_in_one_clear_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "other.pem"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=rf"^[^\n]*other\.pem: DKIM key: {said}$"):
+        read_key(path)

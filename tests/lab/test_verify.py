@@ -1,12 +1,14 @@
 """The witness believes a good signature and no other."""
 
+import re
 from pathlib import Path
 
 import dkim
 import pytest
 
 from mtad.base.config import Config, Dkim
-from mtad.dkim.keys import new_key
+from mtad.dkim.keys import new_ed25519_key, new_key, read_key
+from mtad.dkim.sign import Identity, Signer
 from mtad.lab.verify import Verifier, verify_all
 from tests.lab.letters import letter
 
@@ -32,6 +34,22 @@ def test_a_signed_mail_verifies_and_its_one_click_fields_are_covered(verifier: V
     verdict = verifier.verify(signed(letter()))
 
     assert (verdict.signed, verdict.one_click) == (True, True)
+
+
+def test_of_several_signatures_each_must_verify(tmp_path: Path) -> None:
+    identities = []
+    for selector, key in (("s1", KEY), ("e1", new_ed25519_key())):
+        (tmp_path / f"{selector}.pem").write_bytes(key)
+        identities.append(Identity("example.com", selector, read_key(tmp_path / f"{selector}.pem")))
+    tables = tuple(Dkim(domain="example.com", selector=one.selector, key=f"{one.selector}.pem") for one in identities)
+    verifier = Verifier.from_config(Config(domain="example.com", dkim=tables, folder=tmp_path))
+    head, _, body = letter().partition(b"\r\n\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(b": ") for line in re.split(rb"\r\n(?! )", head))]
+    fields = Signer(identities).sign(headers, body, "example.com", 1_700_000_000, bulk=False)
+
+    assert verifier.verify(fields + letter()).signed
+    assert not verifier.verify(fields.replace(b"s=s1", b"s=s2") + letter()).signed
+    assert not verifier.verify(fields.replace(b"s=e1", b"s=s1") + letter()).signed
 
 
 def test_a_signature_without_the_one_click_fields_is_told_apart(verifier: Verifier) -> None:

@@ -121,6 +121,28 @@ def test_a_zone_line_splits_a_text_without_losing_any_of_it(text: str) -> None:
     assert all(len(string) <= 255 for string in strings)
 
 
+@pytest.mark.parametrize(
+    ("dkim", "selectors"),
+    [("ed25519", ["m202611e"]), ("both", ["m202611", "m202611e"])],
+)
+async def test_each_key_that_is_wanted_has_its_record_and_is_compared(
+    tmp_path: Path, dkim: str, selectors: list[str]
+) -> None:
+    made = install(tmp_path / "mail", "example.com", "m202611", dkim=dkim)
+    config = load_config(made.config)
+    records = {found.name: found.value for found in made.records if "_domainkey" in found.name}
+
+    async def answer(name: str) -> list[str]:
+        return [records[name].replace("k=ed25519; ", "")]
+
+    assert list(records) == [f"{selector}._domainkey.example.com" for selector in selectors]
+    assert "k=ed25519; " in records["m202611e._domainkey.example.com"]
+    assert [one.selector for one in config.dkim] == selectors
+    # Without its kind the record is one of RSA, and nobody can verify.
+    found = bad(await check_all(config, database=None, lookup=answer))
+    assert [one.about for one in found if one.about.startswith("dkim")] == [f"dkim[{len(records) - 1}]"]
+
+
 async def test_a_fresh_installation_has_nothing_bad_where_dns_cannot_be_had(config: Config) -> None:
     found = await findings(config)
 
