@@ -57,6 +57,9 @@ WAITS: Mapping[Stage, Wait] = {
     Stage.QUIT: Wait(5, "waiting for the answer to QUIT"),
 }
 
+# An attribute of an Enum is looked up by its metaclass, 0.1 µs each time.
+_MAIL, _RCPT, _DATA, _DOT = Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT
+
 
 class Client:
     """The dialogue with one server; `host` is how results name it."""
@@ -129,7 +132,7 @@ class Client:
         self._heard_before = self.heard
         if self._open:
             self._commands.append((Stage.RSET, encode.RSET))
-        self._commands.extend(((Stage.MAIL, mail), (Stage.RCPT, rcpt), (Stage.DATA, encode.DATA)))
+        self._commands.extend(((_MAIL, mail), (_RCPT, rcpt), (_DATA, encode.DATA)))
 
     def quit(self) -> None:
         """Say goodbye; whatever comes back, the session is over then."""
@@ -175,7 +178,7 @@ class Client:
             stage, command = self._commands.popleft()
             self._awaited.append(stage)
             out += command
-            if stage is Stage.DATA:
+            if stage is _DATA:
                 self._data_by = inf
                 self.data_at = now
         return out
@@ -276,7 +279,7 @@ class Client:
             self._commands.append((Stage.DOT, encode.END_OF_DATA))
         elif reply.code == 354:
             self.body = self._message
-            self._awaited.append(Stage.DOT)
+            self._awaited.append(_DOT)
         else:
             self._refuse(Stage.DATA, reply)
 

@@ -19,22 +19,45 @@ MAX_REPLY = 32 * 1024
 # What is kept of a reply's text: it stands in a table row for each mail.
 MAX_TEXT = 1000
 
-_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_CODES = {b"%d" % code: code for code in range(200, 600)}
 # Some servers write "#5.1.0" or "5.1.1:"; an address like 4.2.2.1 is none.
 _ENHANCED = re.compile(r"#?([245]\.\d{1,3}\.\d{1,3})(?![\d.])[:\s]*", re.ASCII)
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """One reply: `lines` are its texts without the codes, printable, as many as it had."""
+    """One reply: its code, and what followed that on each of its lines, as it came.
+
+    Of most replies only the code is ever asked for, so the rest is read when it is.
+    """
 
     code: int
-    enhanced: str  # "5.1.1", or "" where the server gave none
-    lines: tuple[str, ...]
+    raw: tuple[bytes, ...]
+
+    def read(self) -> tuple[str, list[str]]:
+        """The enhanced code like "5.1.1", or "" where there is none, and the lines without the codes, printable."""
+        texts = [_printable(line) for line in self.raw]
+        match = _ENHANCED.match(texts[0])
+        if match is None:
+            return "", texts
+        # Multi-line replies repeat the code on each line (RFC 2034 section 4).
+        enhanced = match[1]
+        return enhanced, [texts[0][match.end() :], *[_without(enhanced, text) for text in texts[1:]]]
+
+    @property
+    def enhanced(self) -> str:
+        """The enhanced code like "5.1.1", or "" where the server gave none."""
+        return self.read()[0]
+
+    @property
+    def lines(self) -> list[str]:
+        """Its lines without the codes, printable, as many as it had."""
+        return self.read()[1]
 
     @property
     def text(self) -> str:
         """The reply in one line, codes first, safe to log and to store; cut at MAX_TEXT characters."""
-        return " ".join(part for part in (str(self.code), self.enhanced, *self.lines) if part)[:MAX_TEXT]
+        enhanced, lines = self.read()
+        return " ".join([part for part in (str(self.code), enhanced, *lines) if part])[:MAX_TEXT]
 
 
 class NotSmtp(Exception):
@@ -47,9 +70,9 @@ class ReplyReader:
     def __init__(self) -> None:
         self._buffer = b""
         self._at = 0
-        self._lines: list[bytes] = []
-        self._code = b""
-        self._size = 0  # of the reply so far
+        self._lines: list[bytes] = []  # of a reply that is not whole yet
+        self._code = 0  # its code
+        self._size = 0  # its octets
 
     def feed(self, data: bytes) -> None:
         self._buffer = self._buffer[self._at :] + data
@@ -70,40 +93,36 @@ class ReplyReader:
     def next_reply(self) -> Reply | None:
         """The next whole reply, None for "feed me more"; raises NotSmtp."""
         while (end := self._buffer.find(b"\n", self._at)) >= 0:
-            line = self._buffer[self._at : end].rstrip(b"\r")
             length = end + 1 - self._at
+            line = self._buffer[self._at : end].rstrip(b"\r")
             self._at = end + 1
-            self._size += length
             if length > MAX_LINE:
                 raise NotSmtp(f"a line of {length} octets")
-            if self._size > MAX_REPLY:
-                raise NotSmtp(f"a reply of more than {MAX_REPLY} octets")
-            if self._take_line(line):
+            code = _CODES.get(line[:3])
+            separator = line[3:4]
+            if code is None or separator not in b" -":
+                raise NotSmtp(f"{_printable(line[:60])!r}, which is not SMTP,")
+            if separator != b"-" and not self._lines:
+                return Reply(code, (line[4:],))
+            self._keep(code, line[4:], length)
+            if separator != b"-":
                 return self._finish()
         if len(self._buffer) - self._at >= MAX_LINE:
             raise NotSmtp(f"a line of more than {MAX_LINE} octets")
         return None
 
-    def _take_line(self, line: bytes) -> bool:
-        """Keep one line; True when it was the last of its reply."""
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise NotSmtp(f"{_printable(line[:60])!r}, which is not SMTP,")
-        code, separator, text = match.groups()
+    def _keep(self, code: int, text: bytes, length: int) -> None:
+        """One line of a reply that has several."""
+        self._size += length
+        if self._size > MAX_REPLY:
+            raise NotSmtp(f"a reply of more than {MAX_REPLY} octets")
         if self._lines and code != self._code:
-            raise NotSmtp(f"a reply that begins with {self._code.decode()} and goes on with {code.decode()}")
+            raise NotSmtp(f"a reply that begins with {self._code} and goes on with {code}")
         self._code = code
-        self._lines.append(text or b"")
-        return separator != b"-"
+        self._lines.append(text)
 
     def _finish(self) -> Reply:
-        texts = [_printable(line) for line in self._lines]
-        match = _ENHANCED.match(texts[0])
-        enhanced = match[1] if match else ""
-        if enhanced:
-            # Multi-line replies repeat the code on each line (RFC 2034 section 4).
-            texts = [_without(enhanced, text) for text in texts]
-        reply = Reply(int(self._code), enhanced, tuple(texts))
+        reply = Reply(self._code, tuple(self._lines))
         self._lines = []
         self._size = 0
         return reply
