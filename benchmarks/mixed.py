@@ -1,0 +1,319 @@
+"""``python -m benchmarks.mixed``: a campaign while people open its predecessor and transactional mail comes in between.
+
+The campaign is sent twice: alone, and with hits at a fixed rate and transactional mails
+to the same sites. Does bulk starve those, and what do they cost bulk?
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from benchmarks import gauges
+from benchmarks.entry import finish, machine
+from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
+from benchmarks.mailing import CAMPAIGN, STREAM, write_campaign, write_people
+from benchmarks.openloop import Outcome, quantile
+from benchmarks.place import Place, installed
+from benchmarks.receipts import PROGRAM, Receipts, set_up
+from benchmarks.run import import_people, say
+from benchmarks.sinks import receiving, smtp_sink_program
+from mtad.base.db import Pool
+from mtad.base.errors import Problem
+from mtad.compose.preview import tracking_keys
+
+MOST_CONTACTS = 1_000_000
+SITES = 20
+
+AGAIN = "again"
+
+_AGAIN_FILE = f"""
+name = "{AGAIN}"
+kind = "campaign"
+stream = "{STREAM}"
+[[step]]
+message = "{CAMPAIGN}"
+"""
+
+# Each buyer gets one mail: as many as there are seconds if bulk goes at this rate, and some.
+_SLOWEST, _BUYERS = 100, 3000
+
+_CONNECTIONS = 64  # of the hits
+_PERIOD = 0.5  # between two looks at /metrics
+_PATIENCE = 60.0  # for the last transactional mails
+
+_STATE = """
+select status::text, why, exists (select from job where program_id = p.id) as queued from program p where name = $1
+"""
+_SENT = """
+select count(*) filter (where outcome = 'delivered') as delivered, coalesce(sum(doubts), 0)::bigint as doubts,
+       min(begun) as first, max(ended) as last
+  from ledger where program_id = (select id from program where name = $1)
+"""
+# created is the start of the transaction that made the job, some milliseconds before its commit.
+_DELAYS = """
+select extract(epoch from ended - created)::float8 as delay
+  from ledger
+ where program_id = (select id from program where name = $1) and outcome = 'delivered' and created <= $2
+ order by 1
+"""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The command line."""
+
+    contacts: int
+    size: int
+    workers: int
+    sink: str
+    sessions: int
+    hits: float
+    transactional: float
+    seed: int
+    limit: float
+    json: Path | None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What --json writes. benchmarks/README.md says how each figure is taken."""
+
+    transactional_p50_ms: float
+    transactional_p99_ms: float
+    transactional_max_ms: float
+    transactional_sent: int
+    transactional_per_s: float
+    bulk_rate_alone: float
+    bulk_rate_mixed: float
+    bulk_share: float
+    hits_per_s: float
+    hit_p50_ms: float
+    hit_p99_ms: float
+    lost: int
+    duplicates: int
+    hits: int
+    hits_failed: int
+    hits_lost: int
+    hits_doubled: int
+    cpu_us_per_bulk_mail: Mapping[str, Mapping[str, float]]
+    cpu_us_of_the_loop: float
+    load_before: float
+    command: list[str]
+    machine: Mapping[str, str | int]
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    """What the ledger says of one campaign, and what sending it took."""
+
+    delivered: int
+    doubts: int
+    first: datetime
+    last: datetime
+    cpu_us: Mapping[str, float]  # by process, a mail of the campaign
+
+    @property
+    def rate(self) -> float:
+        return self.delivered / ((self.last - self.first) / timedelta(seconds=1))
+
+
+def main() -> None:
+    """Run, print a line, write the JSON. A Problem is one line and its exit code."""
+    plan = _plan(sys.argv[1:])
+    finish(
+        "mixed",
+        measure(plan),
+        limit=plan.limit,
+        json=plan.json,
+        line=lambda report: (
+            f"{report.transactional_sent:,} transactional mails: p50 {report.transactional_p50_ms:,.0f} ms, "
+            f"p99 {report.transactional_p99_ms:,.0f} ms; bulk {report.bulk_rate_mixed:,.0f} a second, "
+            f"{report.bulk_share:.2f} of {report.bulk_rate_alone:,.0f} alone; {report.hits_per_s:,.0f} hits a second, "
+            f"p99 {report.hit_p99_ms:,.1f} ms; lost {report.lost}, duplicates {report.duplicates}"
+        ),
+        good=lambda report: not (report.lost or report.duplicates or report.hits_lost or report.hits_doubled),
+    )
+
+
+def _plan(arguments: list[str]) -> Plan:
+    parser = argparse.ArgumentParser(prog="benchmarks.mixed", description=__doc__.partition("\n")[2])
+    parser.add_argument("--contacts", type=int, default=100_000, help="recipients of the campaign, which is sent twice")
+    parser.add_argument("--size", type=int, default=15_000, help="bytes of a message, about")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sink", choices=("smtp-sink", "lab"), default="smtp-sink")
+    parser.add_argument("--sessions", type=int, default=10, help="connections to one site, over all workers")
+    parser.add_argument("--hits", type=float, default=2000, help="a second")
+    parser.add_argument("--transactional", type=float, default=50, help="mails a second")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=1200, help="seconds until it is given up")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    found = parser.parse_args(arguments)
+    if not 1 <= found.contacts <= MOST_CONTACTS:
+        parser.error(f"--contacts: 1 to {MOST_CONTACTS:,}, is {found.contacts}")
+    if min(found.workers, found.sessions) < 1 or min(found.hits, found.transactional) <= 0:
+        parser.error("--workers, --sessions: at least 1; --hits, --transactional: above 0")
+    return Plan(**vars(found))
+
+
+async def measure(plan: Plan) -> Report:
+    """One run from an empty folder; Problem when it cannot be finished."""
+    if plan.sink == "smtp-sink":
+        smtp_sink_program()  # before a minute is spent on the rest
+    load_before = os.getloadavg()[0]
+    draw = random.Random(plan.seed)
+    domains = [f"d{number}.example.net" for number in range(SITES)]
+    async with (
+        receiving(plan.sink, SITES) as receiver,
+        installed(plan.workers, statements=False) as place,
+        place.connected() as pool,
+    ):
+        place.configure(list(zip(domains, receiver.addresses, strict=True)), sessions=plan.sessions)
+        await _prepare(plan, place, pool, domains, draw)
+        alone = await _send(plan, place, pool, CAMPAIGN, None)
+        load = _Load(plan, place, pool, Receipts(pool, plan.transactional))
+        await load.prepare(draw)
+        mixed = await _send(plan, place, pool, AGAIN, load)
+        assert load.outcome is not None
+        (hits,) = await noted(pool, ["loop"])
+        delays = [1000 * row[0] for row in await pool.fetch(_DELAYS, PROGRAM, mixed.last)]
+        receipts = await pool.fetchrow(_SENT, PROGRAM)
+        version = await pool.fetchval("show server_version")
+        assert receipts is not None
+        for name in (CAMPAIGN, AGAIN, PROGRAM):
+            if not (await place.installation.command("audit", name))["adds_up"]:
+                raise Problem(f"the audit of {name} does not add up")
+    outcome = load.outcome
+    undelivered = 2 * plan.contacts - alone.delivered - mixed.delivered
+    return Report(
+        transactional_p50_ms=round(quantile(delays, 0.5), 1),
+        transactional_p99_ms=round(quantile(delays, 0.99), 1),
+        transactional_max_ms=round(delays[-1], 1) if delays else 0.0,
+        transactional_sent=len(delays),
+        transactional_per_s=round(load.receipts.made / load.receipts.seconds, 1),
+        bulk_rate_alone=round(alone.rate, 1),
+        bulk_rate_mixed=round(mixed.rate, 1),
+        bulk_share=round(mixed.rate / alone.rate, 3),
+        hits_per_s=round(outcome.answered / outcome.seconds, 1),
+        hit_p50_ms=outcome.p50_ms,
+        hit_p99_ms=outcome.p99_ms,
+        lost=undelivered + load.receipts.made - receipts["delivered"],
+        duplicates=alone.doubts + mixed.doubts + receipts["doubts"],
+        hits=outcome.answered,
+        hits_failed=len(outcome.failed),
+        hits_lost=hits.lost(outcome),
+        hits_doubled=hits.doubled,
+        cpu_us_per_bulk_mail={"alone": alone.cpu_us, "mixed": mixed.cpu_us},
+        cpu_us_of_the_loop=outcome.cpu_us,
+        load_before=round(load_before, 2),
+        command=sys.argv[1:],
+        machine=machine(version),
+    )
+
+
+async def _prepare(plan: Plan, place: Place, pool: Pool, domains: list[str], draw: random.Random) -> None:
+    """Two campaigns to the same people, and others who wait for transactional mail."""
+    say(f"importing {plan.contacts:,} contacts")
+    people = place.folder / "people.csv"
+    write_people(people, plan.contacts, domains, draw)
+    await import_people(place, people, write_campaign(place.folder, plan.size, draw))
+    again = place.folder / "again.toml"
+    again.write_text(_AGAIN_FILE, encoding="utf-8")
+    await place.installation.command("program", "apply", str(again))
+    await set_up(place, _BUYERS + int(plan.contacts / _SLOWEST * plan.transactional), domains, draw)
+    await place.resolve(pool)
+
+
+async def _send(plan: Plan, place: Place, pool: Pool, name: str, load: "_Load | None") -> _Sent:
+    """Send a campaign from a full queue with workers that are started anew, and what else arrives meanwhile."""
+    await place.installation.command("program", "start", name)
+    place.installation.log_path.write_bytes(b"")  # the workers before are not those that are waited for
+    postgres = gauges.tree_cpu(place.postmaster)
+    await place.start(signed=True)
+    workers = await _workers(place)
+    say(f"sending {name}, workers {' '.join(map(str, workers))}")
+    async with aiohttp.ClientSession() as http:
+        async with load.arriving(http) if load else contextlib.nullcontext():
+            await _until_sent(plan, place, pool, http, name)
+        cpu = {
+            "mtad": sum(map(gauges.tree_cpu, workers)),
+            "postgres": gauges.tree_cpu(place.postmaster) - postgres,
+        }
+    await place.stop()
+    sent = await pool.fetchrow(_SENT, name)
+    assert sent is not None
+    per_mail = {who: round(seconds / plan.contacts * 1e6, 1) for who, seconds in cpu.items()}
+    return _Sent(sent["delivered"], sent["doubts"], sent["first"], sent["last"], per_mail)
+
+
+async def _workers(place: Place) -> list[int]:
+    """The pids of all workers, as soon as the last of them has begun."""
+    while True:
+        if len(workers := place.started()) >= place.workers:
+            return workers
+        await asyncio.sleep(0.01)
+
+
+async def _until_sent(plan: Plan, place: Place, pool: Pool, http: aiohttp.ClientSession, name: str) -> None:
+    """Return when nothing of the campaign is queued; Problem when it has paused itself or a worker died.
+
+    The database is not asked before the workers' counters say that it may be so, or stand still.
+    """
+    before = 0.0
+    while True:
+        if len(place.started()) > plan.workers:
+            raise Problem(f"a worker died: see {place.installation.log_path}")
+        attempts = 0.0
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            attempts = gauges.total(await place.metrics(http), "mtad_attempts_total")
+        state = await pool.fetchrow(_STATE, name) if attempts >= plan.contacts or attempts == before else None
+        before = attempts
+        if state is not None and state["status"] == "paused":
+            raise Problem(f"{name} has paused itself: {state['why']}")
+        if state is not None and not state["queued"]:
+            return
+        await asyncio.sleep(_PERIOD)
+
+
+class _Load:
+    """Hits and transactional mails that arrive beside a campaign."""
+
+    def __init__(self, plan: Plan, place: Place, pool: Pool, receipts: Receipts) -> None:
+        self._plan = plan
+        self._place = place
+        self._pool = pool
+        self._paths = place.folder / "paths"
+        self.receipts = receipts
+        self.outcome: Outcome | None = None
+
+    async def prepare(self, draw: random.Random) -> None:
+        """Know what is asked for: the mails of the campaign before."""
+        keys = tracking_keys(self._place.installation.config)
+        write_paths(self._paths, await hit_paths(self._pool, keys, mails=self._plan.contacts, draw=draw))
+
+    @contextlib.asynccontextmanager
+    async def arriving(self, http: aiohttp.ClientSession) -> AsyncIterator[None]:
+        """Hits and mails arrive inside the block; after it all of both has come through."""
+        port = await until_it_answers(self._place, http)
+        async with hitting(port, self._paths, rate=self._plan.hits, connections=_CONNECTIONS, mark="loop") as process:
+            async with self.receipts.arriving():
+                yield
+            self.outcome = await outcome_of(process)
+        await until_ingested(self._pool, datetime.now(UTC))
+        async with asyncio.timeout(_PATIENCE):
+            await self._until_empty()
+
+    async def _until_empty(self) -> None:
+        while True:
+            if not await self._pool.fetchval("select exists (select from job)"):
+                return
+            await asyncio.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()

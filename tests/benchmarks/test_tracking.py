@@ -1,0 +1,73 @@
+import json
+import shutil
+import sys
+from pathlib import Path
+from subprocess import run
+
+import pytest
+
+from benchmarks import wrk
+from benchmarks.hits import Noted
+from benchmarks.openloop import Outcome, quantile
+from benchmarks.tracking import Report
+from mtad.base.errors import Unavailable
+
+INSTALLED = all(shutil.which(name, path=wrk._SEARCH) for name in ("wrk", "nginx"))
+
+
+def outcome(sent: int, failed: list[int]) -> Outcome:
+    return Outcome(sent, 1.0, failed, p50_ms=1.0, p99_ms=2.0, max_ms=3.0, cpu_us=10.0)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs wrk and nginx")
+def test_every_answered_hit_is_in_postgres_once_and_nginx_is_asked_too(tmp_path: Path) -> None:
+    out = tmp_path / "tracking.json"
+    done = run(
+        [sys.executable, "-m", "benchmarks.tracking", "--seconds", "1", "--connections", "4", "--rate", "50",
+         "--contacts", "20", "--sink", "lab", "--limit", "100", "--json", str(out)],
+        capture_output=True, text=True, check=False, timeout=110,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_bytes())
+    assert set(found) == set(Report.__struct_fields__)
+    assert (found["lost"], found["doubled"], found["failed"]) == (0, 0, 0)
+    assert found["paths"] == 40
+    assert found["hits"] >= 50
+    for name in ("hits_per_s", "p50_ms", "p99_ms", "p99_ms_at_2000", "rate_kept", "nginx_hits_per_s"):
+        assert found[name] > 0, name
+    assert found["ratio_to_nginx"] == pytest.approx(found["hits_per_s"] / found["nginx_hits_per_s"], abs=1e-4)
+
+
+def test_missing_program_is_one_line_that_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrk, "_SEARCH", "")
+
+    with pytest.raises(Unavailable, match=r"nginx: .*apt install nginx-light"):
+        wrk.nginx_program()
+    assert Unavailable.exit_code == 69
+
+
+@pytest.mark.parametrize("argument", ["--seconds=0", "--contacts=0", "--rate=0"])
+def test_arguments_that_ask_for_nothing_are_refused(argument: str) -> None:
+    done = run(
+        [sys.executable, "-m", "benchmarks.tracking", argument], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 2
+    assert argument.partition("=")[0] in done.stderr.splitlines()[-1]
+
+
+def test_hit_is_lost_only_when_it_was_answered_and_has_no_row() -> None:
+    noted = Noted({1: 1, 2: 3, 4: 1})
+
+    assert noted.lost(outcome(5, failed=[])) == 2
+    assert noted.lost(outcome(5, failed=[3])) == 1
+    assert noted.doubled == 2
+
+
+def test_quantiles_are_values_that_were_measured() -> None:
+    values = [float(number) for number in range(1, 101)]
+
+    assert (quantile(values, 0.5), quantile(values, 0.99), quantile(values, 1.0)) == (50.0, 99.0, 100.0)
+    assert quantile([7.0], 0.01) == 7.0
+    assert quantile([], 0.5) == 0.0
