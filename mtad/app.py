@@ -31,6 +31,7 @@ from mtad.ops import sites
 from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
+from mtad.ops.lag import LagMeter
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
 from mtad.queue.workers import Heart
@@ -162,7 +163,10 @@ async def _deliver(
     resolver = Resolver(clock)
     heart = Heart(pool, clock, worker)
     async with asyncio.TaskGroup() as group:
-        background = [group.create_task(heart.run(), name="heart")]
+        background = [
+            group.create_task(heart.run(), name="heart"),
+            group.create_task(LagMeter(clock).run(), name="lag meter"),
+        ]
         if "engine" in place.roles:
             keeper = Housekeeper(pool, clock, _sweeps(config, pool, catalogue, resolver, heart))
             background.append(group.create_task(keeper.run(), name="housekeeper"))
