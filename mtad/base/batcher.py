@@ -1,9 +1,9 @@
 """Many callers, one write: what arrives together is written together.
 
 Each caller awaits the result of its own item, so nothing is acknowledged before
-the batch that holds it is done. There is no timer unless `linger` asks for one:
-while one batch is being written the next one collects, so batches grow by
-themselves with the load and a lone item does not wait.
+the batch that holds it is done. While one batch is being written the next one
+collects, so batches grow by themselves with the load and a lone item does not wait.
+Where that is not enough, a batch can linger for items that are about to come.
 """
 
 import asyncio
@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# A batch that lingers looks so often whether it is full.
+_LOOK = 0.002
 
 
 class Batcher(Generic[Item, Result]):
@@ -29,10 +32,13 @@ class Batcher(Generic[Item, Result]):
         most: int,
         bound: int = 4096,
         linger: float = 0.0,
+        more: Callable[[], bool] = lambda: True,
     ) -> None:
+        """A batch that is not full waits up to `linger` seconds, and only while `more` says that items are coming."""
         self._write = write
         self._most = most
         self._linger = linger
+        self._more = more
         self._queue: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(bound)
 
     async def put(self, item: Item) -> Result:
@@ -57,8 +63,10 @@ class Batcher(Generic[Item, Result]):
                 raise
 
     async def _collect(self, first: tuple[Item, asyncio.Future[Result]]) -> None:
-        if self._linger:
-            await asyncio.sleep(self._linger)
+        looks = round(self._linger / _LOOK)
+        while looks and self._queue.qsize() < self._most - 1 and self._more():
+            await asyncio.sleep(_LOOK)
+            looks -= 1
         await self._flush([first, *self._queued(self._most - 1)])
 
     async def drain(self) -> None:

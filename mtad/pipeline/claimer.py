@@ -18,10 +18,12 @@ from mtad.dkim.sign import Signer as Dkim
 from mtad.outcome.kinds import Scope
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.endings import Mail, ended_by_proof, ended_by_skip, returned_by_deferral
-from mtad.pipeline.lane import LaneRunner, Tools
+from mtad.pipeline.lane import LaneRunner
+from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
+from mtad.pipeline.tools import Tools
 from mtad.queue import store
-from mtad.queue.settle import Settler
+from mtad.queue.settle import Ending, Settler
 from mtad.queue.store import Ended, Returned
 from mtad.wire.resolver import routed_host
 from mtad.wire.session import Dialer
@@ -31,10 +33,14 @@ log = logging.getLogger("mtad.pipeline")
 # Mails held in memory by one worker, over all lanes.
 MOST_WAITING = 4000
 
-# Between two claims that found nothing: doubled from the first to the last.
+# Seconds between two claims, unless a lane runs low before: after one that found
+# something, and after ones that found nothing, doubled from the first to the last.
+AFTER_SOME = 0.1
 IDLE_FIRST, IDLE_LONGEST = 0.01, 0.2
+_LOOK = 0.01
 
-VERDICTS = Counter("mtad_verdicts_total", "Verdicts of the gate on claimed jobs", ["verdict"])
+_VERDICTS = Counter("mtad_verdicts_total", "Verdicts of the gate on claimed jobs", ["verdict"])
+VERDICTS = {kind: _VERDICTS.labels(verdict=kind.__name__.lower()) for kind in (Send, Skip, Defer)}
 WAITING = Gauge("mtad_claimed_mails", "Mails claimed and waiting for a session")
 
 
@@ -52,18 +58,23 @@ class Pipeline:
         self._catalogue = catalogue
         self._composer = composer
         self._settler = Settler(pool, clock, worker, slot)
-        self._signer = Signer(composer, dkim, clock)
-        self._beginner = Beginner(pool, clock, worker)
-        self._tools = Tools(pool, clock, worker, dialer, self._signer, self._beginner, self._settler, luck)
+        signer = Signer(composer, dkim, clock)
+        beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
+        self._sessions = Sessions(pool, worker)
+        self._services = (self._settler, signer, beginner, self._sessions)
+        self._tools = Tools(
+            pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, signer=signer, beginner=beginner,
+            settler=self._settler, luck=luck,
+        )  # fmt: skip
         self._lanes: dict[int, LaneRunner] = {}  # by site
         self._draining = asyncio.Event()
         self._unheard = False  # a claim may have been committed without our hearing of it
 
     async def run(self) -> None:
         """Deliver until drained or cancelled. What is cancelled in the middle of a mail is in doubt."""
-        async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as sessions:
-            running = [services.create_task(service.run()) for service in (self._settler, self._signer, self._beginner)]
-            await self._claim_until_drained(sessions)
+        async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as lanes:
+            running = [services.create_task(service.run()) for service in self._services]
+            await self._claim_until_drained(lanes)
             await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
             for task in running:
                 task.cancel()
@@ -82,32 +93,37 @@ class Pipeline:
         idle = IDLE_FIRST
         while not self._draining.is_set():
             try:
-                found = await self._claim(group)
+                sites = await self._claim(group)
             except AWAY as error:
                 log.warning("claim: the database is away", extra={"why": repr(error)})
-                found, idle = 0, IDLE_LONGEST
-            if found:
-                idle = IDLE_FIRST
-                continue
-            await self._clock.sleep(idle)
-            idle = min(idle * 2, IDLE_LONGEST)
+                sites, idle = 0, IDLE_LONGEST
+            if sites >= store.MOST_SITES:
+                continue  # there are more
+            await self._pause(AFTER_SOME if sites else idle)
+            idle = IDLE_FIRST if sites else min(idle * 2, IDLE_LONGEST)
+
+    async def _pause(self, longest: float) -> None:
+        """Let sessions work; not longer than until one lane runs low."""
+        until = self._clock.monotonic() + longest
+        await self._clock.sleep(_LOOK)
+        while self._clock.monotonic() < until and not any(lane.is_low for lane in self._lanes.values()):
+            await self._clock.sleep(_LOOK)
 
     async def _claim(self, group: asyncio.TaskGroup) -> int:
-        waiting = sum(lane.waiting for lane in self._lanes.values())
-        WAITING.set(waiting)
+        """Take what there is room for; from how many sites there was something."""
+        shut, full = self._look_after_lanes()
         # A batch that waits for the database may have been committed: what it released
         # could be claimed here, begun, and released again under the session that sends it.
-        if waiting >= MOST_WAITING or self._settler.behind:
+        if self._has_enough() or self._settler.behind:
             return 0
-        full = [site for site, lane in self._lanes.items() if not lane.has_room]
         async with self._pool.acquire() as conn:
             if self._unheard:
                 lost = await store.release_unknown(conn, self._worker, list(self._settler.unsettled))
                 log.warning("claim: gave back what was claimed unheard", extra={"jobs": lost})
             self._unheard = True
-            claimed = await store.claim(conn, self._worker, full)
+            claimed = await store.claim(conn, self._worker, shut, full)
         self._unheard = False  # not before the connection is given back, which can fail too
-        self._settler.unsettled.update(facts.job_id for facts in claimed)
+        self._settler.unsettled.update([facts.job_id for facts in claimed])
         if not claimed:
             return 0
         try:
@@ -116,8 +132,32 @@ class Pipeline:
             # The claim may have been the last thing the database did for us.
             await self._settle([store.Released(facts) for facts in claimed])
             raise
-        await self._judge(claimed)
-        return len(claimed)
+        return await self._judge(claimed)
+
+    def _has_enough(self) -> bool:
+        waiting = sum(lane.waiting for lane in self._lanes.values())
+        WAITING.set(waiting)
+        return waiting >= MOST_WAITING or self._sessions.full
+
+    def _look_after_lanes(self) -> tuple[list[int], list[int]]:
+        """Forget lanes that are over, let others grow; the sites that are shut, and those that are full."""
+        now = self._clock.monotonic()
+        shut: list[int] = []
+        full: list[int] = []
+        for site, lane in list(self._lanes.items()):
+            if lane.is_over(now):
+                del self._lanes[site]
+            elif lane.is_shut(now):
+                shut.append(site)
+            else:
+                lane.grow(now)
+                if lane.is_full:
+                    full.append(site)
+                else:
+                    lane.asked()
+            if self._sessions.full:
+                lane.close_idle()
+        return shut, full
 
     async def _need(self, claimed: Sequence[Facts], group: asyncio.TaskGroup) -> None:
         """Have programs, streams, messages and lanes of these jobs in memory."""
@@ -127,15 +167,18 @@ class Pipeline:
             max(f.epoch for f in claimed),
         )
         await self._composer.need(self._pool, {f.message_id for f in claimed})
-        for site in {f.site_id for f in claimed} - self._lanes.keys():
+        if missing := sorted({f.site_id for f in claimed} - self._lanes.keys()):
             async with self._pool.acquire() as conn:
-                self._lanes[site] = await self._open_lane(conn, site, group)
+                for lane, shape in await self._lanes_to(conn, missing):
+                    self._lanes[lane.site_id] = LaneRunner(lane, shape, self._tools, group)
 
-    async def _open_lane(self, conn: Connection, site: int, group: asyncio.TaskGroup) -> LaneRunner:
-        shape = self._shape_of(await store.site_name(conn, site))
-        limit = rate(shape.max_message_rate)
-        lane = await store.lane_of(conn, site, limit.per_second, limit.burst, shape.connection_limit)
-        return LaneRunner(lane, shape, self._tools, group)
+    async def _lanes_to(self, conn: Connection, sites: Sequence[int]) -> list[tuple[store.Lane, Shape]]:
+        shapes = {site: self._shape_of(name) for site, name in (await store.site_names(conn, sites)).items()}
+        limits = []
+        for site, shape in shapes.items():
+            limit = rate(shape.max_message_rate)
+            limits.append(store.Limit(site, limit.per_second, limit.burst, shape.connection_limit))
+        return [(lane, shapes[lane.site_id]) for lane in await store.lanes_of(conn, limits)]
 
     def _shape_of(self, site_name: str) -> Shape:
         """A route may have limits of its own; its site is named after its host and port."""
@@ -144,9 +187,10 @@ class Pipeline:
                 return route.shape
         return self._config.shape
 
-    async def _judge(self, claimed: Sequence[Facts]) -> None:
+    async def _judge(self, claimed: Sequence[Facts]) -> int:
+        """Ask the gate; the number of sites that have something to send."""
         now = self._clock.now()
-        over: list[Ended | Returned | store.Released] = []
+        over: list[Ending] = []
         going: dict[int, list[Mail]] = {}
         for facts in claimed:
             match self._verdict(facts, now):
@@ -157,6 +201,7 @@ class Pipeline:
         for site, mails in going.items():
             self._lanes[site].add(mails)
         await self._settle(over)
+        return len({facts.site_id for facts in claimed})
 
     def _verdict(self, facts: Facts, now: datetime) -> Mail | Ended | Returned:
         program = self._catalogue.program(facts.program_id, facts.version)
@@ -164,7 +209,7 @@ class Pipeline:
             return ended_by_proof(facts, program, facts.proven)
         context = gate.Context(program.definition, self._catalogue.suppressed_domains)
         verdict = gate.verdict(facts, context, now)
-        VERDICTS.labels(verdict=type(verdict).__name__.lower()).inc()
+        VERDICTS[type(verdict)].inc()
         match verdict:
             case Skip(reason):
                 return ended_by_skip(facts, program, reason)
@@ -179,6 +224,6 @@ class Pipeline:
                     attempts=facts.attempt, why="bounced",
                 )  # fmt: skip
 
-    async def _settle(self, rows: Sequence[Ended | Returned | store.Released]) -> None:
+    async def _settle(self, rows: Sequence[Ending]) -> None:
         done = [await self._settler.batcher.submit(row) for row in rows]
         await asyncio.gather(*done)

@@ -3,39 +3,45 @@
 Sessions are opened while mails wait, up to the lane's limit over all workers, and
 closed when idle. Each takes one mail after the other:
 
-    sign → (the mail before is settled) → begin → send → classify → settle
+    sign → settle the mail before and begin this one → send → classify
 
-The next mail is signed while the one before is being settled, but begin waits for
-that, so at most one mail a session is ever between begin and the ledger.
+The next mail is signed before the one before is settled, and begun after that, so at
+most one mail a session is ever between begin and the ledger.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Coroutine, Sequence
 
 from prometheus_client import Counter, Histogram
 
 from engine.facts import Reason
-from mtad.base.clock import Clock
 from mtad.base.config import Shape, seconds
-from mtad.base.db import AWAY, Pool
+from mtad.base.db import AWAY
 from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
-from mtad.outcome.kinds import Deferred
-from mtad.pipeline.beginner import STALE, VALID, Beginner
+from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt
+from mtad.pipeline.backlog import Backlog
+from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_skip
-from mtad.pipeline.signer import Signed, Signer
+from mtad.pipeline.signer import Signed
+from mtad.pipeline.tools import Tools
 from mtad.queue import store
-from mtad.queue.settle import Settler
-from mtad.queue.store import Ended, Offer, Released, Returned
+from mtad.queue.settle import Ending
+from mtad.queue.store import Ended, Offer, Released, Returned, Wish
 from mtad.smtp.results import Lost, Result, Stage, TooLate
-from mtad.wire.session import Dialer, Session
+from mtad.wire.session import Session
 
 log = logging.getLogger("mtad.lane")
 
-# Mails claimed ahead for one lane; below it another claim is worth its while.
-ENOUGH = 32
+# Mails claimed ahead for one lane: below the first another claim is urgent, from the
+# second on it takes transactional mail only.
+LOW, ENOUGH = 16, 64
+
+# A session is opened for so many waiting mails, since each costs a dialogue of its own;
+# where mails have waited for so many seconds, one more.
+MAILS_A_SESSION = 8
+BEHIND_FOR = 0.5
 
 # Waits for a token up to this many seconds keep the mail in hand.
 PATIENCE = 1.0
@@ -48,28 +54,12 @@ CLOSED_FIRST, CLOSED_LONGEST = 10.0, 600.0
 # so that a lane which is opened by hand is noticed at once.
 SHUT_FOR = 1.0
 
-OUTCOMES = Counter("mtad_attempts_total", "Attempts by outcome", ["outcome"])
+_ATTEMPTS = Counter("mtad_attempts_total", "Attempts by outcome", ["outcome"])
+ATTEMPTS = {kind: _ATTEMPTS.labels(outcome=kind.__name__.lower()) for kind in (Delivered, Bounced, Deferred, InDoubt)}
 BEGIN_TO_DATA = Histogram(
     "mtad_begin_to_data_seconds", "From the begin of a mail to its DATA",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
 )  # fmt: skip
-
-
-class Tools:
-    """What all lanes of a worker share."""
-
-    def __init__(
-        self, pool: Pool, clock: Clock, worker: int, dialer: Dialer, signer: Signer, beginner: Beginner,
-        settler: Settler, luck: Callable[[], float],
-    ) -> None:  # fmt: skip
-        self.pool = pool
-        self.clock = clock
-        self.worker = worker
-        self.dialer = dialer
-        self.signer = signer
-        self.beginner = beginner
-        self.settler = settler
-        self.luck = luck
 
 
 class LaneRunner:
@@ -80,157 +70,229 @@ class LaneRunner:
         self._shape = shape
         self._tools = tools
         self._group = group
-        self._ready: deque[Mail] = deque()
-        self._arrived = asyncio.Event()
+        self._backlog = Backlog()
+        self._idle: list[asyncio.Future[bool]] = []  # sessions that wait for a mail; False: close
+        self._tasks: set[asyncio.Task[None]] = set()
         self._counting = asyncio.Lock()
-        self._sessions: set[asyncio.Task[None]] = set()
         self._held = 0  # sessions of this lane that the database knows of
+        self._asking = False
+        self._more = False  # the last claim took as much as it may
         self._failures = 0
-        self._shut_until = 0.0  # monotonic
-        self._full_until = 0.0  # likewise: no further session before
+        self._behind_since = 0.0  # monotonic; since when mails wait without an end
+        self._shut_until = 0.0
+        self._full_until = 0.0  # no further session before
         self._draining = False
         self._retry = Retry(
             seconds(shape.retry_interval), seconds(shape.max_retry_interval), seconds(shape.in_doubt_interval)
         )
 
+    # What the claimer asks
+
     @property
     def waiting(self) -> int:
-        return len(self._ready)
+        return len(self._backlog)
 
     @property
-    def has_room(self) -> bool:
-        """Whether a claim for this lane is welcome."""
-        return len(self._ready) < ENOUGH and self._tools.clock.monotonic() >= self._shut_until
+    def is_low(self) -> bool:
+        """Whether its sessions will soon have nothing to do, though more is queued."""
+        return self._more and len(self._backlog) < LOW
 
-    def add(self, mails: Iterable[Mail]) -> None:
-        """Take mails; opens the sessions that they need."""
-        self._ready.extend(mails)
-        self._arrived.set()
-        if self._sessions and self._tools.clock.monotonic() < self._full_until:
-            return  # those that are open take them
-        for _ in range(min(len(self._ready), self.lane.sessions) - len(self._sessions)):
-            task = self._group.create_task(self._session(), name=f"session {self.lane.name}")
-            self._sessions.add(task)
+    @property
+    def is_full(self) -> bool:
+        """Whether bulk mail that is claimed for it would only lie here."""
+        return len(self._backlog) >= ENOUGH
+
+    def asked(self) -> None:
+        """A claim is made for it: what it does not bring is not there."""
+        self._more = False
+
+    def is_shut(self, now: float) -> bool:
+        """Whether nothing should be claimed for it."""
+        return now < self._shut_until
+
+    def is_over(self, now: float) -> bool:
+        """Whether nothing is left to remember of it."""
+        return not (self._tasks or self._backlog or self._failures or now < self._shut_until)
+
+    def add(self, mails: Sequence[Mail]) -> None:
+        """Take mails; wakes or opens the sessions that they need."""
+        if not self._backlog:
+            self._behind_since = self._tools.clock.monotonic()
+        self._backlog.add(mails)
+        self._more = len(mails) >= store.MOST_A_SITE
+        self._wake()
+        self._open(-(-len(self._backlog) // MAILS_A_SESSION) - self._held)
+
+    def grow(self, now: float) -> None:
+        """One session more where mails wait for long: those there are do not suffice, and others may leave some."""
+        if self._backlog and now - self._behind_since > BEHIND_FOR:
+            self._behind_since = now
+            self._open(1, growing=True)
+
+    def close_idle(self) -> None:
+        """End the sessions that wait for a mail: others need the room."""
+        while self._idle:
+            _answer(self._idle.pop(), False)
 
     async def drain(self) -> None:
         """Give back what waits; let each session finish the mail in its hand."""
         self._draining = True
-        self._arrived.set()
+        self.close_idle()
         await self._give_back()
-        if self._sessions:
-            await asyncio.wait(self._sessions)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def abort(self) -> None:
         """End sessions where they are; what was begun is in doubt."""
-        for task in self._sessions:
+        for task in self._tasks:
             task.cancel()
 
-    async def _session(self) -> None:
-        """Open one session and send until it is idle, worn out or broken; another follows if mails are left."""
-        me = asyncio.current_task()
-        assert me is not None
-        try:
-            await self._open_and_send()
-        finally:
-            self._sessions.discard(me)
-        if self._ready and not self._draining:
-            self.add(())
+    # How many sessions
 
-    async def _open_and_send(self) -> None:
-        if not await self._take():
+    def _open(self, number: int, *, growing: bool = False) -> None:
+        number = min(number, self.lane.sessions - self._held)
+        if number <= 0 or self._asking or self._draining or self._tools.clock.monotonic() < self._full_until:
+            return
+        self._asking = True
+        self._run(self._take(number, growing=growing))
+
+    def _run(self, work: Coroutine[object, object, None]) -> None:
+        task = self._group.create_task(work, name=f"lane {self.lane.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take(self, number: int, *, growing: bool) -> None:
+        async with self._counting:
+            before = self._held
+            self._held = await self._tools.sessions.hold(
+                Wish(self.lane.id, before + number, before, growing=growing), before
+            )
+            self._asking = False
+        for _ in range(self._held - before):
+            self._run(self._session())
+        if self._held < before + number:
             # All workers together hold what the lane allows. Asking again for each mail
             # would hold up begin, which needs the lane's row too.
             self._full_until = self._tools.clock.monotonic() + SHUT_FOR
-            if not self._held:
-                self._shut()
-                await self._give_back()
-            return
-        session: Session | None = None
+        if not self._held:
+            self._shut()
+            await self._give_back()
+
+    async def _session(self) -> None:
+        """Open one connection after the other while mails are left and the lane's other workers leave us the place."""
+        again = True
+        while again:
+            worn = await self._open_and_send()
+            async with self._counting:
+                others = self._held - 1
+                keep = worn and bool(self._backlog) and not self._draining
+                self._held = await self._tools.sessions.hold(Wish(self.lane.id, others + keep, others), others + 1)
+                again = self._held > others
+        if self._backlog:
+            self._open(1)
+
+    async def _open_and_send(self) -> bool:
+        """One connection, from its greeting to its end; whether it was worn out."""
+        opened = await self._tools.dialer.open(self.lane.hosts)
+        if not isinstance(opened, Session):
+            await self._cannot_connect(opened)
+            return False
         try:
-            opened = await self._tools.dialer.open(self.lane.hosts)
-            if isinstance(opened, Session):
-                session = opened
-                await self._send_all(session)
-                if session.deliveries:
-                    self._failures = 0
-                elif self._ready and not session.usable and not self._draining:
-                    # Dialled again at once, such a server would be dialled for ever.
-                    await self._cannot_connect(
-                        Lost(Stage.EHLO, "the server closed before the first mail", session.host)
-                    )
-            else:
-                await self._cannot_connect(opened)
+            await self._send_all(opened)
         finally:
-            if session is not None:
-                await session.close()
-            await self._return()
+            await opened.close()
+        if opened.deliveries:
+            self._failures = 0
+        elif self._backlog and not opened.usable and not self._draining:
+            # Dialled again at once, such a server would be dialled for ever.
+            await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host))
+        return opened.deliveries >= self._shape.max_deliveries_per_connection
+
+    # One session
 
     async def _send_all(self, session: Session) -> None:
-        settled: asyncio.Future[bool] | None = None
+        last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         while session.usable and session.deliveries < self._shape.max_deliveries_per_connection:
-            mail = await self._next()
-            if mail is None:
-                break
-            signed = await self._signed(mail)
-            if settled is not None:
-                await settled
-            if isinstance(signed, Ended):
-                settled = await self._submit(signed)
-            else:
-                settled = await self._send(session, mail, signed)
-        if settled is not None:
-            await settled
-
-    async def _signed(self, mail: Mail) -> Signed | Ended:
-        """The message, or the end of a mail that cannot be made for this contact."""
-        try:
-            return await self._tools.signer.sign(mail)
-        except ContentFault as fault:
-            return ended_by_skip(mail.facts, mail.program, fault.reason)
-
-    async def _send(self, session: Session, mail: Mail, signed: Signed) -> asyncio.Future[bool] | None:
-        """One mail over one session; the future of its settlement, None when it went back."""
-        while (data_by := await self._begin(session, mail)) is not None:
+            if not self._backlog:
+                if last is not None:
+                    await self._settle(last)
+                    last = None
+                elif not await self._mail_arrives():
+                    return
+                continue
+            mail = self._backlog.take()
             try:
-                result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=data_by)
-            except ValueError as defect:
-                return await self._submit(ended_by_skip(mail.facts, mail.program, f"{Reason.CONTENT}:{defect}"))
-            if not isinstance(result, TooLate):
-                if session.data_at >= data_by - VALID:  # it came as far as DATA
-                    BEGIN_TO_DATA.observe(session.data_at - (data_by - VALID))
-                return await self._settle(mail, result)
-            if not session.usable:
-                await (await self._submit(Released(mail.facts)))
+                signed = await self._tools.signer.sign(mail)
+            except ContentFault as fault:
+                await self._settle(ended_by_skip(mail.facts, mail.program, fault.reason))
+                continue
+            last = await self._send(session, mail, signed, last)
+        if last is not None:
+            await self._settle(last)
+
+    async def _send(
+        self, session: Session, mail: Mail, signed: Signed, last: Ended | Returned | None
+    ) -> Ended | Returned | None:
+        """One mail over one session; what became of it, None when it went back. `last` is settled."""
+        while True:
+            begun = await self._begin(mail, last)
+            last = None
+            if begun is None:
                 return None
-        return None
-
-    async def _begin(self, session: Session, mail: Mail) -> float | None:
-        """When DATA must be written at the latest; None when the mail has been given back instead."""
-        while session.alive():
             try:
-                begun = await self._tools.beginner.begin(Offer(mail.facts, self.lane.id))
-            except AWAY as error:
-                # Whether the begin was committed is not known, but nothing was sent.
-                log.warning("begin: the database is away", extra={"why": repr(error)})
-                begun = STALE
+                result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
+            except ValueError as defect:
+                return ended_by_skip(mail.facts, mail.program, f"{Reason.CONTENT}:{defect}")
+            if not isinstance(result, TooLate):
+                if session.data_at >= begun.data_by - VALID:  # it came as far as DATA
+                    BEGIN_TO_DATA.observe(session.data_at - (begun.data_by - VALID))
+                return self._ending(mail, result)
+            if not session.usable:
+                # Closed by the server while idle: not an attempt.
+                await self._settle(Released(mail.facts))
+                return None
+
+    async def _begin(self, mail: Mail, last: Ended | Returned | None) -> Begun | None:
+        """The begin of a mail that may go now; None when it has been given back instead. `last` is settled."""
+        while True:
+            begun = await self._tools.beginner.begin(Turn(Offer(mail.facts, self.lane.id), last))
+            last = None
             if begun.wait == 0:
-                return begun.data_by
+                return begun
             if begun.wait is None or begun.wait > PATIENCE or self._draining:
                 if begun.wait is not None:
                     self._shut()
                     await self._give_back()
-                await (await self._submit(Released(mail.facts)))
+                await self._settle(Released(mail.facts))
                 return None
             await self._tools.clock.sleep(begun.wait)
-        # Closed by the server while idle: not an attempt, and the mail keeps its place.
-        self._ready.appendleft(mail)
-        return None
 
-    async def _settle(self, mail: Mail, result: Result) -> asyncio.Future[bool]:
+    def _ending(self, mail: Mail, result: Result) -> Ended | Returned:
         outcome = classify(result)
-        OUTCOMES.labels(outcome=type(outcome).__name__.lower()).inc()
-        row = after_attempt(mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck())
-        return await self._submit(row)
+        ATTEMPTS[type(outcome)].inc()
+        return after_attempt(mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck())
+
+    async def _mail_arrives(self) -> bool:
+        """False when none came for too long, or the session is to end."""
+        if self._draining:
+            return False
+        arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._idle.append(arrived)
+        try:
+            async with asyncio.timeout(seconds(self._shape.idle_timeout)):
+                return await arrived
+        except TimeoutError:
+            return False
+        finally:
+            if arrived in self._idle:
+                self._idle.remove(arrived)
+
+    def _wake(self) -> None:
+        # The one that fell idle last: the others may close.
+        for _ in range(min(len(self._backlog), len(self._idle))):
+            _answer(self._idle.pop(), True)
+
+    # What cannot be sent now
 
     async def _cannot_connect(self, failure: Result) -> None:
         """One mail pays for the attempt; the others wait until the lane opens again."""
@@ -242,8 +304,8 @@ class LaneRunner:
         why = outcome.reply if isinstance(outcome, Deferred) else str(outcome)
         log.warning("lane closed", extra={"site": self.lane.name, "seconds": closed, "why": why})
         self._shut()
-        if self._ready:
-            await (await self._settle(self._ready.popleft(), failure))
+        if self._backlog:
+            await self._settle(self._ending(self._backlog.take(), failure))
         await self._give_back()
         try:
             async with self._tools.pool.acquire() as conn:
@@ -251,45 +313,18 @@ class LaneRunner:
         except AWAY as error:
             log.warning("lane not closed for others", extra={"why": repr(error)})
 
-    async def _next(self) -> Mail | None:
-        """The next mail; None when idle for too long or draining."""
-        while not self._ready and not self._draining:
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout(seconds(self._shape.idle_timeout)):
-                    await self._arrived.wait()
-            except TimeoutError:
-                return None
-        return None if self._draining else self._ready.popleft()
-
-    async def _give_back(self) -> None:
-        mails, self._ready = self._ready, deque()
-        done = [await self._submit(Released(mail.facts)) for mail in mails]
-        await asyncio.gather(*done)
-
-    async def _submit(self, row: Ended | Returned | Released) -> asyncio.Future[bool]:
-        return await self._tools.settler.batcher.submit(row)
-
     def _shut(self) -> None:
+        self._more = False
         self._shut_until = self._tools.clock.monotonic() + SHUT_FOR
 
-    async def _take(self) -> bool:
-        """One more session, if all workers together stay within the limit."""
-        async with self._counting:
-            if await self._set_sessions(self._held + 1):
-                self._held += 1
-                return True
-            return False
+    async def _give_back(self) -> None:
+        done = [await self._tools.settler.batcher.submit(Released(mail.facts)) for mail in self._backlog.clear()]
+        await asyncio.gather(*done)
 
-    async def _return(self) -> None:
-        async with self._counting:
-            self._held -= 1
-            await self._set_sessions(self._held)
+    async def _settle(self, row: Ending) -> None:
+        await self._tools.settler.batcher.put(row)
 
-    async def _set_sessions(self, number: int) -> bool:
-        try:
-            async with self._tools.pool.acquire() as conn:
-                return await store.set_sessions(conn, self.lane.id, self._tools.worker, number)
-        except AWAY as error:
-            log.warning("sessions not counted", extra={"why": repr(error)})
-            return False
+
+def _answer(waiter: asyncio.Future[bool], answer: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(answer)

@@ -37,6 +37,11 @@ class Signer:
         self._clock = clock
         self._wanted: asyncio.Queue[tuple[Mail, asyncio.Future[Signed]]] = asyncio.Queue()
 
+    @property
+    def busy(self) -> bool:
+        """Whether mails wait to be signed, and will soon be offered to begin."""
+        return not self._wanted.empty()
+
     async def sign(self, mail: Mail) -> Signed:
         """The signed message; ContentFault when it cannot be made for this contact."""
         done: asyncio.Future[Signed] = asyncio.get_running_loop().create_future()

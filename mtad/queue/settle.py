@@ -1,8 +1,8 @@
 """Settle: what became of jobs, written down in batches and never given up.
 
-A session waits for its batch before it begins its next mail, so a 250 is in the
-ledger before anything else happens on that session: after a crash no more copies
-can be in doubt than sessions were open. While the database is away the batch is
+A session's last mail is settled before the begin of its next, so a 250 is in the ledger
+before anything else happens on that session: after a crash no more copies can be in
+doubt than sessions were open. While the database is away the batch is
 tried again, as often as it takes; a batch that was committed without our hearing
 of it finds nothing left to settle, so nothing is counted twice.
 """
@@ -15,12 +15,13 @@ from typing import TypeVar
 from engine.service import Suppress, suppress
 from mtad.base.batcher import Batcher
 from mtad.base.clock import Clock
-from mtad.base.db import AWAY, Connection, Pool, in_transaction
+from mtad.base.db import AWAY, Connection, Pool, run_again
 from mtad.queue import store
 from mtad.queue.store import Ended, Released, Returned
 
 log = logging.getLogger("mtad.settle")
 
+Ending = Ended | Returned | Released
 Item = TypeVar("Item")
 
 # How long an address that bounced for good is left alone: some are set up again.
@@ -31,14 +32,14 @@ AGAIN = 0.5
 
 
 class Settler:
-    """Collects endings, returns and releases, one transaction a batch."""
+    """Collects endings, returns and releases, one transaction a batch of each."""
 
     def __init__(self, pool: Pool, clock: Clock, worker: int, slot: int) -> None:
         self._pool = pool
         self._clock = clock
         self._worker = worker
         self._slot = slot
-        self.batcher: Batcher[Ended | Returned | Released, bool] = Batcher(self._write, most=256)
+        self.batcher: Batcher[Ending, bool] = Batcher(self._write, most=256)
         self.unsettled: set[int] = set()  # jobs that this worker has claimed
         self.behind = False  # a batch waits for the database
         self._given_up = False
@@ -50,23 +51,31 @@ class Settler:
         """From here on a batch that the database does not take is dropped: its jobs are this worker's until it dies."""
         self._given_up = True
 
-    async def _write(self, batch: Sequence[Ended | Returned | Released]) -> Sequence[bool]:
-        """By item: whether the job was still this worker's to settle."""
-        # Suppressing locks gates, entries and jobs of whole contacts. In one
-        # transaction with other endings, which lock engagement first, two settlers
-        # could wait for each other.
-        hard = [job for job in batch if isinstance(job, Ended) and job.suppress]
-        rest = [job for job in batch if not (isinstance(job, Ended) and job.suppress)]
-        settled = await self._until_done(self._settle_hard, hard) | await self._until_done(self._settle, rest)
-        self.unsettled.difference_update(job.facts.job_id for job in batch)
+    async def _write(self, batch: Sequence[Ending]) -> Sequence[bool]:
+        settled = await self.settle(batch)
         return [job.facts.job_id in settled for job in batch]
+
+    async def settle(self, batch: Sequence[Ending]) -> set[int]:
+        """Write a batch down, however long it takes; the jobs that were still this worker's to settle.
+
+        Each kind is one statement and its own transaction: what suppresses locks gates,
+        entries and jobs of whole contacts, and other endings lock engagement first.
+        """
+        ended = [job for job in batch if isinstance(job, Ended)]
+        settled: set[int] = set()
+        settled |= await self._until_done(self._hard, [job for job in ended if job.suppress])
+        settled |= await self._until_done(self._ended, [job for job in ended if not job.suppress])
+        settled |= await self._until_done(self._returned, [job for job in batch if isinstance(job, Returned)])
+        settled |= await self._until_done(self._released, [job for job in batch if isinstance(job, Released)])
+        self.unsettled.difference_update([job.facts.job_id for job in batch])
+        return settled
 
     async def _until_done(
         self, settle: Callable[[Connection, Sequence[Item]], Awaitable[set[int]]], jobs: Sequence[Item]
     ) -> set[int]:
         while jobs:
             try:
-                settled = await in_transaction(self._pool, lambda conn: settle(conn, jobs))
+                settled = await run_again(self._pool, lambda conn: settle(conn, jobs))
             except AWAY as error:
                 log.warning("settle waits for the database", extra={"why": repr(error), "jobs": len(jobs)})
                 self.behind = True
@@ -78,26 +87,23 @@ class Settler:
                 return settled
         return set()
 
-    async def _settle_hard(self, conn: Connection, jobs: Sequence[Ended]) -> set[int]:
+    async def _hard(self, conn: Connection, jobs: Sequence[Ended]) -> set[int]:
         until = self._clock.now() + GONE_FOR
-        await suppress(
-            conn,
-            [
-                Suppress(job.facts.address_key, "all", "hard_bounce", f"job {job.facts.job_id}: {job.reply}", until)
-                for job in jobs
-            ],
-        )
+        async with conn.transaction():
+            await suppress(
+                conn,
+                [
+                    Suppress(job.facts.address_key, "all", "hard_bounce", f"job {job.facts.job_id}: {job.reply}", until)
+                    for job in jobs
+                ],
+            )
+            return await self._ended(conn, jobs)
+
+    async def _ended(self, conn: Connection, jobs: Sequence[Ended]) -> set[int]:
         return await store.settle_ended(conn, self._worker, self._slot, jobs)
 
-    async def _settle(self, conn: Connection, jobs: Sequence[Ended | Returned | Released]) -> set[int]:
-        ended = [job for job in jobs if isinstance(job, Ended)]
-        returned = [job for job in jobs if isinstance(job, Returned)]
-        released = [job for job in jobs if isinstance(job, Released)]
-        settled: set[int] = set()
-        if ended:
-            settled |= await store.settle_ended(conn, self._worker, self._slot, ended)
-        if returned:
-            settled |= await store.settle_returned(conn, self._worker, self._slot, returned)
-        if released:
-            settled |= await store.release(conn, self._worker, released)
-        return settled
+    async def _returned(self, conn: Connection, jobs: Sequence[Returned]) -> set[int]:
+        return await store.settle_returned(conn, self._worker, self._slot, jobs)
+
+    async def _released(self, conn: Connection, jobs: Sequence[Released]) -> set[int]:
+        return await store.release(conn, self._worker, jobs)

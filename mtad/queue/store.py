@@ -11,6 +11,10 @@ from mtad.base.sqlfiles import queries
 
 SQL = queries("queue")
 
+# What one claim takes at most: the literal limits of the query.
+MOST_SITES = 60
+MOST_A_SITE = 64
+
 # Worker 0 is nobody: it holds the jobs of paused programs.
 NOBODY = 0
 
@@ -55,9 +59,9 @@ class Released(msgspec.Struct, frozen=True, gc=False):
     facts: Facts
 
 
-async def claim(conn: Connection, worker: int, full_sites: Sequence[int]) -> list[Facts]:
-    """Lease due jobs of sites that have room here; never one that another worker holds."""
-    return [Facts(*row_values(row)) for row in await conn.fetch(SQL["claim"], worker, full_sites)]
+async def claim(conn: Connection, worker: int, shut: Sequence[int] = (), full: Sequence[int] = ()) -> list[Facts]:
+    """Lease due jobs, never one that another worker holds: none of sites that are shut, transactional of full ones."""
+    return [Facts(*row_values(row)) for row in await conn.fetch(SQL["claim"], worker, shut, full)]
 
 
 async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[int, float | None]:
@@ -181,27 +185,41 @@ class Lane(msgspec.Struct, frozen=True):
     sessions: int  # limit over all workers
 
 
-async def lane_of(conn: Connection, site_id: int, rate: float, burst: float, sessions: int) -> Lane:
-    """The lane to a site, made or brought up to date with its limits."""
-    lane = await conn.fetchrow(SQL["lane_of"], site_id, rate, burst, sessions)
-    site = await conn.fetchrow(SQL["site_hosts"], site_id)
-    assert lane is not None
-    assert site is not None
-    return Lane(lane[0], site_id, site[0], tuple(site[1]), lane[1])
+class Limit(msgspec.Struct, frozen=True):
+    """How much mail may go to a site, over all workers."""
+
+    site_id: int
+    rate: float  # messages a second
+    burst: float
+    sessions: int
 
 
-async def site_name(conn: Connection, site_id: int) -> str:
-    """The name of a site: its MX set, or the host and port of a route."""
-    row = await conn.fetchrow(SQL["site_hosts"], site_id)
-    assert row is not None
-    return str(row[0])
+class Wish(msgspec.Struct, frozen=True, gc=False):
+    """How many sessions of a lane a worker wants to hold."""
+
+    lane_id: int
+    wanted: int
+    running: int  # it cannot hold fewer
+    growing: bool = False  # beyond its fair share, where others leave some
 
 
-async def set_sessions(conn: Connection, lane_id: int, worker: int, sessions: int) -> bool:
-    """Hold so many sessions of a lane; False when all workers together would be above its limit."""
+async def site_names(conn: Connection, sites: Sequence[int]) -> dict[int, str]:
+    """The names of sites: an MX set, or the host and port of a route."""
+    return {row[0]: row[1] for row in await conn.fetch(SQL["site_names"], sites)}
+
+
+async def lanes_of(conn: Connection, limits: Sequence[Limit]) -> list[Lane]:
+    """The lanes to sites, made or brought up to date with their limits."""
+    columns = ([getattr(limit, name) for limit in limits] for name in Limit.__struct_fields__)
+    return [Lane(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in await conn.fetch(SQL["lanes_of"], *columns)]
+
+
+async def hold_sessions(conn: Connection, worker: int, wishes: Sequence[Wish]) -> dict[int, int]:
+    """By lane: how many sessions this worker may hold now. At most one wish a lane."""
+    columns = ([getattr(wish, name) for wish in wishes] for name in Wish.__struct_fields__)
     async with conn.transaction():
-        limit = await conn.fetchval(SQL["lock_lane"], lane_id)
-        return await conn.fetchval(SQL["set_sessions"], lane_id, worker, sessions, limit) is not None
+        await conn.execute(SQL["lock_lanes"], [wish.lane_id for wish in wishes])
+        return {row[0]: row[1] for row in await conn.fetch(SQL["hold_sessions"], worker, *columns)}
 
 
 async def close_lane(conn: Connection, lane_id: int, seconds: float, why: str) -> None:

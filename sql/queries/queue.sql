@@ -3,8 +3,9 @@
 
 -- name: claim
 -- Lease up to 64 due jobs of each of up to 60 sites to worker $1, sites that waited
--- longest first, never one that another worker is claiming from; $2: sites that
--- have no room here. Moves each site's hint on. Returns Facts (engine/facts.py),
+-- longest first, never one that another worker is claiming from. None of sites $2; of
+-- sites $3, which have no room here, transactional mail only. Moves each site's hint
+-- on. Returns Facts (engine/facts.py),
 -- all seen in one snapshot, so that the versions begin compares belong to them.
 -- now(), not clock_timestamp(): only what is stable can be an index condition.
 -- Plan: site_ready_idx, job_due_idx without a sort; `limit 1` keeps the look-ups single
@@ -12,7 +13,7 @@
 with sites as materialized (
   select id
     from site
-   where ready_at <= now() and id <> all($2::int[])
+   where ready_at <= now() and id <> all($2::int[]) and id <> all($3::int[])
    order by ready_at
    limit 60
      for no key update skip locked
@@ -22,6 +23,22 @@ with sites as materialized (
    cross join lateral (
      select q.id
        from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint), (4::smallint), (5::smallint)) p (prio)
+      cross join lateral (
+        select id
+          from job
+         where site_id = s.id and prio = p.prio and worker is null and due <= now()
+         order by due
+         limit 64
+           for no key update skip locked
+      ) q
+      limit 64
+   ) j
+   union all
+  select j.id, s.id
+    from unnest($3::int[]) s (id)
+   cross join lateral (
+     select q.id
+       from (values (0::smallint), (1::smallint)) p (prio)
       cross join lateral (
         select id
           from job
@@ -426,33 +443,59 @@ returning job.id, jobs.begun is not null;
 
 -- ── Lanes ───────────────────────────────────────────────────────────────────
 
--- name: lane_of
--- The lane to site $1, with its limits: $2 rate, $3 burst, $4 sessions.
-insert into lane (site_id, rate, burst, sessions)
-values ($1, $2, $3, $4)
-on conflict (source, site_id) do update
-  set rate = excluded.rate, burst = excluded.burst, sessions = excluded.sessions
-returning id, sessions;
+-- name: site_names
+select id, name from site where id = any($1::int[]);
 
--- name: site_hosts
-select name, hosts from site where id = $1;
+-- name: lanes_of
+-- The lanes to sites $1, with their limits: $2 rates, $3 bursts, $4 sessions.
+with given as materialized (
+  select g.*, s.name, s.hosts
+    from unnest($1::int[], $2::float8[], $3::float8[], $4::int[]) as g (site_id, rate, burst, sessions)
+    join lateral (select * from site where id = g.site_id limit 1) s on true
+), known as materialized (
+  select l.id
+    from lane l
+   where l.source = 'default' and l.site_id = any($1::int[])
+   order by l.id
+     for no key update
+), lanes as (
+  insert into lane (site_id, rate, burst, sessions)
+  select site_id, rate, burst, sessions from given where (select count(*) from known) >= 0 order by site_id
+  on conflict (source, site_id) do update
+    set rate = excluded.rate, burst = excluded.burst, sessions = excluded.sessions
+  returning id, site_id, sessions
+)
+select l.id, l.site_id, g.name, g.hosts, l.sessions from lanes l join given g using (site_id);
 
--- name: lock_lane
-select sessions from lane where id = $1 for no key update;
+-- name: lock_lanes
+select id from lane where id = any($1::int[]) order by id for no key update;
 
--- name: set_sessions
--- Worker $2 holds $3 sessions of lane $1, if all live workers together stay within
--- $4. The caller holds the lane's lock, taken by an earlier statement, so that this
--- one sees what others have taken. The count is absolute: one that could not be
--- written is put right by the next.
+-- name: hold_sessions
+-- Worker $1 wants to hold $3 sessions of lanes $2, and cannot hold fewer than $4; $5:
+-- beyond its share of the lane, as long as others leave some. The share of a worker is
+-- what there would be for each if all had use for it. The caller holds the lanes' locks,
+-- taken by an earlier statement, so that this one sees what others have taken. Counts
+-- are absolute: one that could not be written is put right by the next. Returns lane
+-- and count.
+with wishes as (
+  select w.*, l.sessions as most,
+         (select coalesce(sum(x.sessions), 0)
+            from lane_session x
+            join worker k on k.id = x.worker
+           where x.lane_id = w.lane_id and x.worker <> $1 and k.dead is null) as others
+    from unnest($2::int[], $3::int[], $4::int[], $5::boolean[]) as w (lane_id, wanted, running, growing)
+    join lateral (select * from lane where id = w.lane_id limit 1) l on true
+), living as (
+  select count(*) as n from worker where dead is null
+)
 insert into lane_session as s (lane_id, worker, sessions)
-select $1, $2, $3::int
- where $3::int + (select coalesce(sum(x.sessions), 0)
-                    from lane_session x
-                    join worker w on w.id = x.worker
-                   where x.lane_id = $1 and x.worker <> $2 and w.dead is null) <= $4::int
+select lane_id, $1,
+       greatest(running, least(wanted, most - others, case when growing then most else (most + n - 1) / n end))
+  from wishes
+ cross join living
+ order by lane_id
 on conflict (lane_id, worker) do update set sessions = excluded.sessions
-returning sessions;
+returning lane_id, sessions;
 
 -- name: close_lane
 -- No begin and no claim for $2 seconds, because $3.

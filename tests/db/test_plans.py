@@ -54,7 +54,7 @@ RETURNED = ", ".join([
 
 # query, arguments, most rows of the big tables that it may touch
 HOT = {
-    "claim": (store.SQL["claim"], "1, '{}'::int[]", 60 * 64 * 2),
+    "claim": (store.SQL["claim"], "1, '{}'::int[], '{2}'::int[]", 60 * 64 * 2),
     "begin": (
         store.SQL["begin"],
         f"1, {IDS}, {CONTACTS}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('1')}", 64 * 3,

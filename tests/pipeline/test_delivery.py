@@ -287,17 +287,18 @@ async def test_where_others_hold_all_sessions_but_one_that_one_is_enough_and_no_
         await office.world.job(person)
     conn = office.world.rows.conn
     other = await office.world.worker(1)
-    lane = await store.lane_of(conn, office.world.site, 100, 100, CONFIG.shape.connection_limit)
-    assert await store.set_sessions(conn, lane.id, other, CONFIG.shape.connection_limit - 1)
+    await store.lanes_of(conn, [store.Limit(office.world.site, 100, 100, CONFIG.shape.connection_limit)])
+    most = CONFIG.shape.connection_limit - 1
+    assert await office.world.hold(other, most, growing=True) == most
     asked = 0
-    ask = store.set_sessions
+    ask = store.hold_sessions
 
-    async def counted(*arguments: Any) -> bool:
+    async def counted(*arguments: Any) -> dict[int, int]:
         nonlocal asked
         asked += 1
         return await ask(*arguments)
 
-    monkeypatch.setattr(store, "set_sessions", counted)
+    monkeypatch.setattr(store, "hold_sessions", counted)
 
     async with open_office(office):
         await office.until_delivered(60)

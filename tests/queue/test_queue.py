@@ -44,12 +44,6 @@ async def test_transactional_mail_is_claimed_before_bulk_and_first_attempts_befo
     assert [facts.job_id for facts in claimed] == [urgent, bulk, retry]
 
 
-async def test_a_site_without_room_is_left_alone(world: World) -> None:
-    await world.job()
-
-    assert await world.claim(await world.worker(), full=[world.site]) == []
-
-
 async def test_a_claim_brings_the_facts_of_its_own_moment(world: World) -> None:
     job = await world.job("Ann@reader.test", entry=True)
     contact = world.contacts[job]
@@ -160,11 +154,42 @@ async def test_sessions_of_all_workers_together_stay_within_the_limit(pool: Pool
         world = await new_world(pool, conn, sessions=3)
         one, two = await world.worker(0), await world.worker(1)
 
-        assert await store.set_sessions(conn, world.lane.id, one, 2)
-        assert await store.set_sessions(conn, world.lane.id, two, 1)
-        assert not await store.set_sessions(conn, world.lane.id, two, 2)
+        assert await world.hold(one, 3) == 2, "its share of three for two workers"
+        assert await world.hold(two, 2) == 1
+        assert await world.hold(two, 2, 1, growing=True) == 1
         await store.bury(conn, [one], 60)
-        assert await store.set_sessions(conn, world.lane.id, two, 3)
+        assert await world.hold(two, 3, 1) == 3
+
+
+async def test_what_others_do_not_use_can_be_had_and_is_given_back_session_by_session(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, sessions=4)
+        one, two = await world.worker(0), await world.worker(1)
+
+        assert await world.hold(one, 4, growing=True) == 4
+        assert await world.hold(two, 1) == 0
+        assert await world.hold(one, 4, 3) == 3, "one of its sessions has ended, and it holds more than its share"
+        assert await world.hold(two, 1) == 1
+        assert await world.hold(one, 0) == 0
+
+
+async def test_a_worker_holds_at_least_what_runs(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, sessions=4)
+        worker = await world.worker()
+        assert await world.hold(worker, 4) == 4
+        await store.lanes_of(conn, [store.Limit(world.site, 10, 10, 1)])
+
+        assert await world.hold(worker, 4, 3) == 3
+
+
+async def test_of_a_full_site_transactional_mail_alone_is_claimed_and_of_a_shut_one_nothing(world: World) -> None:
+    await world.job("bulk@reader.test")
+    urgent = await world.job("urgent@reader.test", **{"class": 0, "prio": 0})
+    worker = await world.worker()
+
+    assert await world.claim(worker, shut=[world.site]) == []
+    assert [facts.job_id for facts in await world.claim(worker, full=[world.site])] == [urgent]
 
 
 async def test_a_delivered_mail_leaves_the_queue_for_the_ledger_and_moves_its_entry(world: World) -> None:

@@ -40,9 +40,14 @@ class World:
         self.contacts[job] = contact
         return job
 
-    async def claim(self, worker: int, full: Sequence[int] = ()) -> list[Facts]:
+    async def claim(self, worker: int, shut: Sequence[int] = (), full: Sequence[int] = ()) -> list[Facts]:
         await self.rows.conn.execute("update site set ready_at = '-infinity'")
-        return await store.claim(self.rows.conn, worker, full)
+        return await store.claim(self.rows.conn, worker, shut, full)
+
+    async def hold(self, worker: int, wanted: int, running: int = 0, *, growing: bool = False) -> int:
+        """Ask for sessions of the lane; how many this worker holds then."""
+        wish = store.Wish(self.lane.id, wanted, running, growing)
+        return (await store.hold_sessions(self.rows.conn, worker, [wish]))[self.lane.id]
 
     def offers(self, claimed: Sequence[Facts]) -> list[Offer]:
         return [Offer(facts, self.lane.id) for facts in claimed]
@@ -59,7 +64,8 @@ async def new_world(
     program = await rows.program()
     (site,) = (await store.sites_by_name(conn, {"mx.reader.test": ["10 mx.reader.test:25"]})).values()
     await conn.execute("update domain set site_id = $1", site)
-    return World(pool, rows, program, site, await store.lane_of(conn, site, rate, burst, sessions))
+    (lane,) = await store.lanes_of(conn, [store.Limit(site, rate, burst, sessions)])
+    return World(pool, rows, program, site, lane)
 
 
 def delivered(facts: Facts) -> Ended:

@@ -1,0 +1,63 @@
+"""How many sessions this worker holds, agreed upon with the other workers.
+
+The count of a lane stands in the database, under the lane's lock. What the lanes of
+this worker want is written together: small domains open and close one session for a
+few mails, and a transaction for each would cost more than the mails.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from prometheus_client import Gauge
+
+from mtad.base.batcher import Batcher
+from mtad.base.db import AWAY, Connection, Pool, in_transaction
+from mtad.queue import store
+from mtad.queue.store import Wish
+
+log = logging.getLogger("mtad.sessions")
+
+# Sessions of one worker, over all lanes. Above it nothing is claimed, and idle ones are closed.
+MOST_SESSIONS = 500
+
+OPEN = Gauge("mtad_sessions", "Sessions that this worker holds, over all lanes")
+
+
+class Sessions:
+    """Asks for sessions and gives them back; `held` is how many the lanes of this worker have."""
+
+    def __init__(self, pool: Pool, worker: int) -> None:
+        self._pool = pool
+        self._worker = worker
+        self._batcher: Batcher[Wish, int | None] = Batcher(self._write, most=256)
+        self.held = 0
+
+    async def run(self) -> None:
+        await self._batcher.run()
+
+    @property
+    def full(self) -> bool:
+        return self.held >= MOST_SESSIONS
+
+    async def hold(self, wish: Wish, now: int) -> int:
+        """Change what a lane holds, `now` so many; how many it may hold. One wish a lane at a time.
+
+        With the database away no more are granted, and what was given back is written later.
+        """
+        granted = await self._batcher.put(wish)
+        if granted is None:
+            granted = min(wish.wanted, now)
+        self.held += granted - now
+        OPEN.set(self.held)
+        return granted
+
+    async def _write(self, wishes: Sequence[Wish]) -> Sequence[int | None]:
+        async def work(conn: Connection) -> dict[int, int]:
+            return await store.hold_sessions(conn, self._worker, wishes)
+
+        try:
+            granted = await in_transaction(self._pool, work)
+        except AWAY as error:
+            log.warning("sessions not counted", extra={"why": repr(error)})
+            return [None] * len(wishes)
+        return [granted[wish.lane_id] for wish in wishes]

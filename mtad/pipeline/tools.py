@@ -1,0 +1,26 @@
+"""What all lanes of a worker share."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from mtad.base.clock import Clock
+from mtad.base.db import Pool
+from mtad.pipeline.beginner import Beginner
+from mtad.pipeline.sessions import Sessions
+from mtad.pipeline.signer import Signer
+from mtad.queue.settle import Settler
+from mtad.wire.session import Dialer
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """Made once by the pipeline; every lane works with them."""
+
+    pool: Pool
+    clock: Clock
+    dialer: Dialer
+    sessions: Sessions
+    signer: Signer
+    beginner: Beginner
+    settler: Settler
+    luck: Callable[[], float]  # in [0, 1); spreads the retries
