@@ -185,7 +185,7 @@ async def test_a_worker_holds_at_least_what_runs(pool: Pool) -> None:
 
 async def test_of_a_full_site_transactional_mail_alone_is_claimed_and_of_a_shut_one_nothing(world: World) -> None:
     await world.job("bulk@reader.test")
-    urgent = await world.job("urgent@reader.test", **{"class": 0, "prio": 0})
+    urgent = await world.job("urgent@reader.test", prio=0)
     worker = await world.worker()
 
     assert await world.claim(worker, shut=[world.site]) == []
