@@ -11,17 +11,17 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 import msgspec
 
-from benchmarks import gauges
 from benchmarks.entry import finish, machine
 from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
 from benchmarks.mailing import CAMPAIGN, STREAM, write_campaign, write_people
 from benchmarks.openloop import Outcome, quantile
+from benchmarks.phases import send_through, sent
 from benchmarks.place import Place, installed
 from benchmarks.receipts import PROGRAM, Receipts, set_up
 from benchmarks.run import import_people, say
@@ -47,17 +47,8 @@ message = "{CAMPAIGN}"
 _SLOWEST, _BUYERS = 100, 3000
 
 _CONNECTIONS = 64  # of the hits
-_PERIOD = 0.5  # between two looks at /metrics
 _PATIENCE = 60.0  # for the last transactional mails
 
-_STATE = """
-select status::text, why, exists (select from job where program_id = p.id) as queued from program p where name = $1
-"""
-_SENT = """
-select count(*) filter (where outcome = 'delivered') as delivered, coalesce(sum(doubts), 0)::bigint as doubts,
-       min(begun) as first, max(ended) as last
-  from ledger where program_id = (select id from program where name = $1)
-"""
 # created is the start of the transaction that made the job, some milliseconds before its commit.
 _DELAYS = """
 select extract(epoch from ended - created)::float8 as delay
@@ -107,20 +98,6 @@ class Report(msgspec.Struct, frozen=True):
     load_before: float
     command: list[str]
     machine: Mapping[str, str | int]
-
-
-class _Sent(msgspec.Struct, frozen=True):
-    """What the ledger says of one campaign, and what sending it took."""
-
-    delivered: int
-    doubts: int
-    first: datetime
-    last: datetime
-    cpu_us: Mapping[str, float]  # by process, a mail of the campaign
-
-    @property
-    def rate(self) -> float:
-        return self.delivered / ((self.last - self.first) / timedelta(seconds=1))
 
 
 def main() -> None:
@@ -175,35 +152,34 @@ async def measure(plan: Plan) -> Report:
     ):
         place.configure(list(zip(domains, receiver.addresses, strict=True)), sessions=plan.sessions)
         await _prepare(plan, place, pool, domains, draw)
-        alone = await _send(plan, place, pool, CAMPAIGN, None)
+        alone = await send_through(place, pool, CAMPAIGN, plan.contacts)
         load = _Load(plan, place, pool, Receipts(pool, plan.transactional))
         await load.prepare(draw)
-        mixed = await _send(plan, place, pool, AGAIN, load)
+        mixed = await send_through(place, pool, AGAIN, plan.contacts, load.arriving)
         assert load.outcome is not None
         (hits,) = await noted(pool, ["loop"])
-        delays = [1000 * row[0] for row in await pool.fetch(_DELAYS, PROGRAM, mixed.last)]
-        receipts = await pool.fetchrow(_SENT, PROGRAM)
+        delays = [1000 * row[0] for row in await pool.fetch(_DELAYS, PROGRAM, mixed.sent.last)]
+        receipts = await sent(pool, PROGRAM)
         version = await pool.fetchval("show server_version")
-        assert receipts is not None
         for name in (CAMPAIGN, AGAIN, PROGRAM):
             if not (await place.installation.command("audit", name))["adds_up"]:
                 raise Problem(f"the audit of {name} does not add up")
     outcome = load.outcome
-    undelivered = 2 * plan.contacts - alone.delivered - mixed.delivered
+    undelivered = 2 * plan.contacts - alone.sent.delivered - mixed.sent.delivered
     return Report(
         transactional_p50_ms=round(quantile(delays, 0.5), 1),
         transactional_p99_ms=round(quantile(delays, 0.99), 1),
         transactional_max_ms=round(delays[-1], 1) if delays else 0.0,
         transactional_sent=len(delays),
         transactional_per_s=round(load.receipts.made / load.receipts.seconds, 1),
-        bulk_rate_alone=round(alone.rate, 1),
-        bulk_rate_mixed=round(mixed.rate, 1),
-        bulk_share=round(mixed.rate / alone.rate, 3),
+        bulk_rate_alone=round(alone.sent.rate, 1),
+        bulk_rate_mixed=round(mixed.sent.rate, 1),
+        bulk_share=round(mixed.sent.rate / alone.sent.rate, 3),
         hits_per_s=round(outcome.answered / outcome.seconds, 1),
         hit_p50_ms=outcome.p50_ms,
         hit_p99_ms=outcome.p99_ms,
-        lost=undelivered + load.receipts.made - receipts["delivered"],
-        duplicates=alone.doubts + mixed.doubts + receipts["doubts"],
+        lost=undelivered + load.receipts.made - receipts.delivered,
+        duplicates=alone.sent.doubts + mixed.sent.doubts + receipts.doubts,
         hits=outcome.answered,
         hits_failed=len(outcome.failed),
         hits_lost=hits.lost(outcome),
@@ -227,57 +203,6 @@ async def _prepare(plan: Plan, place: Place, pool: Pool, domains: list[str], dra
     await place.installation.command("program", "apply", str(again))
     await set_up(place, _BUYERS + int(plan.contacts / _SLOWEST * plan.transactional), domains, draw)
     await place.resolve(pool)
-
-
-async def _send(plan: Plan, place: Place, pool: Pool, name: str, load: "_Load | None") -> _Sent:
-    """Send a campaign from a full queue with workers that are started anew, and what else arrives meanwhile."""
-    await place.installation.command("program", "start", name)
-    place.installation.log_path.write_bytes(b"")  # the workers before are not those that are waited for
-    postgres = gauges.tree_cpu(place.postmaster)
-    await place.start(signed=True)
-    workers = await _workers(place)
-    say(f"sending {name}, workers {' '.join(map(str, workers))}")
-    async with aiohttp.ClientSession() as http:
-        async with load.arriving(http) if load else contextlib.nullcontext():
-            await _until_sent(plan, place, pool, http, name)
-        cpu = {
-            "mtad": sum(map(gauges.tree_cpu, workers)),
-            "postgres": gauges.tree_cpu(place.postmaster) - postgres,
-        }
-    await place.stop()
-    sent = await pool.fetchrow(_SENT, name)
-    assert sent is not None
-    per_mail = {who: round(seconds / plan.contacts * 1e6, 1) for who, seconds in cpu.items()}
-    return _Sent(sent["delivered"], sent["doubts"], sent["first"], sent["last"], per_mail)
-
-
-async def _workers(place: Place) -> list[int]:
-    """The pids of all workers, as soon as the last of them has begun."""
-    while True:
-        if len(workers := place.started()) >= place.workers:
-            return workers
-        await asyncio.sleep(0.01)
-
-
-async def _until_sent(plan: Plan, place: Place, pool: Pool, http: aiohttp.ClientSession, name: str) -> None:
-    """Return when nothing of the campaign is queued; Problem when it has paused itself or a worker died.
-
-    The database is not asked before the workers' counters say that it may be so, or stand still.
-    """
-    before = 0.0
-    while True:
-        if len(place.started()) > plan.workers:
-            raise Problem(f"a worker died: see {place.installation.log_path}")
-        attempts = 0.0
-        with contextlib.suppress(aiohttp.ClientConnectionError):
-            attempts = gauges.total(await place.metrics(http), "mtad_attempts_total")
-        state = await pool.fetchrow(_STATE, name) if attempts >= plan.contacts or attempts == before else None
-        before = attempts
-        if state is not None and state["status"] == "paused":
-            raise Problem(f"{name} has paused itself: {state['why']}")
-        if state is not None and not state["queued"]:
-            return
-        await asyncio.sleep(_PERIOD)
 
 
 class _Load:
