@@ -5,13 +5,15 @@ each row is read with them (`RowReader`). A row is taken whole or not at all.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from mtad.audience.columns import Columns
-from mtad.audience.values import Type, joint_type, moment, value_of
+from mtad.audience.values import Type, joint_type, moment, reader_of
 from mtad.base.address import parse_address
 from mtad.base.errors import InputError
 
@@ -21,6 +23,7 @@ TRACKING = ("full", "hygiene", "aggregate", "none")
 # `trying` is not among them: it needs a running reactivation.
 STATES = ("new", "active", "engaged", "reactivated", "inactive")
 
+_ENCODER = msgspec.json.Encoder()
 _LOCALE = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{2,8})*", re.IGNORECASE)
 
 
@@ -33,23 +36,28 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Contact(msgspec.Struct, frozen=True, gc=False):
-    """One good row: the columns of the temporary table `incoming`, in their order."""
+    """One good row: the columns of the temporary table `incoming`, in their order.
+
+    Those with a default are filled only where the file or the command can say something.
+    """
 
     line: int
     key: str
     address: str
     domain: str
-    locale: str | None
-    zone: str | None
-    external_id: str | None
     attributes: str  # JSON
-    basis: str | None
-    source: str | None
-    consent_at: datetime | None
-    tracking: str | None
-    last_sign: datetime | None
-    mails_since_sign: int
-    state: str | None
+    locale: str | None = None
+    zone: str | None = None
+    external_id: str | None = None
+    source: str | None = None
+    consent_at: datetime | None = None
+    tracking: str | None = None
+    last_sign: datetime | None = None
+    mails_since_sign: int = 0
+    state: str | None = None
+
+
+_ALWAYS = ("line", "key", "address", "domain", "attributes")
 
 
 class Permission(msgspec.Struct, frozen=True):
@@ -93,7 +101,10 @@ class Types:
 
 
 class RowReader:
-    """Reads rows by one header; told the time and the names of time zones."""
+    """Reads rows by one header; told the time and the names of time zones.
+
+    `fields` are those of Contact that a row of this file can fill: the others have their default in all.
+    """
 
     def __init__(
         self,
@@ -104,70 +115,67 @@ class RowReader:
         zones: frozenset[str],
         now: datetime,
     ) -> None:
-        self._columns = columns
-        self._attributes = [(name, columns.attributes[name], kind) for name, kind in types.items()]
+        self._width = columns.width
+        self._email = columns.known["email"]
+        self._attributes = [(name, columns.attributes[name], reader_of(kind)) for name, kind in types.items()]
         self._permission = permission
         self._zones = zones
         self._now = now
+        readers: dict[str, tuple[str, Callable[[str], object]]] = {
+            "locale": ("locale", _locale),
+            "zone": ("zone", self._zone),
+            "external_id": ("external_id", str),
+            "consent_at": ("consent_at", partial(self._past, "consent_at")),
+            "consent_source": ("source", str),
+            "tracking": ("tracking", partial(_one_of, "tracking", TRACKING)),
+            "last_sign_at": ("last_sign", partial(self._past, "last_sign_at")),
+            "mails_since_sign": ("mails_since_sign", _count),
+            "state": ("state", partial(_one_of, "state", STATES)),
+        }
+        self._others = [(*readers[name], position) for name, position in columns.known.items() if name != "email"]
+        filled = {field for field, _, _ in self._others} | ({"source"} if permission else set())
+        self.fields = [name for name in Contact.__struct_fields__ if name in _ALWAYS or name in filled]
 
     def read(self, line: int, row: Sequence[str]) -> Contact | Rejected:
         """One row: a contact, or the first reason why it is none."""
         try:
             return self._contact(line, row)
         except ValueError as error:
-            at = self._columns.known["email"]
-            return Rejected(line, row[at].strip() if at < len(row) else "", str(error))
+            return Rejected(line, row[self._email].strip() if self._email < len(row) else "", str(error))
 
     def _contact(self, line: int, row: Sequence[str]) -> Contact:
-        if len(row) != self._columns.width:
-            raise ValueError(f"{len(row)} cells, the header has {self._columns.width}")
-        cells = {name: row[position].strip() for name, position in self._columns.known.items()}
-        if not cells["email"]:
+        if len(row) != self._width:
+            raise ValueError(f"{len(row)} cells, the header has {self._width}")
+        cell = row[self._email].strip()
+        if not cell:
             raise ValueError("email is empty")
-        address = parse_address(cells["email"])
-        basis, source, consent_at = self._proof(cells)
-        return Contact(
-            line=line,
-            key=address.key,
-            address=address.given,
-            domain=address.domain,
-            locale=_locale(cells.get("locale", "")),
-            zone=self._zone(cells.get("zone", "")),
-            external_id=cells.get("external_id") or None,
-            attributes=self._values(row),
-            basis=basis,
-            source=source,
-            consent_at=consent_at,
-            tracking=_one_of("tracking", cells.get("tracking", ""), TRACKING),
-            last_sign=self._past("last_sign_at", cells.get("last_sign_at", "")),
-            mails_since_sign=_count("mails_since_sign", cells.get("mails_since_sign", "")),
-            state=_one_of("state", cells.get("state", ""), STATES),
-        )
+        address = parse_address(cell)
+        others: dict[str, Any] = {}
+        for name, read, position in self._others:
+            if cell := row[position].strip():
+                others[name] = read(cell)
+        if self._permission is not None:
+            self._prove(self._permission, others)
+        return Contact(line, address.key, address.given, address.domain, self._values(row), **others)
 
     def _values(self, row: Sequence[str]) -> str:
         values = {}
-        for name, position, kind in self._attributes:
+        for name, position, read in self._attributes:
             if cell := row[position].strip():
                 try:
-                    values[name] = value_of(kind, cell)
+                    values[name] = read(cell)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from None
-        return msgspec.json.encode(values).decode()
+        return _ENCODER.encode(values).decode()
 
-    def _proof(self, cells: Mapping[str, str]) -> tuple[str | None, str | None, datetime | None]:
-        if self._permission is None:
-            return None, None, None
-        consent_at = self._past("consent_at", cells.get("consent_at", ""))
-        source = cells.get("consent_source") or self._permission.source
-        if not source:
+    def _prove(self, permission: Permission, others: dict[str, Any]) -> None:
+        """Complete the proof of a row from the command, or raise what is missing."""
+        if not others.setdefault("source", permission.source):
             raise ValueError("consent_source is empty")
-        if not self._permission.source and consent_at is None:
+        if not permission.source and "consent_at" not in others:
             raise ValueError("consent_at is empty")
-        return self._permission.basis, source, consent_at
 
-    def _past(self, name: str, cell: str) -> datetime | None:
-        if not cell:
-            return None
+    def _past(self, name: str, cell: str) -> datetime:
         try:
             at = moment(cell)
         except ValueError as error:
@@ -176,10 +184,10 @@ class RowReader:
             raise ValueError(f"{name}: {cell!r} lies in the future")
         return at
 
-    def _zone(self, cell: str) -> str | None:
-        if cell and cell not in self._zones:
+    def _zone(self, cell: str) -> str:
+        if cell not in self._zones:
             raise ValueError(f"zone: {cell!r} is not a time zone; write Europe/Berlin")
-        return cell or None
+        return cell
 
 
 def read_rows(
@@ -194,20 +202,20 @@ def read_rows(
                 rejected.append(bad)
 
 
-def _locale(cell: str) -> str | None:
-    if cell and not _LOCALE.fullmatch(cell):
+def _locale(cell: str) -> str:
+    if not _LOCALE.fullmatch(cell):
         raise ValueError(f"locale: {cell!r} is not a language tag; write de or de-AT")
-    return cell.replace("_", "-") or None
+    return cell.replace("_", "-")
 
 
-def _one_of(name: str, cell: str, words: Sequence[str]) -> str | None:
-    if cell and cell.lower() not in words:
+def _one_of(name: str, words: Sequence[str], cell: str) -> str:
+    if cell.lower() not in words:
         raise ValueError(f"{name}: {cell!r} is none of {', '.join(words)}")
-    return cell.lower() or None
+    return cell.lower()
 
 
-def _count(name: str, cell: str) -> int:
+def _count(cell: str) -> int:
     # More mails than this to one person without an answer mean no more than this many.
-    if cell and not (cell.isascii() and cell.isdecimal() and len(cell) <= 6):
-        raise ValueError(f"{name}: {cell!r} is not a count of mails; write 12")
-    return int(cell or 0)
+    if not (cell.isascii() and cell.isdecimal() and len(cell) <= 6):
+        raise ValueError(f"mails_since_sign: {cell!r} is not a count of mails; write 12")
+    return int(cell)

@@ -103,12 +103,12 @@ async def import_contacts(pool: Pool, path: Path, options: Options, *, now: date
         rejected: list[Rejected] = []
         contacts = read_rows(reader, file.rows(), rejected)
         copied = 0
-        while taken := await store.copy_contacts(conn, contacts):
+        while taken := await store.copy_contacts(conn, contacts, reader.fields):
             copied += taken
             progress("checking", copied + len(rejected), total)
         progress("writing", 0, None)
         await store.end_copy(conn)
-        summary = await _write(conn, path, options, rejected, copied, tracked="tracking" in columns.known)
+        summary = await _write(conn, path, options, permission, rejected, copied, tracked="tracking" in columns.known)
         await store.register_attributes(conn, decided)
         rejects.stage(rejected)
         summary = msgspec.structs.replace(summary, attributes=decided)
@@ -182,11 +182,18 @@ def permission_of(columns: Columns, options: Options) -> Permission | None:
 
 
 async def _write(
-    conn: Connection, path: Path, options: Options, rejected: list[Rejected], copied: int, *, tracked: bool
+    conn: Connection,
+    path: Path,
+    options: Options,
+    permission: Permission | None,
+    rejected: list[Rejected],
+    copied: int,
+    *,
+    tracked: bool,
 ) -> Summary:
     """From `incoming` into the tables; adds the rows that are not taken to `rejected`."""
     reasons = Counter({"bad row": len(rejected)})
-    stream_id, stream = await _stream(conn, options.stream) if options.stream else (None, None)
+    stream_id, stream = await _stream(conn, options.stream) if permission else (None, None)
     for why, dropped in (
         ("double", await store.drop_doubles(conn)),
         ("external_id", await store.drop_foreign_ids(conn)),
@@ -204,11 +211,12 @@ async def _write(
     changed = await store.change_contacts(conn)
     made = await store.add_contacts(conn)
     subscribed = inactive = 0
-    if stream_id is not None and stream is not None:
+    if permission is not None and stream_id is not None and stream is not None:
         policy = stream.policy
         subscribed, inactive = await store.subscribe(
             conn,
             stream_id,
+            basis=permission.basis,
             fact=f"import:{path.name}",
             too_old=policy.days * policy.day,
             most_ignored=policy.attempts - 1,

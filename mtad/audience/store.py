@@ -1,8 +1,9 @@
 """The SQL of imports. Every function works inside the one transaction of its import."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -42,12 +43,10 @@ async def begin_import(conn: Connection) -> dict[str, Type]:
     return {name: Type(kind) for name, kind in await conn.fetch(SQL["attribute_types"])}
 
 
-async def copy_contacts(conn: Connection, contacts: Iterable[Contact]) -> int:
-    """Take at most BATCH rows from `contacts`; how many there were."""
-    records = [msgspec.structs.astuple(contact) for contact in islice(contacts, BATCH)]
-    await conn.copy_records_to_table(
-        "incoming", records=records, columns=list(Contact.__struct_fields__), timeout=PATIENCE
-    )
+async def copy_contacts(conn: Connection, contacts: Iterable[Contact], fields: Sequence[str]) -> int:
+    """Take the `fields` of at most BATCH rows from `contacts`; how many rows there were."""
+    records = list(map(attrgetter(*fields), islice(contacts, BATCH)))
+    await conn.copy_records_to_table("incoming", records=records, columns=fields, timeout=PATIENCE)
     return len(records)
 
 
@@ -59,8 +58,9 @@ async def stream_of_name(conn: Connection | Pool, name: str) -> tuple[int, dict[
 
 async def end_copy(conn: Connection) -> None:
     """Make what was copied ready for the statements that follow."""
-    await conn.execute(SQL["index_incoming"], timeout=PATIENCE)
-    await conn.execute("analyze incoming", timeout=PATIENCE)
+    await _execute(conn, "index_incoming_keys")
+    await _execute(conn, "index_incoming_lines")
+    await _execute(conn, "analyze_incoming")
 
 
 async def drop_doubles(conn: Connection) -> list[Rejected]:
@@ -113,10 +113,10 @@ async def add_contacts(conn: Connection) -> int:
 
 
 async def subscribe(
-    conn: Connection, stream_id: int, *, fact: str, too_old: float, most_ignored: int
+    conn: Connection, stream_id: int, *, basis: str, fact: str, too_old: float, most_ignored: int
 ) -> tuple[int, int]:
     """Subscribe whoever has no permission row on the stream; how many, and how many of them as Inactive."""
-    [(subscribed, inactive)] = await _fetch(conn, "subscribe", stream_id, fact, too_old, most_ignored)
+    [(subscribed, inactive)] = await _fetch(conn, "subscribe", stream_id, fact, too_old, most_ignored, basis)
     return subscribed, inactive
 
 
@@ -140,6 +140,7 @@ async def _fetch(conn: Connection, name: str, *arguments: object) -> list[Row]:
 
 
 async def _execute(conn: Connection, name: str, *arguments: object) -> int:
-    """Run one statement; how many rows its outermost command wrote."""
+    """Run one statement; how many rows its outermost command wrote, 0 where it writes none."""
     status = await conn.execute(SQL[name], *arguments, timeout=PATIENCE)
-    return int(status.rsplit(" ", 1)[-1])
+    count = status.rpartition(" ")[2]
+    return int(count) if count.isdecimal() else 0

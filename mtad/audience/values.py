@@ -8,12 +8,20 @@ so are yes and NO (a country).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
+from typing import assert_never
 
 # More digits than this do not survive a double, and are an identifier anyway.
 MAX_DIGITS = 15
+
+# The longest cell that is not text: 1999-02-28T12:00:00.000000+00:00.
+_LONGEST = 32
+
+# Short cells of which it is remembered what they are, for columns repeat themselves.
+_REMEMBERED = 8192
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -41,6 +49,11 @@ EXAMPLES = {
 
 def type_of(cell: str) -> Type:
     """The one type a filled cell has."""
+    return _short_type_of(cell) if len(cell) <= _LONGEST else Type.TEXT
+
+
+@lru_cache(_REMEMBERED)
+def _short_type_of(cell: str) -> Type:
     if _is_number(cell):
         return Type.NUMBER
     if cell.lower() in ("true", "false"):
@@ -70,17 +83,46 @@ def value_of(kind: Type, cell: str) -> Value:
 
     Dates are stored as ISO 8601 text: a day as it is, a moment in UTC with Z.
     """
+    return reader_of(kind)(cell)
+
+
+def reader_of(kind: Type) -> Callable[[str], Value]:
+    """What reads the filled cells of one column: `value_of` for many."""
     match kind:
         case Type.TEXT:
-            return cell
-        case Type.NUMBER if _is_number(cell):
-            return float(cell) if "." in cell else int(cell)
-        case Type.BOOL if cell.lower() in ("true", "false"):
-            return cell.lower() == "true"
+            return str
+        case Type.NUMBER:
+            return _number
+        case Type.BOOL:
+            return _bool
         case Type.DATE:
-            at = moment(cell)
-            return cell if _DAY.fullmatch(cell) else at.isoformat().replace("+00:00", "Z")
-    raise ValueError(f"{cell!r} is not a {kind}; write {EXAMPLES[kind]}")
+            return _date
+        case _:
+            assert_never(kind)
+
+
+@lru_cache(_REMEMBERED)
+def _number(cell: str) -> Value:
+    if not _is_number(cell):
+        raise _not_of(Type.NUMBER, cell)
+    return float(cell) if "." in cell else int(cell)
+
+
+def _bool(cell: str) -> Value:
+    word = cell.lower()
+    if word not in ("true", "false"):
+        raise _not_of(Type.BOOL, cell)
+    return word == "true"
+
+
+@lru_cache(_REMEMBERED)
+def _date(cell: str) -> Value:
+    at = moment(cell)
+    return cell if _DAY.fullmatch(cell) else at.isoformat().replace("+00:00", "Z")
+
+
+def _not_of(kind: Type, cell: str) -> ValueError:
+    return ValueError(f"{cell!r} is not a {kind}; write {EXAMPLES[kind]}")
 
 
 def moment(cell: str) -> datetime:
@@ -94,7 +136,7 @@ def moment(cell: str) -> datetime:
             return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         pass  # the form of a date, and none: 1999-02-31
-    raise ValueError(f"{cell!r} is not a date; write {EXAMPLES[Type.DATE]}")
+    raise _not_of(Type.DATE, cell)
 
 
 def _is_number(cell: str) -> bool:

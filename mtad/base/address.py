@@ -4,6 +4,7 @@ RFC 5321 section 4.1.2 with the limits of 4.5.3.1. Pure.
 """
 
 import re
+from functools import lru_cache
 
 import idna
 import msgspec
@@ -60,6 +61,7 @@ def parse_address(text: str) -> Address:
     return Address(given, local, ascii_domain)
 
 
+@lru_cache(4096)  # of a list, most addresses are at a few domains; a name is short, or refused
 def normal_domain(text: str) -> str:
     """A domain in lower case and ASCII (IDNA 2008, UTS 46 mapping); ValueError when it is none."""
     domain = text.strip().rstrip(".").lower()

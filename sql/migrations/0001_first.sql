@@ -47,7 +47,7 @@ create table contact (
   id bigint generated always as identity primary key,
   address text not null,                     -- as it was given
   address_key text collate "C" not null unique,
-  domain_id int not null references domain,
+  domain_id int not null,
   locale text,
   zone text,
   attributes jsonb not null default '{}',
@@ -56,9 +56,10 @@ create table contact (
   created timestamptz not null default now()
 );
 
--- A contact's row is never deleted, only emptied (`erased`), and identity, gate and
--- subscription are written from contact rows in the same statement: a foreign key
--- would lock 100,000 contacts one by one in every import to learn what it knows.
+-- A contact's row is never deleted, only emptied (`erased`), and no domain's is;
+-- contact, identity, gate and subscription are written from such rows in the same
+-- transaction: a foreign key would lock 100,000 rows one by one in every import to
+-- learn what it knows.
 create table identity (
   kind text collate "C" not null,            -- email, external, cookie, phone
   key text collate "C" not null,

@@ -119,6 +119,33 @@ def test_value_of_another_type_than_registered_rejects_the_row() -> None:
     assert reason("email,age", "a@x.test,old", types={"age": Type.NUMBER}).startswith("age: 'old' is not a number")
 
 
+def test_fields_are_those_that_a_file_can_fill() -> None:
+    columns = columns_of(["state", "email", "age", "consent_at"])
+
+    def fields(permission: Permission | None) -> list[str]:
+        return RowReader(columns, {}, permission=permission, zones=ZONES, now=NOW).fields
+
+    assert fields(None) == ["line", "key", "address", "domain", "attributes", "consent_at", "state"]
+    assert fields(Permission("consent", "crm")) == [
+        "line", "key", "address", "domain", "attributes", "source", "consent_at", "state",
+    ]  # fmt: skip
+
+
+@given(st.sampled_from(["locale", "zone", "external_id", "tracking", "last_sign_at", "mails_since_sign", "state"]))
+def test_contact_differs_from_an_empty_one_in_its_fields_only(name: str) -> None:
+    cells = {"locale": "de", "zone": "Europe/Berlin", "tracking": "none", "last_sign_at": "2026-01-01", "state": "new"}
+    header = f"email,{name}"
+
+    filled, empty = good(header, f"a@x.test,{cells.get(name, '7')}"), good(header, "a@x.test,")
+
+    differ = [f for f in Contact.__struct_fields__ if getattr(filled, f) != getattr(empty, f)]
+    assert differ == [
+        f
+        for f in RowReader(columns_of(header.split(",")), {}, permission=None, zones=ZONES, now=NOW).fields
+        if f not in ("line", "key", "address", "domain", "attributes")
+    ]
+
+
 def test_row_without_proof_is_rejected_when_the_command_brings_none() -> None:
     header, by_row = "email,consent_at,consent_source", Permission("consent", "")
 

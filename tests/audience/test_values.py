@@ -85,3 +85,11 @@ def test_moments_are_in_utc(at: datetime, offset: int) -> None:
 def test_dates_are_stored_as_given_and_moments_in_utc() -> None:
     assert value_of(Type.DATE, "2026-01-31") == "2026-01-31"
     assert value_of(Type.DATE, "2026-01-31 01:00+02:00") == "2026-01-30T23:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"), [(Type.DATE, "1999-02-28T12:00:00.000000+00:00"), (Type.NUMBER, "-0." + "0" * 14)]
+)
+def test_longest_cells_of_a_type_have_it(kind: Type, cell: str) -> None:
+    assert type_of(cell) is kind
+    assert type_of(cell + "0" * 40) is Type.TEXT
