@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import aiohttp
@@ -28,10 +29,9 @@ select l.job_id, k.id, k.position
  order by l.job_id, k.position
 """
 _INGESTED = "select coalesce(min(ingested_until), '-infinity') > $1 from worker where dead is null"
-# The number of a request stands behind its mark, at the end of the user agent.
-_NUMBERS = """
-select split_part(data ->> 'agent', $1, 2)::int as number, count(*) as n
-  from event where strpos(data ->> 'agent', $1) > 0 group by 1
+# Mark and number of a request are the network that it says it comes from: fd01:2:3::/48 is 0x20003 of mark 1.
+_NETWORKS = """
+select data ->> 'network' as network, count(*) as n from event where data ->> 'network' like $1 group by 1
 """
 
 
@@ -75,7 +75,7 @@ def write_paths(file: Path, paths: Sequence[str]) -> None:
 
 @contextlib.asynccontextmanager
 async def hitting(
-    port: int, paths: Path, *, rate: float, connections: int, mark: str
+    port: int, paths: Path, *, rate: float, connections: int, mark: int
 ) -> AsyncIterator["asyncio.subprocess.Process"]:
     """Hits arrive from the start of the block; `outcome_of` the process ends them and tells what became of them."""
     process = await asyncio.create_subprocess_exec(
@@ -126,6 +126,12 @@ async def until_ingested(pool: Pool, asked_until: datetime) -> float:
     return time.monotonic() - began
 
 
-async def noted(pool: Pool, marks: Sequence[str]) -> list[Noted]:
-    """What is in Postgres, by mark."""
-    return [Noted({row["number"]: row["n"] for row in await pool.fetch(_NUMBERS, f" {mark}.")}) for mark in marks]
+async def noted(pool: Pool, mark: int) -> Noted:
+    """What is in Postgres of the requests with this mark."""
+    rows = await pool.fetch(_NETWORKS, f"fd{mark:02x}:%")
+    return Noted({number_of(row["network"]): row["n"] for row in rows})
+
+
+def number_of(network: str) -> int:
+    """The number of the request that came from there."""
+    return int(IPv6Address(network.removesuffix("/48"))) >> 80 & 0xFFFF_FFFF

@@ -47,6 +47,7 @@ message = "{CAMPAIGN}"
 _SLOWEST, _BUYERS = 100, 3000
 
 _CONNECTIONS = 64  # of the hits
+_MARK = 1  # likewise
 _PATIENCE = 60.0  # for the last transactional mails
 
 # created is the start of the transaction that made the job, some milliseconds before its commit.
@@ -157,7 +158,7 @@ async def measure(plan: Plan) -> Report:
         await load.prepare(draw)
         mixed = await send_through(place, pool, AGAIN, plan.contacts, load.arriving)
         assert load.outcome is not None
-        (hits,) = await noted(pool, ["loop"])
+        hits = await noted(pool, _MARK)
         delays = [1000 * row[0] for row in await pool.fetch(_DELAYS, PROGRAM, mixed.sent.last)]
         receipts = await sent(pool, PROGRAM)
         version = await pool.fetchval("show server_version")
@@ -225,7 +226,7 @@ class _Load:
     async def arriving(self, http: aiohttp.ClientSession) -> AsyncIterator[None]:
         """Hits and mails arrive inside the block; after it all of both has come through."""
         port = await until_it_answers(self._place, http)
-        async with hitting(port, self._paths, rate=self._plan.hits, connections=_CONNECTIONS, mark="loop") as process:
+        async with hitting(port, self._paths, rate=self._plan.hits, connections=_CONNECTIONS, mark=_MARK) as process:
             async with self.receipts.arriving():
                 yield
             self.outcome = await outcome_of(process)

@@ -5,9 +5,9 @@ while the server stands still nothing is asked, and the wait of all who would ha
 then is in no figure ("coordinated omission"). Here request k is due at k / rate seconds;
 its latency counts from then, through a queue of our own if no connection is free.
 
-Every request bears its number behind the user agent, so that each can be looked for in
-the database. It prints "ready" when all connections stand; SIGTERM, or --seconds, ends it;
-the outcome is a line of JSON.
+Every request bears its number, so that each can be looked for in the database: as the network
+of a client behind a proxy, which is what a request's origin looks like. Prints "ready" when all
+connections stand; SIGTERM, or --seconds, ends it; the outcome is a line of JSON.
 """
 
 import argparse
@@ -25,7 +25,12 @@ from typing import cast
 import msgspec
 import uvloop
 
-AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+AGENTS = (
+    "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
+)
 
 READY = "ready\n"
 
@@ -58,12 +63,12 @@ class Outcome(msgspec.Struct, frozen=True):
 class Load:
     """Sends until told to stop, over connections that are opened anew when the server closes them."""
 
-    def __init__(self, port: int, paths: list[str], *, rate: float, connections: int, mark: str) -> None:
+    def __init__(self, port: int, paths: list[str], *, rate: float, connections: int, mark: int) -> None:
         self._port = port
         self._paths = paths
         self._rate = rate
         self._connections = connections
-        self._agent = f"{AGENT} {mark}."
+        self._mark = mark
         self._waiting: deque[tuple[int, float]] = deque()  # number and when it was due
         self._idle: deque[_Wire] = deque()  # used in turn, so that none is closed for idling
         self._open: set[_Wire] = set()
@@ -146,7 +151,10 @@ class Load:
         while self._waiting and self._idle:
             number, due = self._waiting.popleft()
             path = self._paths[(number - 1) % len(self._paths)]
-            request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: {self._agent}{number}\r\n\r\n"
+            request = (
+                f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: {AGENTS[number % len(AGENTS)]}\r\n"
+                f"X-Forwarded-For: fd{self._mark:02x}:{number >> 16:x}:{number & 0xFFFF:x}::1\r\n\r\n"
+            )
             self._idle.popleft().send(number, due, request.encode("ascii"))
 
     async def _dial(self) -> None:
@@ -213,7 +221,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True, help="requests a second")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, help="default: until SIGTERM")
-    parser.add_argument("--mark", default="loop", help="stands with the number of each request behind the user agent")
+    parser.add_argument("--mark", type=int, default=1, help="0 to 255; stands before the number of each request")
     wanted = parser.parse_args()
     paths = wanted.paths.read_text(encoding="ascii").split()
     if not paths or wanted.rate <= 0 or wanted.connections < 1:

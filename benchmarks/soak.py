@@ -44,6 +44,7 @@ KEEPS = frozenset(
 )  # fmt: skip
 
 _CONNECTIONS = 16  # of the hits
+_MARK = 1  # likewise
 
 # What is noise in a figure that is small.
 _SLACK_MB, _SLACK_ROWS, _SLACK_MS, _SLACK_TABLE_MB = 2.0, 2000.0, 5.0, 1.0
@@ -170,13 +171,13 @@ async def measure(plan: Plan) -> Report:
         paths = place.folder / "paths"
         keys = tracking_keys(place.installation.config)
         write_paths(paths, await hit_paths(pool, keys, mails=_people(plan), draw=draw))
-        async with hitting(port, paths, rate=plan.hits, connections=_CONNECTIONS, mark="loop") as process:
+        async with hitting(port, paths, rate=plan.hits, connections=_CONNECTIONS, mark=_MARK) as process:
             async with campaigns(place, pool, plan.period):
                 samples = await _watch(plan, place, pool, http)
             outcome = await outcome_of(process)
         await until_idle(pool)
         await until_ingested(pool, datetime.now(UTC))
-        (hits,) = await noted(pool, ["loop"])
+        hits = await noted(pool, _MARK)
         sent = await pool.fetchrow(_SENT)
         version = await pool.fetchval("show server_version")
         assert sent is not None

@@ -1,8 +1,8 @@
 """``python -m benchmarks.tracking``: durable hits a second on one worker, beside nginx's empty_gif on the same machine.
 
-Mails are sent first, so that every hit is on a real one; then wrk asks for their pixels
-and links as fast as it is answered, then an open loop at a fixed rate. Each request bears
-a number, and each that was answered must be in Postgres exactly once.
+Mails are sent first, so that every hit is on a real one; then an open loop asks for their
+pixels and links at a fixed rate, and wrk as fast as it is answered. Each request bears a
+number, and each that was answered must be in Postgres exactly once.
 """
 
 import argparse
@@ -30,6 +30,9 @@ from mtad.base.db import Pool
 from mtad.compose.preview import tracking_keys
 
 MOST_CONTACTS = 200_000
+
+# Marks of the requests.
+_LOOP, _WRK = 1, 2
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -129,19 +132,20 @@ async def measure(plan: Plan) -> Report:
         write_paths(paths, addresses)
         async with aiohttp.ClientSession() as http:
             port = await until_it_answers(place, http)
-        say(f"asking for {len(addresses):,} addresses over {plan.connections} connections")
-        flooded = await _flood(plan, place, pool, port, paths)
-        say(f"{flooded.flood.rate:,.0f} a second; now {plan.rate:,.0f} a second")
-        async with hitting(port, paths, rate=plan.rate, connections=plan.connections, mark="loop") as process:
+        # Before the flood, whose hits are judged for a while after it.
+        say(f"asking for {len(addresses):,} addresses, {plan.rate:,.0f} a second")
+        async with hitting(port, paths, rate=plan.rate, connections=plan.connections, mark=_LOOP) as process:
             await SystemClock().sleep(plan.seconds)
             outcome = await outcome_of(process)
         await until_ingested(pool, datetime.now(UTC))
-        closed, opened = await noted(pool, ["wrk", "loop"])
+        say(f"p99 {outcome.p99_ms:.1f} ms; now as fast as {plan.connections} connections are answered")
+        flooded = await _flood(plan, place, pool, port, paths)
+        closed, opened = await noted(pool, _WRK), await noted(pool, _LOOP)
         version = await pool.fetchval("show server_version")
         await place.stop()
         say("the same of nginx")
         async with nginx(place.folder) as nginx_port:
-            yardstick = await flood(nginx_port, paths, seconds=plan.seconds, connections=plan.connections, mark="nginx")
+            yardstick = await flood(nginx_port, paths, seconds=plan.seconds, connections=plan.connections, mark=_WRK)
     return _report(
         plan, flooded, outcome, closed, opened, yardstick, paths=len(addresses), load=load_before, version=version
     )
@@ -163,7 +167,7 @@ async def _send(plan: Plan, place: Place, pool: Pool, draw: random.Random) -> No
 async def _flood(plan: Plan, place: Place, pool: Pool, port: int, paths: Path) -> _Flooded:
     (worker,) = place.started()
     before = gauges.tree_cpu(worker), gauges.tree_cpu(place.postmaster)
-    found = await flood(port, paths, seconds=plan.seconds, connections=plan.connections, mark="wrk")
+    found = await flood(port, paths, seconds=plan.seconds, connections=plan.connections, mark=_WRK)
     mtad = gauges.tree_cpu(worker) - before[0]
     behind = await until_ingested(pool, datetime.now(UTC))
     return _Flooded(found, {"mtad": mtad, "postgres": gauges.tree_cpu(place.postmaster) - before[1]}, behind)

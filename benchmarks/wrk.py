@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from benchmarks.openloop import AGENT
+from benchmarks.openloop import AGENTS
 from mtad.base.errors import Problem, Unavailable
 from mtad.lab.installation import free_port
 
@@ -25,11 +25,14 @@ n = 0
 function setup(one) thread = one end
 function init(arguments)
   for line in io.lines(arguments[1]) do paths[#paths + 1] = line end
-  behind = " HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nUser-Agent: %AGENT% " .. arguments[2] .. "."
+  local host, client = " HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n", "\\r\\nX-Forwarded-For: fd" .. arguments[2]
+  behind = {}
+  for number, agent in ipairs({%AGENTS%}) do behind[number] = host .. "User-Agent: " .. agent .. client end
 end
 function request()
   n = n + 1
-  return "GET " .. paths[(n - 1) % #paths + 1] .. behind .. n .. "\\r\\n\\r\\n"
+  local number = string.format(":%x:%x::1\\r\\n\\r\\n", math.floor(n / 65536), n % 65536)
+  return "GET " .. paths[(n - 1) % #paths + 1] .. behind[n % #behind + 1] .. number
 end
 function done(summary, latency, requests)
   local e = summary.errors
@@ -95,13 +98,13 @@ def _program(name: str, package: str) -> str:
     raise Unavailable(f"{name}: there is no such program (Debian: apt install {package})")
 
 
-async def flood(port: int, paths: Path, *, seconds: int, connections: int, mark: str) -> Flood:
-    """Ask for the paths in turn, each request with its number behind the user agent."""
+async def flood(port: int, paths: Path, *, seconds: int, connections: int, mark: int) -> Flood:
+    """Ask for the paths in turn, each request with its number, as benchmarks.openloop."""
     script = paths.with_suffix(".lua")
-    script.write_text(_SCRIPT.replace("%AGENT%", AGENT), encoding="ascii")
+    script.write_text(_SCRIPT.replace("%AGENTS%", ", ".join(f'"{agent}"' for agent in AGENTS)), encoding="ascii")
     process = await asyncio.create_subprocess_exec(
         wrk_program(), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout=10s", "-s", str(script),
-        f"http://127.0.0.1:{port}/", "--", str(paths), mark,
+        f"http://127.0.0.1:{port}/", "--", str(paths), f"{mark:02x}",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:

@@ -7,7 +7,7 @@ from subprocess import run
 import pytest
 
 from benchmarks import wrk
-from benchmarks.hits import Noted
+from benchmarks.hits import Noted, number_of
 from benchmarks.openloop import Outcome, quantile
 from benchmarks.tracking import Report
 from mtad.base.errors import Unavailable
@@ -71,3 +71,10 @@ def test_quantiles_are_values_that_were_measured() -> None:
     assert (quantile(values, 0.5), quantile(values, 0.99), quantile(values, 1.0)) == (50.0, 99.0, 100.0)
     assert quantile([7.0], 0.01) == 7.0
     assert quantile([], 0.5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("network", "number"), [("fd01:0:1::/48", 1), ("fd02:1:0::/48", 65536), ("fd02:2:3::/48", 0x20003)]
+)
+def test_number_of_a_request_is_in_its_network(network: str, number: int) -> None:
+    assert number_of(network) == number
