@@ -6,6 +6,7 @@ mailer that took one over lost every open from Gmail. So proxies are asked first
 
 import re
 from enum import Enum
+from functools import lru_cache
 
 # Longer ones say nothing more and would only fill the journal.
 MAX_AGENT = 200
@@ -41,6 +42,8 @@ class Agent(Enum):
     PRIVACY_PROXY = "privacy proxy"
 
 
+# Few agents stand behind most hits, and each hit asks at least twice: 22 µs a time otherwise.
+@lru_cache(maxsize=4096)
 def kind_of_agent(text: str) -> Agent:
     """Who a User-Agent header says it is; a browser unless we know better."""
     if not text.strip():
