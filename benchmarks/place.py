@@ -34,6 +34,14 @@ _STARTED = re.compile(r'msg="worker started".* pid=(\d+)')
 
 _STATEMENTS = {"shared_preload_libraries": "'pg_stat_statements'", "pg_stat_statements.track_planning": "off"}
 
+_SPREAD = """
+with sites as (
+  insert into site (name, hosts) select name, array[($1::text[])[1 + id % cardinality($1::text[])]] from domain
+  returning id, name
+)
+update domain set site_id = sites.id, resolve_at = now() + interval '1 h' from sites where domain.name = sites.name
+"""
+
 _CONFIG = """\
 domain = "{domain}"
 [mta]
@@ -110,6 +118,10 @@ class Place:
         resolver = Resolver(SystemClock())
         while await resolve_domains(pool, resolver, self.installation.config):
             pass
+
+    async def spread(self, pool: Pool, addresses: Sequence[tuple[str, int]]) -> None:
+        """Give each domain a site of its own, and all sites these addresses in turn, as so many small servers would."""
+        await pool.execute(_SPREAD, [f"0 {host}:{port}" for host, port in addresses])
 
     async def start(self, *, signed: bool) -> None:
         """Start `mtad run`, or what stands in for it when nothing is to be signed."""

@@ -27,7 +27,7 @@ from mtad.lab.verify import Verifier, verify_all
 from mtad.ops.install import KEYS
 
 MOST_CONTACTS = 1_000_000
-MOST_SITES = 20  # ports of the sink; further domains share one, as those of one provider do
+MOST_PORTS = 20  # of the sink; with more domains each has a site of its own, and many a port
 MOST_VERIFIED = 1000
 
 _LEDGER = """
@@ -165,13 +165,12 @@ async def measure(plan: Plan) -> Report:
     draw = random.Random(plan.seed)
     domains = [f"d{number}.example.net" for number in range(plan.domains)]
     async with (
-        receiving(plan.sink, min(plan.domains, MOST_SITES)) as receiver,
+        receiving(plan.sink, min(plan.domains, MOST_PORTS)) as receiver,
         installed(
             plan.workers, statements=plan.statements, dkim="rsa2048" if plan.dkim == "none" else plan.dkim
         ) as place,
         place.connected() as pool,
     ):
-        # One domain a port, and all that are left on the first.
         routes = list(zip(domains[1:], receiver.addresses[1:], strict=False))
         place.configure([*routes, ("*", receiver.addresses[0])], sessions=plan.sessions)
         people = place.folder / "people.csv"
@@ -180,7 +179,10 @@ async def measure(plan: Plan) -> Report:
         import_seconds, message_bytes = await import_people(
             place, people, write_campaign(place.folder, plan.size, draw)
         )
-        await place.resolve(pool)
+        if plan.domains > MOST_PORTS:
+            await place.spread(pool, receiver.addresses)
+        else:
+            await place.resolve(pool)
         if plan.statements:
             await pool.execute("create extension pg_stat_statements")
         enqueue_seconds = await timed(place, "program", "start", CAMPAIGN)

@@ -26,8 +26,8 @@ VALID = 2.0
 
 # Offers of one statement, and how long it waits for them while mails are being signed:
 # 64 at once cost Postgres a third of 8 times 8, and hold the lanes less often.
-MOST = 64
-LINGER = 0.03
+MOST = 128
+LINGER = 0.05
 
 BEGIN_SECONDS = Histogram("mtad_begin_seconds", "Time of one begin, all offers of a batch together")
 

@@ -39,9 +39,12 @@ log = logging.getLogger("mtad.lane")
 LOW, ENOUGH = 16, 64
 
 # A session is opened for so many waiting mails, since each costs a dialogue of its own;
-# where mails have waited for so many seconds, one more.
+# where mails have waited for so many seconds, twice as many.
 MAILS_A_SESSION = 8
-BEHIND_FOR = 0.5
+BEHIND_FOR = 1.0
+
+# Sessions beyond a worker's share of the lane are kept for so long before others are asked.
+KEPT_FOR = 5.0
 
 # Waits for a token up to this many seconds keep the mail in hand.
 PATIENCE = 1.0
@@ -81,6 +84,7 @@ class LaneRunner:
         self._behind_since = 0.0  # monotonic; since when mails wait without an end
         self._shut_until = 0.0
         self._full_until = 0.0  # no further session before
+        self._held_until = 0.0  # what is held need not be asked for again before
         self._draining = False
         self._retry = Retry(
             seconds(shape.retry_interval), seconds(shape.max_retry_interval), seconds(shape.in_doubt_interval)
@@ -124,10 +128,10 @@ class LaneRunner:
         self._open(-(-len(self._backlog) // MAILS_A_SESSION) - self._held)
 
     def grow(self, now: float) -> None:
-        """One session more where mails wait for long: those there are do not suffice, and others may leave some."""
+        """More sessions where mails wait for long: those there are do not suffice, and others may leave some."""
         if self._backlog and now - self._behind_since > BEHIND_FOR:
             self._behind_since = now
-            self._open(1, growing=True)
+            self._open(max(self._held, 1), growing=True)
 
     def close_idle(self) -> None:
         """End the sessions that wait for a mail: others need the room."""
@@ -164,9 +168,7 @@ class LaneRunner:
     async def _take(self, number: int, *, growing: bool) -> None:
         async with self._counting:
             before = self._held
-            self._held = await self._tools.sessions.hold(
-                Wish(self.lane.id, before + number, before, growing=growing), before
-            )
+            await self._hold(before + number, before, growing=growing)
             self._asking = False
         for _ in range(self._held - before):
             self._run(self._session())
@@ -184,12 +186,18 @@ class LaneRunner:
         while again:
             worn = await self._open_and_send()
             async with self._counting:
+                again = worn and bool(self._backlog) and not self._draining
+                if again and self._tools.clock.monotonic() < self._held_until:
+                    continue
                 others = self._held - 1
-                keep = worn and bool(self._backlog) and not self._draining
-                self._held = await self._tools.sessions.hold(Wish(self.lane.id, others + keep, others), others + 1)
+                await self._hold(others + again, others)
                 again = self._held > others
         if self._backlog:
             self._open(1)
+
+    async def _hold(self, wanted: int, running: int, *, growing: bool = False) -> None:
+        self._held = await self._tools.sessions.hold(Wish(self.lane.id, wanted, running, growing), self._held)
+        self._held_until = self._tools.clock.monotonic() + KEPT_FOR
 
     async def _open_and_send(self) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""

@@ -398,7 +398,7 @@ create table lane (
   tat timestamptz not null default '-infinity',
   closed_until timestamptz not null default '-infinity',
   closed_why text,
-  unique (source, site_id)
+  unique (site_id, source)
 ) with (fillfactor = 30, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 
 create table lane_session (
