@@ -22,7 +22,7 @@ def test_each_command_of_a_module_can_be_reached_and_no_other_is_listed(group: t
 
 
 def test_every_module_of_commands_is_listed() -> None:
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[2] / "mtad" / "cli"
     found = {path.stem for path in folder.glob("*.py") if "import typer\n" in path.read_text()}
 
     assert found - {"main", "shell"} == set(MODULES)
