@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import inf
+from typing import ClassVar
 
 import msgspec
 
@@ -87,17 +88,6 @@ class Client:
         self._served = False  # the server has answered for a message before this one
         self._open = False  # the server holds a transaction that the next one must reset
         self._helo = False
-        self._answers: dict[Stage, Callable[[Reply, datetime], None]] = {
-            Stage.BANNER: self._on_banner,
-            Stage.EHLO: self._on_ehlo,
-            Stage.STARTTLS: self._on_starttls,
-            Stage.RSET: self._on_rset,
-            Stage.MAIL: self._on_mail,
-            Stage.RCPT: self._on_rcpt,
-            Stage.DATA: self._on_data,
-            Stage.DOT: self._on_dot,
-            Stage.QUIT: self._on_quit,
-        }
 
     # What the shell tells us
 
@@ -233,7 +223,7 @@ class Client:
             self.usable = False
             self._end(self._refusal or self._refused(stage, reply))
             return
-        self._answers[stage](reply, at)
+        self._ANSWERS[stage](self, reply, at)
         if self._refusal and not self._awaited and not self._commands:
             self._end(self._refusal)
 
@@ -303,6 +293,18 @@ class Client:
 
     def _on_quit(self, _reply: Reply, _at: datetime) -> None:
         self.usable = False
+
+    _ANSWERS: ClassVar[Mapping[Stage, Callable[["Client", Reply, datetime], None]]] = {
+        Stage.BANNER: _on_banner,
+        Stage.EHLO: _on_ehlo,
+        Stage.STARTTLS: _on_starttls,
+        Stage.RSET: _on_rset,
+        Stage.MAIL: _on_mail,
+        Stage.RCPT: _on_rcpt,
+        Stage.DATA: _on_data,
+        Stage.DOT: _on_dot,
+        Stage.QUIT: _on_quit,
+    }
 
     # How things end
 

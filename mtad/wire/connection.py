@@ -160,9 +160,8 @@ class Connection(asyncio.Protocol):
 
     # Time
 
-    # A timer that is set never fires later than the shortest wait that may begin
-    # after it, so none of them moves it: it fires some time and looks how things are.
-    # One a message cost 4 µs.
+    # The timer never fires later than the shortest wait that may begin after it was
+    # set, so no message has to move it: it fires now and then and looks how things are.
 
     def _set_timer(self, seconds: float) -> None:
         self._timer = self._loop.call_later(min(seconds, self._patience), self._expire)

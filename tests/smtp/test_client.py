@@ -1,5 +1,7 @@
 """Dialogues as text, one file of them: what the server says, what we say, what comes of it."""
 
+import gc
+import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -119,6 +121,20 @@ def test_acceptance_has_the_time_of_the_dot_and_of_the_reply() -> None:
     assert stepper.client.take_result() == Accepted(
         "250 2.0.0 kept", NOON + timedelta(seconds=3), NOON + timedelta(seconds=4), "peer"
     )
+
+
+def test_a_client_that_is_done_leaves_nothing_to_the_garbage_collector() -> None:
+    stepper = Stepper()
+    for line in (b"220 hi", b"250-peer\r\n250 PIPELINING"):
+        stepper.hear(line + b"\r\n")
+    gone = weakref.ref(stepper.client)
+
+    gc.disable()
+    try:
+        del stepper
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

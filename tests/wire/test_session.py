@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtad.base.clock import ManualClock
+from mtad.base.clock import ManualClock, SystemClock
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
-from mtad.wire.session import BROKEN_TLS_SECONDS, Session
-from tests.wire.conftest import DialerTo
+from mtad.wire.resolver import Resolver
+from mtad.wire.session import BROKEN_TLS_SECONDS, Dialer, Session
+from tests.wire.conftest import DialerTo, no_dns
 from tests.wire.peer import EXTENSIONS, Peer
 
 MESSAGE = b"Subject: hi\r\n\r\n.body\r\n"
@@ -180,6 +181,23 @@ async def test_a_server_that_trickles_octets_wins_no_time(dialer_to: DialerTo) -
 
     assert isinstance(result, Lost)
     assert result.why == "timed out after 0.05 s while waiting for the answer to MAIL"
+
+
+async def test_a_wait_is_as_long_as_its_stage_allows_whatever_others_do() -> None:
+    async with Peer({"DOT": ["HANG"]}) as peer:
+        clock = SystemClock()
+        timeouts = {Stage.QUIT: 0.01, Stage.DOT: 0.1}
+        dialer = Dialer("me.test", Resolver(clock, no_dns), clock, routed=[peer.host[2:]], timeouts=timeouts)
+        session = await dialer.open([peer.host])
+        assert isinstance(session, Session)
+        begun = clock.monotonic()
+        result = await asyncio.wait_for(send(session), 30)
+        waited = clock.monotonic() - begun
+
+    assert result == Lost(
+        Stage.DOT, "timed out after 0.1 s while waiting for the answer to the final dot", session.host
+    )
+    assert waited >= 0.09  # the loop's clock ticks in milliseconds
 
 
 async def test_354_for_a_refused_recipient_gets_a_lone_dot(dialer_to: DialerTo) -> None:
