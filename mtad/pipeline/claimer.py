@@ -57,8 +57,8 @@ class Pipeline:
         self._worker = worker
         self._catalogue = catalogue
         self._composer = composer
-        self._settler = Settler(pool, clock, worker, slot)
         signer = Signer(composer, dkim, clock)
+        self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy)
         beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)
         self._services = (self._settler, signer, beginner, self._sessions)

@@ -27,6 +27,9 @@ Item = TypeVar("Item")
 # How long an address that bounced for good is left alone: some are set up again.
 GONE_FOR = timedelta(days=180)
 
+# How long a batch waits for further endings while the worker is busy.
+LINGER = 0.02
+
 # Between two tries while the database is away.
 AGAIN = 0.5
 
@@ -34,12 +37,13 @@ AGAIN = 0.5
 class Settler:
     """Collects endings, returns and releases, one transaction a batch of each."""
 
-    def __init__(self, pool: Pool, clock: Clock, worker: int, slot: int) -> None:
+    def __init__(self, pool: Pool, clock: Clock, worker: int, slot: int, *, more: Callable[[], bool]) -> None:
+        """`more`: whether the worker is busy, so that further endings will soon come."""
         self._pool = pool
         self._clock = clock
         self._worker = worker
         self._slot = slot
-        self.batcher: Batcher[Ending, bool] = Batcher(self._write, most=256)
+        self.batcher: Batcher[Ending, bool] = Batcher(self._write, most=256, linger=LINGER, more=more)
         self.unsettled: set[int] = set()  # jobs that this worker has claimed
         self.behind = False  # a batch waits for the database
         self._given_up = False
