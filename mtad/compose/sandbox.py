@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any, cast
 
 from jinja2 import StrictUndefined, nodes, pass_context
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -38,6 +39,45 @@ class TooMuch(Exception):
     """A template asks for more than it may; the text says what."""
 
 
+class _Generator(CodeGenerator):
+    """Compiles templates of an environment that has `quoted`.
+
+    What goes into a buffer is quoted only when it comes out: there it is a value still, that
+    macros return, filters change and names hold.
+    """
+
+    environment: "Environment"
+
+    def _quotes(self, frame: Frame) -> bool:
+        return self.environment.quoted is not None and frame.buffer is None
+
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:  # noqa: ANN401 - Jinja2's
+        const = super()._output_child_to_const(node, frame, finalize)
+        quoted = self.environment.quoted
+        return const if quoted is None or frame.buffer is not None else quoted(const)
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ANN401 - Jinja2's
+        if self._quotes(frame):
+            self.write("environment.quoted(")
+        super()._output_child_pre(node, frame, finalize)
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ANN401 - Jinja2's
+        super()._output_child_post(node, frame, finalize)
+        if self._quotes(frame):
+            self.write(")")
+
+    def start_write(self, frame: Frame, node: nodes.Node | None = None) -> None:
+        """The output of `{% filter %}` and `{% call %}`."""
+        super().start_write(frame, node)
+        if self._quotes(frame):
+            self.write("environment.quoted(")
+
+    def end_write(self, frame: Frame) -> None:
+        if self._quotes(frame):
+            self.write(")")
+        super().end_write(frame)
+
+
 class Missing(StrictUndefined):
     """A name without a value; its error is the reason of the fault."""
 
@@ -49,13 +89,28 @@ class Missing(StrictUndefined):
         return f"content:{self._undefined_hint or f'no element {name}'}"
 
 
-class Environment(ImmutableSandboxedEnvironment):
-    """Templates that can do only so much. One rendering at a time; `begin` stands before each."""
+class Ours:
+    """A base of what is called by templates but was not written in them: it is not asked for its safety."""
 
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> str:  # noqa: ANN401 - whatever the author's expression gives
+        raise NotImplementedError
+
+
+class Environment(ImmutableSandboxedEnvironment):
+    """Templates that can do only so much. One rendering at a time; `begin` stands before each.
+
+    With `quoted`, every piece of output goes through it: the template's own text once, when it
+    is compiled, what expressions give when it is rendered. quoted(a) + quoted(b) must stand for a + b.
+    """
+
+    code_generator_class = _Generator
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    def __init__(self, *, autoescape: bool) -> None:
+    def __init__(self, *, autoescape: bool, quoted: Callable[[str], str] | None = None) -> None:
         super().__init__(autoescape=autoescape, undefined=Missing, keep_trailing_newline=True, cache_size=0)
+        self.quoted = quoted
         self._left = MOST_STEPS
         self.globals = {name: value for name, value in self.globals.items() if name in _GLOBALS}
         self.globals["range"] = self._range
@@ -81,6 +136,8 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
         self._charge(1)
+        if isinstance(called, Ours):
+            return called(*args)
         owner = getattr(called, "__self__", None)
         if isinstance(owner, str | bytes | int):
             _require_small(owner, *args, *kwargs.values())
@@ -161,16 +218,20 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     at = 1 if hasattr(function, "jinja_pass_arg") else 0  # where the value stands
 
     @wraps(function)
-    def asked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
-        if name in _GROWING:
-            _require_small(*args[at:], *kwargs.values())
-        elif name == "format" and isinstance(args[at], str):
-            _require(not _WIDE.search(args[at]))
+    def looked_at(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
         result = function(*args, **kwargs)
         _require(not isinstance(result, str) or len(result) <= MOST_TEXT)
         return result
 
-    return asked
+    @wraps(function)
+    def asked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
+        if name in _GROWING:
+            _require_small(*args[at:], *kwargs.values())
+        elif isinstance(args[at], str):
+            _require(not _WIDE.search(args[at]))
+        return looked_at(*args, **kwargs)
+
+    return asked if name in _GROWING or name == "format" else looked_at
 
 
 def _require_small(value: object, *others: object) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
+from jinja2.runtime import Context
 
 from mtad.base.errors import InputError
 from mtad.compose.faults import ContentFault
+from mtad.compose.mime import quoted
 from mtad.compose.sandbox import Environment, TooMuch
+from mtad.compose.text import has_marks, marked
 
 # Names that a template may use beside the attributes of contacts.
 RESERVED = frozenset({"email", "locale", "zone", "imprint", "unsubscribe_url"})
@@ -23,25 +26,40 @@ RESERVED = frozenset({"email", "locale", "zone", "imprint", "unsubscribe_url"})
 # Ours: the calls that stand for links and the pixel. Authors may not use them.
 OWN_PREFIX = "mtad_"
 
-_LOADERS = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+_LOADERS = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Block)
 
 
 _HTML = Environment(autoescape=True)
 _TEXT = Environment(autoescape=False)
+_QUOTED_HTML = Environment(autoescape=True, quoted=quoted)
+_QUOTED_TEXT = Environment(autoescape=False, quoted=quoted)
+_MARKED_TEXT = Environment(autoescape=False, quoted=marked)
 
 
-def compiled(source: str, *, html: bool) -> Template:
-    """A template ready to render; `source` was checked when it was applied."""
-    return (_HTML if html else _TEXT).from_string(source)
+def compiled(source: str) -> Template:
+    """A template of a header ready to render; `source` was checked when it was applied."""
+    return _TEXT.from_string(source)
+
+
+def compiled_html(source: str) -> Template:
+    """A template of a body: what it renders is quoted-printable already, see mime.quoted."""
+    return _QUOTED_HTML.from_string(source)
+
+
+def compiled_text(source: str) -> Template:
+    """Likewise for plain text. With marks in it, what it renders has to be settled."""
+    return (_MARKED_TEXT if has_marks(source) else _QUOTED_TEXT).from_string(source)
 
 
 def rendered(template: Template, values: Mapping[str, object], part: str) -> str:
-    """The text for one contact; ContentFault when it cannot be made. `part` is named in it."""
+    """What it says to one contact; ContentFault when that cannot be made. `part` is named in it."""
     environment = template.environment
     assert isinstance(environment, Environment)
     environment.begin()
+    # What Template.new_context makes, without looking through its layers of globals: 1 µs instead of 6.
+    names = Context(environment, {**environment.globals, **values}, template.name, {})
     try:
-        return template.render(values)
+        return environment.concat(template.root_render_func(names))
     except UndefinedError as error:
         reason = error.message or ""
         raise ContentFault(
@@ -94,8 +112,8 @@ def _refusals(tree: nodes.Template) -> Iterator[tuple[int, str]]:
                 yield node.lineno, "the filter attr is not allowed: it leads out of the sandbox"
             case nodes.Name(name=name) if name.startswith(OWN_PREFIX):
                 yield node.lineno, f"{name}: names that begin with {OWN_PREFIX} are reserved"
-            case nodes.Include() | nodes.Import() | nodes.FromImport() | nodes.Extends():
-                yield node.lineno, "a message is one file: include, import and extends are not available"
+            case nodes.Include() | nodes.Import() | nodes.FromImport() | nodes.Extends() | nodes.Block():
+                yield node.lineno, "a message is one file: include, import, extends and block are not available"
 
 
 def _try(source: str, where: str, known: Collection[str], *, html: bool) -> None:

@@ -1,7 +1,7 @@
 """Plain text from the HTML of a template, once, when it is applied. Pure.
 
 The result is a template itself: expressions and statements stand where they stood,
-so that per recipient only a few blanks have to be settled. Links are shown as `text <address>` with the
+so that per recipient only a few line breaks have to be settled. Links are shown as `text <address>` with the
 address that the author wrote, never a tracked one: in plain text it would be long,
 ugly, and look like phishing.
 """
@@ -12,6 +12,7 @@ import re
 
 from mtad.compose.links import unescaped
 from mtad.compose.markup import Hidden, Tag, pieces
+from mtad.compose.mime import quoted
 from mtad.compose.source import Kind, constructs, masked
 
 # fmt: off
@@ -35,15 +36,30 @@ _SYNTAX = re.compile(r"\{(?=[{%#]|\Z)")
 # Beside a statement it is not known until the statement has run what follows what,
 # so there they stay marks (private use, Unicode section 23.5) until `settled`.
 _BLANK, _LINE, _PARAGRAPH = "\ue010", "\ue011", "\ue012"
-_MARKS = re.compile(f"[{_BLANK}-{_PARAGRAPH}]+")
+_MARK = re.compile(f"([{_BLANK}-{_PARAGRAPH}])")
 _SHOWN = {_BLANK: " ", _LINE: "\n", _PARAGRAPH: "\n\n"}
+_SETTLED = {quoted(mark): quoted(text) for mark, text in _SHOWN.items()}
+_RUN = re.compile(f"(?:{'|'.join(_SETTLED)})+")
+
+
+def has_marks(source: str) -> bool:
+    """Whether made text has to be quoted by `marked` and then settled."""
+    return _MARK.search(source) is not None
+
+
+def marked(text: str) -> str:
+    """Made text quoted, each mark by itself, so that it can be settled."""
+    return quoted(text) if text.isascii() else "".join(map(quoted, _MARK.split(text)))
 
 
 def settled(text: str) -> str:
-    """Made text after it was rendered: its marks as blanks and line breaks."""
-    if _BLANK in text or _LINE in text or _PARAGRAPH in text:
-        text = _MARKS.sub(lambda run: _SHOWN[max(run[0])], text)
-    return text.strip() + "\n"
+    """Rendered text whose pieces were quoted by `marked`: its marks as blanks and line breaks, none at either end."""
+
+    def shown(run: re.Match[str]) -> str:
+        inside = run.start() > 0 and run.end() < len(text)
+        return _SETTLED[max(run[0].splitlines(keepends=True))] if inside else ""
+
+    return _RUN.sub(shown, text)
 
 
 class _Writer:

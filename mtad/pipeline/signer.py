@@ -69,7 +69,7 @@ class Signer:
         bulk = mail.facts.class_ == BULK
         try:
             signature = self._dkim.sign(
-                composed.headers, composed.body, composed.from_domain, int(now.timestamp()), bulk=bulk
+                composed.headers, composed.body, composed.from_domain, int(now.timestamp()), bulk=bulk, canonical=True
             )
         except NotCovered as error:
             raise ContentFault(f"{Reason.CONTENT}:{error}") from None

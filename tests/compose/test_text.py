@@ -1,16 +1,22 @@
 """Plain text made of HTML, as a template and as it is read."""
 
+import binascii
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
+from mtad.compose.mime import ended
+from mtad.compose.template import compiled_text, rendered
 from mtad.compose.text import plain_text, settled
 
 
 def read(html: str, **values: object) -> str:
     """The text as a recipient with these values reads it."""
-    return settled(SandboxedEnvironment().from_string(plain_text(html)).render(**values))
+    quoted = settled(rendered(compiled_text(plain_text(html).strip()), values, "txt"))
+    return binascii.a2b_qp(ended(quoted)).decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,25 @@ def read(html: str, **values: object) -> str:
 )
 def test_text_says_what_html_says(html: str, text: str) -> None:
     assert read(html, name="Ann & Bob", sku=7, yes=True, no=False) == text.replace("  x", "  x")
+
+
+PIECES = (
+    "a", "b ", "\n", " <b>c</b>", "<br>", "<p>d</p>", "<ul><li>e</li></ul>", "{{ name }}", "{{ nothing }}",
+    "{% if yes %}", "{% if no %}", "{% for i in [1, 2] %}",
+)  # fmt: skip
+SHOWN = {"\ue010": " ", "\ue011": "\n", "\ue012": "\n\n"}
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.sampled_from(["", "é", "x  y\n", "=" * 80]))
+def test_marks_beside_statements_settle_as_if_the_text_were_whole(pieces: list[str], name: str) -> None:
+    opened = [piece.split()[1] for piece in pieces if piece.startswith("{%")]
+    html = "".join(pieces) + "".join(f"{{% end{what} %}}" for what in reversed(opened))
+    values = {"name": name, "nothing": "", "yes": True, "no": False}
+
+    whole = SandboxedEnvironment(keep_trailing_newline=True).from_string(plain_text(html).strip()).render(values)
+    runs = re.sub("^[\ue010-\ue012]+|[\ue010-\ue012]+$", "", whole)
+    wanted = re.sub("[\ue010-\ue012]+", lambda run: SHOWN[max(run[0])], runs)
+    assert read(html, **values) == (wanted if wanted.endswith("\n") else wanted + "\n")
 
 
 @given(st.text(alphabet="abc <>&;#123{}%=/\"'\n", max_size=60))
