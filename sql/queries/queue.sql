@@ -177,15 +177,14 @@ with offered as materialized (
     from lanes l
    cross join tick t
 ), ranked as materialized (
-  select j.id, j.lane_id,
+  select n.id, n.lane_id,
          -- Seconds until there is a token for this one.
          greatest(
            extract(epoch from b.tat - b.at) + (n.rank - b.burst) * b.every,
            extract(epoch from b.closed)
          )::float8 as wait
     from (select id, lane_id, row_number() over (partition by lane_id order by prio, id) as rank from jobs) n
-    join jobs j using (id, lane_id)
-    join buckets b on b.id = j.lane_id
+    join buckets b on b.id = n.lane_id
 ), going as (
   update job set begun = (select at from tick)
     from ranked r
@@ -233,7 +232,11 @@ with o as materialized (
    order by n.id
      for no key update
 ), jobs as materialized (
-  select j.*
+  -- With what is to be written of each: joined once more, by a CTE that has no statistics,
+  -- it would be a nested loop over the batch.
+  select j.id, j.program_id, j.stream_id, j.message_id, j.contact_id, j.entry_id, j.site_id, j.class, j.doubts,
+         j.created, j.begun, o.outcome, o.reason, o.scope, o.reply, o.attempts, o.dot_at,
+         coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why
     from job j
     join o on o.job_id = j.id
    where (j.worker = $1 or (j.doubts > 0 and o.outcome = 'delivered'))
@@ -247,35 +250,30 @@ with o as materialized (
 ), written as (
   insert into ledger (job_id, program_id, stream_id, message_id, contact_id, entry_id, outcome, reason, scope, reply,
                       attempts, doubts, state_at_send, site_id, source, created, begun, dot_at, ended)
-  select j.id, j.program_id, j.stream_id, j.message_id, j.contact_id, j.entry_id, o.outcome, o.reason, o.scope, o.reply,
-         o.attempts, j.doubts, o.state, j.site_id, 'default', j.created, j.begun, o.dot_at, coalesce(o.ended, now())
-    from jobs j
-    join o on o.job_id = j.id
+  select id, program_id, stream_id, message_id, contact_id, entry_id, outcome, reason, scope, reply,
+         attempts, doubts, state, site_id, 'default', created, begun, dot_at, ended
+    from jobs
   on conflict (job_id) do nothing
 ), moved as (
-  update entry set node = o.next_node, due = coalesce(o.ended, now()) + o.next_wait * interval '1 s'
+  update entry set node = j.next_node, due = j.ended + j.next_wait * interval '1 s'
     from jobs j
-    join o on o.job_id = j.id
-    join entries n on n.id = o.entry_id
-   where entry.id = o.entry_id and o.next_node is not null
+    join entries n on n.id = j.entry_id
+   where entry.id = j.entry_id and j.next_node is not null
 ), left_ as (
-  update entry set ended = coalesce(o.ended, now()), why = o.why, due = null
+  update entry set ended = j.ended, why = j.why, due = null
     from jobs j
-    join o on o.job_id = j.id
-    join entries n on n.id = o.entry_id
-   where entry.id = o.entry_id and o.why is not null
+    join entries n on n.id = j.entry_id
+   where entry.id = j.entry_id and j.why is not null
 ), arrived as materialized (
-  select o.stream_id, o.contact_id, min(coalesce(o.ended, now())) as at
-    from jobs j
-    join o on o.job_id = j.id
-   where o.outcome = 'delivered' and j.class > 0
-   group by o.stream_id, o.contact_id
+  select stream_id, contact_id, min(ended) as at
+    from jobs
+   where outcome = 'delivered' and class > 0
+   group by stream_id, contact_id
 ), first_sent as (
   update engagement set first_sent = a.at
     from arrived a
-    join firsts f on (f.stream_id, f.contact_id) = (a.stream_id, a.contact_id)
    where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id
-     and engagement.first_sent is null
+     and engagement.first_sent is null and exists (select from firsts)
 ), first_rows as (
   insert into engagement (stream_id, contact_id, since, round_from, first_sent)
   select a.stream_id, a.contact_id, a.at, a.at, a.at
@@ -286,10 +284,9 @@ with o as materialized (
   on conflict do nothing
 ), tallied as (
   insert into tally (program_id, slot, key, n)
-  select j.program_id, $2,
-         case when o.outcome = 'skipped' then 'skipped:' || o.reason else o.outcome::text end as key, count(*)
-    from jobs j
-    join o on o.job_id = j.id
+  select program_id, $2,
+         case when outcome = 'skipped' then 'skipped:' || reason else outcome::text end as key, count(*)
+    from jobs
    group by 1, 3
    order by 1, 3
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
