@@ -34,8 +34,8 @@ from mtad.wire.session import Session
 
 log = logging.getLogger("mtad.lane")
 
-# Mails claimed ahead for one lane: below the first another claim is urgent, from the
-# second on it takes transactional mail only.
+# Mails claimed ahead for one lane, beside one for each session: below the first another
+# claim is urgent, from the second on it takes transactional mail only.
 LOW, ENOUGH = 16, 64
 
 # A session is opened for so many waiting mails, since each costs a dialogue of its own;
@@ -77,7 +77,8 @@ class LaneRunner:
         self._idle: list[asyncio.Future[bool]] = []  # sessions that wait for a mail; False: close
         self._tasks: set[asyncio.Task[None]] = set()
         self._counting = asyncio.Lock()
-        self._held = 0  # sessions of this lane that the database knows of
+        self._running = 0  # sessions
+        self._held = 0  # as many as that, as the database knows
         self._asking = False
         self._more = False  # the last claim took as much as it may
         self._failures = 0
@@ -99,12 +100,12 @@ class LaneRunner:
     @property
     def is_low(self) -> bool:
         """Whether its sessions will soon have nothing to do, though more is queued."""
-        return self._more and len(self._backlog) < LOW
+        return self._more and len(self._backlog) < LOW + self._running
 
     @property
     def is_full(self) -> bool:
         """Whether bulk mail that is claimed for it would only lie here."""
-        return len(self._backlog) >= ENOUGH
+        return len(self._backlog) >= ENOUGH + self._running
 
     def asked(self) -> None:
         """A claim is made for it: what it does not bring is not there."""
@@ -125,13 +126,13 @@ class LaneRunner:
         self._backlog.add(mails)
         self._more = len(mails) >= store.MOST_A_SITE
         self._wake()
-        self._open(-(-len(self._backlog) // MAILS_A_SESSION) - self._held)
+        self._open(-(-len(self._backlog) // MAILS_A_SESSION) - self._running)
 
     def grow(self, now: float) -> None:
         """More sessions where mails wait for long: those there are do not suffice, and others may leave some."""
         if self._backlog and now - self._behind_since > BEHIND_FOR:
             self._behind_since = now
-            self._open(max(self._held, 1), growing=True)
+            self._open(max(self._running, 1), growing=True)
 
     def close_idle(self) -> None:
         """End the sessions that wait for a mail: others need the room."""
@@ -154,7 +155,7 @@ class LaneRunner:
     # How many sessions
 
     def _open(self, number: int, *, growing: bool = False) -> None:
-        number = min(number, self.lane.sessions - self._held)
+        number = min(number, self.lane.sessions - self._running)
         if number <= 0 or self._asking or self._draining or self._tools.clock.monotonic() < self._full_until:
             return
         self._asking = True
@@ -167,16 +168,19 @@ class LaneRunner:
 
     async def _take(self, number: int, *, growing: bool) -> None:
         async with self._counting:
-            before = self._held
-            await self._hold(before + number, before, growing=growing)
+            await self._hold(self._running + number, growing=growing)
+            opened = self._held - self._running
+            self._running += opened
             self._asking = False
-        for _ in range(self._held - before):
+        for _ in range(opened):
             self._run(self._session())
-        if self._held < before + number:
+        if opened < number:
             # All workers together hold what the lane allows. Asking again for each mail
             # would hold up begin, which needs the lane's row too.
-            self._full_until = self._tools.clock.monotonic() + SHUT_FOR
-        if not self._held:
+            now = self._tools.clock.monotonic()
+            self._full_until = now + SHUT_FOR
+            self._behind_since = now + KEPT_FOR
+        if not self._running:
             self._shut()
             await self._give_back()
 
@@ -185,18 +189,20 @@ class LaneRunner:
         again = True
         while again:
             worn = await self._open_and_send()
+            again = worn and bool(self._backlog) and not self._draining
+            if again and self._tools.clock.monotonic() < self._held_until:
+                continue
+            self._running -= 1
             async with self._counting:
-                again = worn and bool(self._backlog) and not self._draining
-                if again and self._tools.clock.monotonic() < self._held_until:
-                    continue
-                others = self._held - 1
-                await self._hold(others + again, others)
-                again = self._held > others
+                if again or self._held > self._running:  # else another that ended has said so for both
+                    await self._hold(self._running + again)
+                again = self._held > self._running
+                self._running += again
         if self._backlog:
             self._open(1)
 
-    async def _hold(self, wanted: int, running: int, *, growing: bool = False) -> None:
-        self._held = await self._tools.sessions.hold(Wish(self.lane.id, wanted, running, growing), self._held)
+    async def _hold(self, wanted: int, *, growing: bool = False) -> None:
+        self._held = await self._tools.sessions.hold(Wish(self.lane.id, wanted, self._running, growing), self._held)
         self._held_until = self._tools.clock.monotonic() + KEPT_FOR
 
     async def _open_and_send(self) -> bool:
