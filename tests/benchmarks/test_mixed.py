@@ -29,7 +29,7 @@ def test_campaign_hits_and_transactional_mail_all_come_through(tmp_path: Path) -
     assert (found["hits_failed"], found["hits_lost"], found["hits_doubled"]) == (0, 0, 0)
     assert found["transactional_per_s"] > 0
     assert found["transactional_p50_ms"] <= found["transactional_p99_ms"] <= found["transactional_max_ms"]
-    assert found["bulk_share"] == pytest.approx(found["bulk_rate_mixed"] / found["bulk_rate_alone"], abs=1e-3)
+    assert found["bulk_share"] == pytest.approx(found["bulk_rate_mixed"] / found["bulk_rate_alone"], rel=0.05)
     assert set(found["cpu_us_per_bulk_mail"]) == {"alone", "mixed"}
 
 
