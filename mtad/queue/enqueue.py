@@ -2,11 +2,13 @@
 
 A start goes through the stream's subscriptions in pages of 5,000, each in a
 transaction of its own, and remembers how far it came, so it may be interrupted
-and repeated. The engine's gate is asked only about those against whom something
-speaks; the others are queued unasked, because the gate asks about every job again
-just before delivery. A forecast asks it about everybody.
+and repeated. While one page is written the next is read. The engine's gate is
+asked only about those against whom something speaks; the others are queued
+unasked, because the gate asks about every job again just before delivery. A
+forecast asks it about everybody.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -75,13 +77,16 @@ async def enqueue(pool: Pool, config: Config, name: str) -> AsyncIterator[Progre
     step, definition = await _first_step(catalogue, config, program)
     progress = Progress(total=total)
     yield progress
-    more = program.enqueued is None
-    while more:
+    if program.enqueued is not None:
+        return
+    page: _Page | None = await _read_page(pool, step, definition, program.enqueued_to)
+    while page is not None:
         first = progress.seen == 0
-        more = await _enqueue_page(pool, catalogue, step, definition, progress)
-        if first or not more:
+        page = await _enqueue_page(pool, catalogue, step, definition, page, progress)
+        if first or page is None:
             # Plans that were made for an empty queue read all of a full one.
-            await pool.execute("analyze job")
+            async with pool.acquire() as conn:
+                await programs.analyze_queue(conn)
         yield progress
 
 
@@ -94,22 +99,52 @@ async def started(pool: Pool, name: str) -> tuple[int, int]:
         return await programs.started(conn, name, COMMAND_SLOT)
 
 
+class _Page(msgspec.Struct, frozen=True):
+    """The subscriptions that follow contact `after`."""
+
+    after: int
+    candidates: list[programs.Candidate]
+
+    @property
+    def reaches(self) -> int:
+        """The contact that the next page follows."""
+        return self.candidates[-1].contact_id if self.candidates else self.after
+
+    @property
+    def last(self) -> bool:
+        return len(self.candidates) < PAGE
+
+
+async def _read_page(pool: Pool, step: programs.Step, definition: Definition, after: int) -> _Page:
+    async with pool.acquire() as conn:
+        return await _page(conn, step, definition, after)
+
+
+async def _page(conn: Connection, step: programs.Step, definition: Definition, after: int) -> _Page:
+    attributes = definition.audience.attributes
+    return _Page(after, await programs.audience_page(conn, step.program, after, attributes, step.node))
+
+
 async def _enqueue_page(
-    pool: Pool, catalogue: Catalogue, step: programs.Step, definition: Definition, progress: Progress
-) -> bool:
-    """One page in one transaction; False when it was the last."""
+    pool: Pool, catalogue: Catalogue, step: programs.Step, definition: Definition, read: _Page, progress: Progress
+) -> _Page | None:
+    """Write one page in one transaction, and meanwhile read the one behind it; None when it was the last.
+
+    What was read is as old as the writing of one page. Who leaves meanwhile is queued, as
+    who leaves just afterwards is, and the gate that is asked before delivery says no.
+    """
     program = step.program
 
-    async def work(conn: Connection) -> tuple[int, int, int]:
+    async def write(conn: Connection) -> tuple[_Page | None, int, int]:
         await conn.execute("select make_partitions()")
         status, after = await programs.lock_enqueue(conn, program.id)
         if status not in ("scheduled", "running"):
-            return 0, 0, 0
-        page = await programs.audience_page(conn, program, after, definition.audience.attributes, step.node)
-        inside = [c for c in page if c.in_audience]
-        doubtful = {c.contact_id: c for c in inside if not c.clear}
-        reasons = await _reasons(conn, catalogue, step, definition, list(doubtful))
-        queued = [c for c in inside if c.contact_id not in reasons]
+            return None, 0, 0
+        # Another process may have queued some of it since we read.
+        page = read if read.after == after else await _page(conn, step, definition, after)
+        inside = [c for c in page.candidates if c.in_audience]
+        reasons = await _reasons(conn, catalogue, step, definition, [c.contact_id for c in inside if not c.clear])
+        queued = [c for c in inside if c.contact_id not in reasons] if reasons else inside
         new = out = 0
         if queued:
             entering = [c.contact_id for c in queued if definition.kind == "series" or c.state == "reactivated"]
@@ -118,16 +153,26 @@ async def _enqueue_page(
             new = await programs.enqueue(conn, step, COMMAND_SLOT, [(c.contact_id, c.site_id) for c in queued])
         if reasons:
             out = await programs.leave_out(conn, step, COMMAND_SLOT, list(reasons.items()))
-        last = len(page) < PAGE
-        await programs.mark_enqueued(conn, program.id, page[-1].contact_id if page else after, all_in=last)
+        await programs.mark_enqueued(conn, program.id, page.reaches, all_in=page.last)
         await store.wake_sites(conn, sorted({c.site_id for c in queued if c.site_id is not None}))
-        return len(page), new, out
+        return page, new, out
 
-    seen, new, out = await in_transaction(pool, work)
-    progress.seen += seen
+    (page, new, out), ahead = await asyncio.gather(
+        in_transaction(pool, write),
+        _nothing() if read.last else _read_page(pool, step, definition, read.reaches),
+    )
+    if page is None:
+        return None
+    progress.seen += len(page.candidates)
     progress.queued += new
     progress.left_out += out
-    return seen == PAGE
+    if page.last:
+        return None
+    return ahead if page is read else await _read_page(pool, step, definition, page.reaches)
+
+
+async def _nothing() -> None:
+    return None
 
 
 async def _reasons(

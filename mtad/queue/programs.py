@@ -119,7 +119,10 @@ async def audience_facts(conn: Connection, contacts: Sequence[int], step: Step) 
 
 
 async def enqueue(conn: Connection, step: Step, slot: int, contacts: Sequence[tuple[int, int | None]]) -> int:
-    """Make the first jobs of (contact, site), with entries in a series; how many were new."""
+    """Make the first jobs of (contact, site), with entries in a series; how many were new.
+
+    In the order of contacts, by whoever holds `lock_enqueue`: that lock is why nobody gets two.
+    """
     program = step.program
     return int(
         await conn.fetchval(
@@ -166,6 +169,11 @@ async def started(conn: Connection, name: str, slot: int) -> tuple[int, int]:
 async def mark_enqueued(conn: Connection, program_id: int, to: int, *, all_in: bool) -> None:
     """Remember how far the enqueue has come."""
     await conn.execute(SQL["mark_enqueued"], program_id, to, all_in)
+
+
+async def analyze_queue(conn: Connection) -> None:
+    """Tell the planner what the queue looks like now."""
+    await conn.execute(SQL["analyze_queue"])
 
 
 async def schedule(conn: Connection, program_id: int, starts: datetime) -> None:

@@ -30,6 +30,8 @@ select status::text, enqueued_to from program where id = $1 for no key update;
 -- The next 5,000 subscriptions of stream $1 after contact $2. `in_audience`: the
 -- attributes fit $3 (name → allowed values) and no step $5 of program $4 was made.
 -- `clear`: nothing speaks against a mail, so no verdict has to be asked for now.
+-- `limit 1`, and where the page begins and ends: as joins, all contacts and all that
+-- are enrolled were read for every page.
 with page as materialized (
   select u.contact_id, u.status, u.break_until
     from subscription u
@@ -42,7 +44,9 @@ select u.contact_id, d.site_id, g.state::text,
          select from jsonb_each($3::jsonb) f
           where not coalesce(f.value @> (c.attributes -> f.key), false)
        ) and not exists (
-         select from enrolled x where x.program_id = $4 and x.node = $5 and x.contact_id = u.contact_id
+         select from enrolled x
+          where x.program_id = $4 and x.node = $5 and x.contact_id = u.contact_id
+            and x.contact_id > $2 and x.contact_id <= (select max(contact_id) from page)
        ) as in_audience,
        u.status = 'subscribed' and u.break_until is null and not c.erased and c.merged_into is null
          and coalesce(g.state, 'active') not in ('cooling', 'trying', 'resting')
@@ -51,9 +55,11 @@ select u.contact_id, d.site_id, g.state::text,
             where x.key in (c.address_key, '@' || d.name) and x.released is null and x.until > now()
          ) as clear
   from page u
-  join lateral (select * from contact where id = u.contact_id) c on true
+  join lateral (select * from contact where id = u.contact_id limit 1) c on true
   join lateral (select * from domain where id = c.domain_id) d on true
-  left join lateral (select * from engagement where stream_id = $1 and contact_id = u.contact_id) g on true
+  left join lateral (
+    select state from engagement where stream_id = $1 and contact_id = u.contact_id limit 1
+  ) g on true
  order by u.contact_id;
 
 -- name: audience_facts
@@ -82,16 +88,26 @@ select 0::bigint, c.id, p.stream_id, p.id, $3::int, $4::int, null::bigint, coale
  order by c.id;
 
 -- name: enqueue
--- Jobs for contacts $1 (with sites $2): program $3, version $4, stream $5, message
--- $6, node $7, class $8, due $9, not after $10, slot $11 of the tally. With $12 each
--- gets an entry too. Who has this step already gets nothing.
-with made as (
+-- Jobs for contacts $1, rising (with sites $2): program $3, version $4, stream $5,
+-- message $6, node $7, class $8, due $9, not after $10, slot $11 of the tally. With $12
+-- each gets an entry too. Who has this step already gets nothing: the caller holds
+-- lock_enqueue, so what a look at the page's range shows is all there is, and costs a
+-- twentieth of `on conflict` for each (1.4 µs a mail).
+with known as materialized (
+  select contact_id
+    from enrolled
+   where program_id = $3 and node = $7 and contact_id between ($1::bigint[])[1] and ($1)[cardinality($1)]
+), made as materialized (
+  select contact_id, site_id, nextval('job_id') as job_id
+    from (
+      select a.contact_id, a.site_id
+        from unnest($1, $2::int[]) as a (contact_id, site_id)
+       where not exists (select from known k where k.contact_id = a.contact_id)
+       order by a.contact_id
+    ) a
+), noted as (
   insert into enrolled (program_id, node, contact_id, job_id)
-  select $3, $7, a.contact_id, nextval('job_id')
-    from unnest($1::bigint[], $2::int[]) as a (contact_id, site_id)
-   order by a.contact_id
-  on conflict do nothing
-  returning contact_id, job_id
+  select $3, $7, contact_id, job_id from made
 ), entered as (
   insert into entry (program_id, version, contact_id, stream_id, node)
   select $3, $4, contact_id, $5, $7 from made where $12 order by contact_id
@@ -100,9 +116,8 @@ with made as (
 ), queued as (
   insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
                    due, not_after)
-  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, a.site_id, $8::smallint, $8::smallint * 2, $9, $10
+  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, m.site_id, $8::smallint, $8::smallint * 2, $9, $10
     from made m
-    join unnest($1::bigint[], $2::int[]) as a (contact_id, site_id) using (contact_id)
     left join entered n using (contact_id)
    order by m.job_id
 ), tallied as (
@@ -159,6 +174,10 @@ update program
    set enqueued_to = $2, enqueued = case when $3 then now() end,
        status = case when status = 'scheduled' then 'running' else status end
  where id = $1;
+
+-- name: analyze_queue
+-- The columns that statements ask for; all of them would be three times the work.
+analyze job (site_id, prio, due, worker, contact_id, program_id);
 
 -- name: schedule_program
 update program set status = 'scheduled', starts = $2, fence = fence + 1, why = null where id = $1;

@@ -32,6 +32,7 @@ insert into job (contact_id, stream_id, program_id, version, message_id, entry_i
 insert into worker (host, slot, pid) values ('here', 0, 1);
 insert into lane (site_id, rate, burst, sessions) select id, 100, 100, 10 from site;
 update job set worker = 1 where site_id = 1;
+insert into enrolled (program_id, node, contact_id, job_id) select 1, 'a', contact_id, id from job;
 vacuum analyze;
 """
 
@@ -52,6 +53,8 @@ RETURNED = ", ".join([
     "1", "0", IDS, many("60::float8"), many("'later'::text"), many("1::smallint"), many("false"),
 ])  # fmt: skip
 
+PAGE = "array[" + ",".join(map(str, range(30001, 35001))) + "]::bigint[]"
+
 # query, arguments, most rows of the big tables that it may touch
 HOT = {
     "claim": (store.SQL["claim"], "1, '{}'::int[], '{2}'::int[]", 60 * 64 * 2),
@@ -63,9 +66,16 @@ HOT = {
     "settle_returned": (store.SQL["settle_returned"], RETURNED, 64 * 3),
     "release": (store.SQL["release"], f"1, {IDS}", 64 * 3),
     "due_entries": (programs.SQL["due_entries"], "", 2000),
+    # Behind half of the audience, which is enrolled already: a page costs what a page costs.
+    "audience_page": (programs.SQL["audience_page"], "1, 30000, '{}'::jsonb, 1, 'a'", 5000 + 10),
+    "enqueue": (
+        programs.SQL["enqueue"],
+        f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, false",
+        5000 + 10,
+    ),
 }  # fmt: skip
 
-BIG = {"job", "contact", "gate", "entry", "engagement", "subscription"}
+BIG = {"job", "contact", "gate", "entry", "engagement", "subscription", "enrolled"}
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Audience → queue, and back to rest: start, forecast, pause, resume, cancel, next steps."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -89,6 +90,51 @@ async def test_an_interrupted_start_goes_on_and_nobody_is_queued_twice(pool: Poo
     assert await enqueue.started(pool, "nudge") == (20, 1)
     assert await pool.fetchval("select count(*) from job") == 20
     assert await pool.fetchval("select sum(n) from tally where key = 'enrolled'") == 21
+
+
+async def crowd(pool: Pool, number: int) -> None:
+    """So many subscribers, which takes more than one page."""
+    await pool.execute("insert into domain (name) values ('crowd.test')")
+    await pool.execute(
+        "insert into contact (address, address_key, domain_id, attributes) select n || '@crowd.test',"
+        " n || '@crowd.test', id, '{\"country\": \"DE\"}' from domain, generate_series(1, $1::int) n"
+        " where name = 'crowd.test'", number,
+    )  # fmt: skip
+    await pool.execute("insert into gate (contact_id) select id from contact")
+    await pool.execute(
+        "insert into subscription (stream_id, contact_id, status, basis, source, changed_by)"
+        " select s.id, c.id, 'subscribed', 'consent', 'x', 'x' from stream s, contact c"
+    )
+
+
+async def test_a_page_that_another_start_took_meanwhile_is_read_again(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await draft(Rows(conn))
+    await crowd(pool, 3 * enqueue.PAGE - 1)
+    await enqueue.schedule(pool, "nudge")
+    slow = enqueue.enqueue(pool, CONFIG, "nudge")
+    while (await anext(slow)).seen == 0:
+        pass  # then one page is written, and the next one read
+
+    quick = [progress.queued async for progress in enqueue.enqueue(pool, CONFIG, "nudge")]
+    rest = [progress.queued async for progress in slow]
+
+    assert (quick, rest) == ([0, enqueue.PAGE, 2 * enqueue.PAGE - 1], [enqueue.PAGE])
+    assert await pool.fetchval("select count(*) from job") == 3 * enqueue.PAGE - 1
+    assert await pool.fetchval("select count(distinct contact_id) from enrolled") == 3 * enqueue.PAGE - 1
+    assert await pool.fetchval("select sum(n) from tally where key = 'enrolled'") == 3 * enqueue.PAGE - 1
+
+
+async def test_starts_side_by_side_share_the_audience(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await draft(Rows(conn))
+    await crowd(pool, 3 * enqueue.PAGE)
+
+    done = await asyncio.gather(start(pool, "nudge"), start(pool, "nudge"))
+
+    assert sum(progress.queued for progress in done) == 3 * enqueue.PAGE
+    assert await enqueue.started(pool, "nudge") == (3 * enqueue.PAGE, 0)
+    assert await pool.fetchval("select count(*) from job") == 3 * enqueue.PAGE
 
 
 async def test_a_paused_program_is_not_claimed_and_a_resumed_one_is(pool: Pool) -> None:
