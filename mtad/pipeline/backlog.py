@@ -24,11 +24,6 @@ class Backlog:
             self._mails[mail.facts.class_].append(mail)
             self._length += 1
 
-    def put_back(self, mail: Mail) -> None:
-        """To the head of its class: it had been taken and was not sent."""
-        self._mails[mail.facts.class_].appendleft(mail)
-        self._length += 1
-
     def take(self) -> Mail:
         """The next; IndexError when there is none."""
         for mails in self._mails:

@@ -226,7 +226,7 @@ class LaneRunner:
 
     async def _send_all(self, session: Session) -> None:
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
-        while session.usable and session.deliveries < self._shape.max_deliveries_per_connection:
+        while session.alive() and session.deliveries < self._shape.max_deliveries_per_connection:
             if not self._backlog:
                 if last is not None:
                     await self._settle(last)

@@ -124,6 +124,23 @@ async def test_a_batch_that_has_begun_is_finished_when_cancelled() -> None:
             await task
 
 
+async def test_a_batch_waits_for_items_that_are_coming_and_for_no_others() -> None:
+    desk = Desk()
+    coming = True
+    batcher = Batcher(desk.write, most=3, linger=60, more=lambda: coming)
+    async with running(batcher):
+        first = asyncio.create_task(batcher.put(1))
+        await settled()
+        assert desk.batches == []
+
+        coming = False
+        await first
+        coming = True
+        await asyncio.gather(*map(batcher.put, (2, 3, 4)))
+
+    assert desk.batches == [[1], [2, 3, 4]]
+
+
 async def test_an_item_that_lingers_is_written_when_cancelled() -> None:
     desk = Desk()
     batcher = Batcher(desk.write, most=10, linger=0.01)

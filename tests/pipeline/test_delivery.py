@@ -13,7 +13,7 @@ from mtad.base.config import Config, Route, Shape
 from mtad.base.db import Connection, Pool
 from mtad.compose.composer import Composed, Composer
 from mtad.dkim.sign import Signer
-from mtad.pipeline import Pipeline
+from mtad.pipeline import Pipeline, sessions
 from mtad.queue import store
 from mtad.smtp.results import Accepted, Lost, Refused, Result
 from mtad.wire.session import Dialer, Session
@@ -21,9 +21,13 @@ from tests.queue.world import World, new_world
 
 pytestmark = pytest.mark.timeout(30)
 
+# Idle sessions stay, so that what waits for their end would wait for ever.
 CONFIG = Config(
-    domain="example.com", route=(Route(domain="six.test", host="::1", shape=Shape(connection_limit=3)),)
+    domain="example.com", shape=Shape(idle_timeout="1h"),
+    route=(Route(domain="six.test", host="::1", shape=Shape(connection_limit=3)),),
 )  # fmt: skip
+
+TRANSACTIONAL: Any = {"class": 0, "prio": 0}
 
 
 class HastyClock(SystemClock):
@@ -73,8 +77,8 @@ class FrailConnection:
 class Postman(Session):
     """A session that accepts everything, or one whose server hung up after its greeting."""
 
-    def __init__(self, sent: list[str], clock: Clock, *, usable: bool) -> None:
-        self._sent = sent
+    def __init__(self, office: "PostOffice", clock: Clock, *, usable: bool) -> None:
+        self._office = office
         self._clock = clock
         self._usable = usable
         self.deliveries = 0
@@ -91,7 +95,8 @@ class Postman(Session):
 
     async def send(self, return_path: str, recipient: str, message: bytes, *, data_by: float) -> Result:
         self.deliveries += 1
-        self._sent.append(recipient)
+        await self._office.accepts.wait()
+        self._office.sent.append(recipient)
         now = self._clock.now()
         return Accepted("250 ok", now, now, self.host)
 
@@ -105,11 +110,13 @@ class PostOffice(Dialer):
         self.opened = 0
         self.sent: list[str] = []
         self.hangs_up = False
+        self.accepts = asyncio.Event()
+        self.accepts.set()
 
     async def open(self, hosts: Sequence[str]) -> Session | Refused | Lost:
         self.opened += 1
         await asyncio.sleep(0)
-        return Postman(self.sent, self._clock, usable=not self.hangs_up)
+        return Postman(self, self._clock, usable=not self.hangs_up)
 
 
 class PlainComposer(Composer):
@@ -305,3 +312,51 @@ async def test_where_others_hold_all_sessions_but_one_that_one_is_enough_and_no_
 
     assert sorted(office.post.sent) == sorted(people)
     assert asked < 60, "a session was asked for with each mail"
+
+
+async def test_a_transactional_mail_overtakes_a_campaign_that_was_claimed_before(office: Office) -> None:
+    bulk = [f"p{n}@reader.test" for n in range(200)]
+    for person in bulk:
+        await office.world.job(person)
+    office.post.accepts.clear()
+
+    async with open_office(office):
+        await office.until_count("select (count(*) >= 64)::int from job where worker is not null", 1)
+        await office.world.job("urgent@reader.test", **TRANSACTIONAL)
+        await office.until_count("select count(*) from job where prio = 0 and worker is not null", 1)
+        office.post.accepts.set()
+        await office.until_delivered(201)
+
+    assert office.post.sent.index("urgent@reader.test") <= 2 * CONFIG.shape.connection_limit
+
+
+async def test_a_worker_at_its_most_sessions_closes_idle_ones_for_other_sites(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
+    conn = office.world.rows.conn
+    sites = await store.sites_by_name(conn, {f"mx{n}.test": ["0 mx.test:25"] for n in range(8)})
+    for n, site in enumerate(sites.values()):
+        await office.world.job(f"p{n}@reader.test", site_id=site)
+
+    async with open_office(office):
+        await office.until_delivered(8)
+        held = await office.world.pool.fetchval("select sum(sessions) from lane_session")
+
+    assert held <= 8
+    assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 0
+
+
+async def test_a_lane_without_mail_or_sessions_is_forgotten(office: Office) -> None:
+    await office.world.job()
+
+    async with open_office(office):
+        await office.until_delivered(1)
+        office.pipeline._lanes[office.world.site].close_idle()
+
+        async def forgotten() -> bool:
+            return not office.pipeline._lanes
+
+        await office.until(forgotten)
+        await office.world.job("bob@reader.test")
+        await office.until_delivered(2)
