@@ -5,7 +5,7 @@ For a command's own event loop: the file is read in it.
 
 import zoneinfo
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -108,7 +108,7 @@ async def import_contacts(pool: Pool, path: Path, options: Options, *, now: date
             progress("checking", copied + len(rejected), total)
         progress("writing", 0, None)
         await store.end_copy(conn)
-        summary = await _write(conn, path, options, permission, rejected, copied, tracked="tracking" in columns.known)
+        summary = await _write(conn, path, options, permission, rejected, copied, columns.known)
         await store.register_attributes(conn, decided)
         rejects.stage(rejected)
         summary = msgspec.structs.replace(summary, attributes=decided)
@@ -188,15 +188,14 @@ async def _write(
     permission: Permission | None,
     rejected: list[Rejected],
     copied: int,
-    *,
-    tracked: bool,
+    known: Container[str],
 ) -> Summary:
-    """From `incoming` into the tables; adds the rows that are not taken to `rejected`."""
+    """From `incoming`, with the columns `known`, into the tables; adds the rows that are not taken to `rejected`."""
     reasons = Counter({"bad row": len(rejected)})
     stream_id, stream = await _stream(conn, options.stream) if permission else (None, None)
     for why, dropped in (
         ("double", await store.drop_doubles(conn)),
-        ("external_id", await store.drop_foreign_ids(conn)),
+        ("external_id", await store.drop_foreign_ids(conn) if "external_id" in known else []),
         ("erased", await store.drop_erased(conn)),
     ):
         reasons[why] += len(dropped)
@@ -204,12 +203,14 @@ async def _write(
         copied -= len(dropped)
     rows = copied + len(rejected)
     kept = 0
-    for bad, known in await store.hold(conn, stream_id):
+    for bad, is_known in await store.hold(conn, stream_id):
         rejected.append(bad)
         reasons[bad.reason] += 1
-        kept += known
+        kept += is_known
     changed = await store.change_contacts(conn)
     made = await store.add_contacts(conn)
+    if "external_id" in known:
+        await store.add_external_ids(conn)
     subscribed = inactive = 0
     if permission is not None and stream_id is not None and stream is not None:
         policy = stream.policy
@@ -221,7 +222,7 @@ async def _write(
             too_old=policy.days * policy.day,
             most_ignored=policy.attempts - 1,
         )
-        if tracked:
+        if "tracking" in known:
             await store.tighten_tracking(conn, stream_id, stream.tracking)
     refused = len(rejected) - kept
     return Summary(

@@ -107,9 +107,12 @@ async def change_contacts(conn: Connection) -> int:
 async def add_contacts(conn: Connection) -> int:
     """Make the contacts that are not known and not held."""
     await _execute(conn, "add_domains")
-    made = await _execute(conn, "add_contacts")
-    await _execute(conn, "add_external_ids")
-    return made
+    return await _execute(conn, "add_contacts")
+
+
+async def add_external_ids(conn: Connection) -> int:
+    """Give the external ids of the file to their contacts."""
+    return await _execute(conn, "add_external_ids")
 
 
 async def subscribe(

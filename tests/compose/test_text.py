@@ -4,7 +4,7 @@ import binascii
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -56,6 +56,7 @@ PIECES = (
 SHOWN = {"\ue010": " ", "\ue011": "\n", "\ue012": "\n\n"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12), st.sampled_from(["", "é", "x  y\n", "=" * 80]))
 def test_marks_beside_statements_settle_as_if_the_text_were_whole(pieces: list[str], name: str) -> None:
     opened = [piece.split()[1] for piece in pieces if piece.startswith("{%")]
