@@ -34,6 +34,7 @@ class Plan(msgspec.Struct, frozen=True):
     contacts: int
     due: int
     batch: int
+    warm: int
     rounds: int
     runs: int
     seconds: float
@@ -130,6 +131,7 @@ def _plan(arguments: list[str]) -> Plan:
         "--due", type=int, help="jobs of open lanes that are due, the others later (default: half of the fewest rows)"
     )
     parser.add_argument("--batch", type=int, default=64, help="jobs of one begin, and of one settle")
+    parser.add_argument("--warm", type=int, default=50, help="rounds of each run before those that count")
     parser.add_argument("--rounds", type=int, default=50, help="of claim, begin and settle in each run")
     parser.add_argument("--runs", type=int, default=3, help="of each depth, in turn")
     parser.add_argument("--seconds", type=float, default=60, help="of a run, at most")
@@ -143,8 +145,8 @@ def _plan(arguments: list[str]) -> Plan:
         parser.error(f"--lanes: 2 to {MOST_LANES:,} each")
     if found.due is None:
         found.due = min(found.rows) // 2
-    if min(found.due, found.batch, found.rounds, found.runs) < 1:
-        parser.error("--due, --batch, --rounds, --runs: at least 1")
+    if min(found.due, found.batch, found.rounds, found.runs) < 1 or found.warm < 0:
+        parser.error("--due, --batch, --rounds, --runs: at least 1; --warm: at least 0")
     if found.contacts < 2 * max(found.lanes) or found.contacts % 2:
         parser.error("--contacts: even, and at least two for each lane")
     return Plan(**vars(found))
@@ -183,7 +185,9 @@ async def _with_lanes(plan: Plan, server: Postgres, lanes: int) -> list[Depth]:
                 say(f"{backlog.rows:,} rows over {lanes:,} lanes, run {run + 1} of {plan.runs}")
                 last = run == plan.runs - 1
                 runs.append(
-                    await measured(Task(url, backlog, plan.batch, plan.rounds, seconds=plan.seconds, sweeps=last))
+                    await measured(
+                        Task(url, backlog, plan.batch, plan.rounds, plan.warm, seconds=plan.seconds, sweeps=last)
+                    )
                 )
         return [_depth(backlog, runs, took) for backlog, runs, (_, took) in zip(backlogs, found, places, strict=True)]
 

@@ -35,8 +35,8 @@ def benchmark(name: str, *arguments: str) -> tuple[int, str]:
 def test_toy_depths_are_measured_alike_and_compared(tmp_path: Path) -> None:
     out = tmp_path / "depth.json"
     code, said = benchmark(
-        "depth", "--rows", "1000,3000", "--lanes", "10,40", "--contacts", "1000", "--rounds", "2", "--runs", "1",
-        "--json", str(out),
+        "depth", "--rows", "1000,3000", "--lanes", "10,40", "--contacts", "1000", "--warm", "1", "--rounds", "2",
+        "--runs", "1", "--json", str(out),
     )  # fmt: skip
 
     assert code == 0, said
