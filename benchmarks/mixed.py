@@ -52,10 +52,10 @@ _PATIENCE = 60.0  # for the last transactional mails
 
 # created is the start of the transaction that made the job, some milliseconds before its commit.
 _DELAYS = """
-select extract(epoch from ended - created)::float8 as delay
+select 1000 * extract(epoch from ended - created)::float8 as ended,
+       1000 * extract(epoch from begun - created)::float8 as begun
   from ledger
  where program_id = (select id from program where name = $1) and outcome = 'delivered' and created <= $2
- order by 1
 """
 
 
@@ -80,6 +80,8 @@ class Report(msgspec.Struct, frozen=True):
     transactional_p50_ms: float
     transactional_p99_ms: float
     transactional_max_ms: float
+    transactional_begin_p50_ms: float  # until its begin: claimed, composed, signed, a session at hand
+    transactional_begin_p99_ms: float
     transactional_sent: int
     transactional_per_s: float
     bulk_rate_alone: float
@@ -159,19 +161,22 @@ async def measure(plan: Plan) -> Report:
         mixed = await send_through(place, pool, AGAIN, plan.contacts, load.arriving)
         assert load.outcome is not None
         hits = await noted(pool, _MARK)
-        delays = [1000 * row[0] for row in await pool.fetch(_DELAYS, PROGRAM, mixed.sent.last)]
+        delays = await pool.fetch(_DELAYS, PROGRAM, mixed.sent.last)
         receipts = await sent(pool, PROGRAM)
         version = await pool.fetchval("show server_version")
         for name in (CAMPAIGN, AGAIN, PROGRAM):
             if not (await place.installation.command("audit", name))["adds_up"]:
                 raise Problem(f"the audit of {name} does not add up")
     outcome = load.outcome
+    ended, begun = (sorted(row[name] for row in delays) for name in ("ended", "begun"))
     undelivered = 2 * plan.contacts - alone.sent.delivered - mixed.sent.delivered
     return Report(
-        transactional_p50_ms=round(quantile(delays, 0.5), 1),
-        transactional_p99_ms=round(quantile(delays, 0.99), 1),
-        transactional_max_ms=round(delays[-1], 1) if delays else 0.0,
-        transactional_sent=len(delays),
+        transactional_p50_ms=round(quantile(ended, 0.5), 1),
+        transactional_p99_ms=round(quantile(ended, 0.99), 1),
+        transactional_max_ms=round(quantile(ended, 1.0), 1),
+        transactional_begin_p50_ms=round(quantile(begun, 0.5), 1),
+        transactional_begin_p99_ms=round(quantile(begun, 0.99), 1),
+        transactional_sent=len(ended),
         transactional_per_s=round(load.receipts.made / load.receipts.seconds, 1),
         bulk_rate_alone=round(alone.sent.rate, 1),
         bulk_rate_mixed=round(mixed.sent.rate, 1),
