@@ -17,7 +17,7 @@ from mtad.base.db import Pool
 from mtad.base.errors import Problem
 
 # How often /metrics is asked; at the end twice as late does not matter, for the ledger has the times.
-_PERIOD = 1.0
+_PERIOD = 2.0
 
 # Between two lines of progress, where each is a line in a file.
 _QUIET = 10.0

@@ -6,6 +6,7 @@ signing what all sessions want in one go raised its p99 from 30 to 98 ms.
 """
 
 import asyncio
+from collections import deque
 
 import msgspec
 
@@ -15,6 +16,7 @@ from mtad.compose.composer import Composer
 from mtad.compose.faults import ContentFault
 from mtad.dkim.sign import NotCovered
 from mtad.dkim.sign import Signer as Dkim
+from mtad.pipeline.backlog import CLASSES
 from mtad.pipeline.endings import Mail
 
 BULK = 2
@@ -28,39 +30,53 @@ class Signed(msgspec.Struct, frozen=True, gc=False):
     message: bytes
 
 
+Wanted = tuple[Mail, asyncio.Future[Signed]]
+
+
 class Signer:
-    """Mails in, signed messages out, in the order in which they were asked for."""
+    """Mails in, signed messages out: class by class, in the order in which they were asked for."""
 
     def __init__(self, composer: Composer, dkim: Dkim, clock: Clock) -> None:
         self._composer = composer
         self._dkim = dkim
         self._clock = clock
-        self._wanted: asyncio.Queue[tuple[Mail, asyncio.Future[Signed]]] = asyncio.Queue()
+        self._wanted: tuple[deque[Wanted], ...] = tuple(deque() for _ in range(CLASSES))
+        self._asked = asyncio.Event()
 
     @property
     def busy(self) -> bool:
         """Whether mails wait to be signed, and will soon be offered to begin."""
-        return not self._wanted.empty()
+        return any(self._wanted)
 
     async def sign(self, mail: Mail) -> Signed:
         """The signed message; ContentFault when it cannot be made for this contact."""
         done: asyncio.Future[Signed] = asyncio.get_running_loop().create_future()
-        self._wanted.put_nowait((mail, done))
+        self._wanted[mail.facts.class_].append((mail, done))
+        self._asked.set()
         return await done
 
     async def run(self) -> None:
         """Sign until cancelled."""
         while True:
-            mail, done = await self._wanted.get()
-            try:
-                signed = self.signed(mail)
-            except ContentFault as fault:
-                if not done.done():
-                    done.set_exception(fault)
-            else:
-                if not done.done():
-                    done.set_result(signed)
+            await self._asked.wait()
+            self._sign_next()
+            if not self.busy:
+                self._asked.clear()
             await asyncio.sleep(0)
+
+    def _sign_next(self) -> None:
+        for waiting in self._wanted:
+            if waiting:
+                mail, done = waiting.popleft()
+                break
+        else:
+            return
+        if done.done():  # its session was cancelled
+            return
+        try:
+            done.set_result(self.signed(mail))
+        except ContentFault as fault:
+            done.set_exception(fault)
 
     def signed(self, mail: Mail) -> Signed:
         """Compose and sign now."""
