@@ -94,8 +94,8 @@ def _plan(arguments: list[str]) -> Plan:
         parser.error(f"--batches: 1 to {MOST_BATCH:,} each")
     if not all(1 <= workers <= MOST_WORKERS for workers in found.workers):
         parser.error(f"--workers: 1 to {MOST_WORKERS} each")
-    if found.lanes < 2 or found.rounds < 1:
-        parser.error("--lanes: at least 2; --rounds: at least 1")
+    if found.lanes < 2 or found.rounds < 1 or found.seconds <= 0:
+        parser.error("--lanes: at least 2; --rounds: at least 1; --seconds: above 0")
     if found.contacts < 2 * found.lanes or found.contacts % 2:
         parser.error("--contacts: even, and at least two for each lane")
     return Plan(**vars(found))

@@ -145,8 +145,8 @@ def _plan(arguments: list[str]) -> Plan:
         parser.error(f"--lanes: 2 to {MOST_LANES:,} each")
     if found.due is None:
         found.due = min(found.rows) // 2
-    if min(found.due, found.batch, found.rounds, found.runs) < 1 or found.warm < 0:
-        parser.error("--due, --batch, --rounds, --runs: at least 1; --warm: at least 0")
+    if min(found.due, found.batch, found.rounds, found.runs) < 1 or found.warm < 0 or found.seconds <= 0:
+        parser.error("--due, --batch, --rounds, --runs: at least 1; --warm: at least 0; --seconds: above 0")
     if found.contacts < 2 * max(found.lanes) or found.contacts % 2:
         parser.error("--contacts: even, and at least two for each lane")
     return Plan(**vars(found))

@@ -36,7 +36,7 @@ def tree_cpu(root: int) -> float:
 
 
 def thread_cpu(pid: int) -> float:
-    """CPU seconds of a living process with one thread, such as a backend of Postgres.
+    """CPU seconds of a living process with one thread, such as a backend of Postgres; OSError when it is gone.
 
     To the nanosecond where the kernel says so (/proc/PID/schedstat), else to a clock tick.
     """

@@ -6,6 +6,7 @@ replaced by new arrivals, so the queue keeps its depth however many rounds there
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import sys
@@ -57,24 +58,28 @@ class Measured(msgspec.Struct, frozen=True):
     claims: list[Call]
     begins: list[Call]
     settles: list[Call]
-    began: float  # of the first round that counts; time.time()
-    ended: float
     rss_mb: float  # peak of this process, before any sweep
     sweeps: dict[str, list[float]]  # milliseconds of each run
 
 
 class Meter:
-    """Times calls over one connection: wall clock, our CPU, and its backend's."""
+    """Times calls over a pool of one connection: wall clock, our CPU, and its backend's."""
 
-    def __init__(self, backend: int) -> None:
-        self._backend = backend
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def call(self, work: Callable[[], Awaitable[T]], into: list[Call], jobs: Callable[[T], int]) -> T:
-        """Run `work` and note what it took; `jobs` counts its result."""
-        postgres, client, began = gauges.thread_cpu(self._backend), time.process_time(), time.perf_counter()
+        """Run `work` and note what it took; `jobs` counts its result.
+
+        After 50,000 queries the pool takes another connection: that call is not noted.
+        """
+        async with self._pool.acquire() as conn:
+            backend = conn.get_server_pid()
+        postgres, client, began = gauges.thread_cpu(backend), time.process_time(), time.perf_counter()
         result = await work()
         ms, client = (time.perf_counter() - began) * 1000, (time.process_time() - client) * 1000
-        into.append(Call(jobs(result), ms, client, (gauges.thread_cpu(self._backend) - postgres) * 1000))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            into.append(Call(jobs(result), ms, client, (gauges.thread_cpu(backend) - postgres) * 1000))
         return result
 
 
@@ -93,7 +98,14 @@ class Rounds:
         self.begins: list[Call] = []
         self.settles: list[Call] = []
 
-    async def round(self) -> None:
+    async def some(self, number: int, seconds: float) -> None:
+        """So many rounds; none begins after so many seconds."""
+        end = time.monotonic() + seconds
+        for _ in range(number):
+            if time.monotonic() < end:
+                await self._round()
+
+    async def _round(self) -> None:
         """Claim once, begin and settle all of it in batches, and let as many arrive."""
         claimed = await self._meter.call(self._claim, self.claims, len)
         # Sessions of all lanes offer what they hold, so a batch is not of one lane.
@@ -141,22 +153,14 @@ async def measure(task: Task) -> Measured:
         async with pool.acquire() as conn:
             worker = await store.register_worker(conn, "benchmark", task.slot, os.getpid(), hears=False)
             lanes = {row[0]: row[1] for row in await conn.fetch("select site_id, id from lane")}
-            backend = conn.get_server_pid()
-        rounds = Rounds(task, pool, worker, lanes, Meter(backend))
-        for _ in range(task.warm):
-            await rounds.round()
+        rounds = Rounds(task, pool, worker, lanes, Meter(pool))
+        await rounds.some(task.warm, task.seconds)
         rounds.forget()
-        began = time.time()
-        for _ in range(task.rounds):
-            await rounds.round()
-            if time.time() - began > task.seconds:
-                break
+        await rounds.some(task.rounds, task.seconds)
         return Measured(
             claims=rounds.claims,
             begins=rounds.begins,
             settles=rounds.settles,
-            began=began,
-            ended=time.time(),
             rss_mb=gauges.peak_rss_mb(os.getpid()),
             sweeps=await timed_sweeps(pool) if task.sweeps else {},
         )
