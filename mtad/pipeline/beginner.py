@@ -1,9 +1,9 @@
 """Begin: the commit after which an attempt may touch the network; good for two seconds.
 
-What became of the sessions' last mails is settled right before, in a statement of its
-own: it needs no lane, and every worker waits for the lanes that a begin holds. So both
-come in batches of the same size, and at most one mail a session is ever between begin
-and the ledger.
+What became of the sessions' last mails is settled right before, in a transaction of its
+own: it needs no lane, and every worker waits for the lanes that a begin holds. Both are
+on one connection, and the begin's commit flushes the log for both. So at most one mail
+a session is ever between begin and the ledger.
 """
 
 import logging
@@ -26,7 +26,7 @@ VALID = 2.0
 
 # Offers of one statement, and how long it waits for them while mails are being signed:
 # 64 at once cost Postgres a third of 8 times 8, and hold the lanes less often.
-MOST = 128
+MOST = 64
 LINGER = 0.05
 
 BEGIN_SECONDS = Histogram("mtad_begin_seconds", "Time of one begin, all offers of a batch together")
@@ -69,11 +69,15 @@ class Beginner:
 
     async def _write(self, turns: Sequence[Turn]) -> Sequence[Begun]:
         offers = [turn.offer for turn in turns]
-        await self._settler.settle([turn.last for turn in turns if turn.last is not None])
+        last = [turn.last for turn in turns if turn.last is not None]
+        ended = [row for row in last if isinstance(row, Ended) and not row.suppress]
+        await self._settler.settle([row for row in last if not isinstance(row, Ended) or row.suppress])
         asked = 0.0
 
         async def work(conn: Connection) -> dict[int, float | None]:
             nonlocal asked
+            if ended:
+                await self._settler.settle_before(conn, ended)
             # From before the statement, so that the deadline errs on the early side.
             asked = self._clock.monotonic()
             return await store.begin(conn, self._worker, offers)
@@ -84,5 +88,7 @@ class Beginner:
         except AWAY as error:
             # Whether it was committed is not known, but nothing was sent.
             log.warning("the database is away", extra={"why": repr(error)})
+            await self._settler.settle(ended)
             return [STALE] * len(turns)
+        self._settler.forget(ended)
         return [Begun(answers[offer.facts.job_id], asked + VALID) for offer in offers]

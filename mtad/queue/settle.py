@@ -71,8 +71,19 @@ class Settler:
         settled |= await self._until_done(self._ended, [job for job in ended if not job.suppress])
         settled |= await self._until_done(self._returned, [job for job in batch if isinstance(job, Returned)])
         settled |= await self._until_done(self._released, [job for job in batch if isinstance(job, Released)])
-        self.unsettled.difference_update([job.facts.job_id for job in batch])
+        self.forget(batch)
         return settled
+
+    async def settle_before(self, conn: Connection, jobs: Sequence[Ended]) -> None:
+        """Write endings that suppress nobody down, durable with the next commit on `conn`.
+
+        Call `forget` when that has come, and `settle` when it has not.
+        """
+        await store.settle_ended(conn, self._worker, self._slot, jobs, flush=False)
+
+    def forget(self, batch: Sequence[Ending]) -> None:
+        """These are written down."""
+        self.unsettled.difference_update([job.facts.job_id for job in batch])
 
     async def _until_done(
         self, settle: Callable[[Connection, Sequence[Item]], Awaitable[set[int]]], jobs: Sequence[Item]

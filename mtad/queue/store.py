@@ -85,8 +85,13 @@ async def wake_proven(conn: Connection) -> int:
     return len(await conn.fetch(SQL["wake_proven"]))
 
 
-async def settle_ended(conn: Connection, worker: int, slot: int, jobs: Sequence[Ended]) -> set[int]:
-    """Write endings down; the ids that were still this worker's to settle."""
+async def settle_ended(
+    conn: Connection, worker: int, slot: int, jobs: Sequence[Ended], *, flush: bool = True
+) -> set[int]:
+    """Write endings down; the ids that were still this worker's to settle.
+
+    Without `flush` they are durable when the next commit on this connection is.
+    """
     rows = await conn.fetch(
         SQL["settle_ended"],
         worker,
@@ -106,6 +111,7 @@ async def settle_ended(conn: Connection, worker: int, slot: int, jobs: Sequence[
         [j.next_node for j in jobs],
         [j.next_wait for j in jobs],
         [j.why for j in jobs],
+        not flush,
     )
     return {row[0] for row in rows}
 

@@ -207,11 +207,13 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
 -- $1 worker, $2 its slot; then by job: $3 id, $4 contact, $5 stream, $6 entry,
 -- $7 outcome, $8 reason, $9 scope, $10 reply, $11 attempts, $12 dot, $13 end (null:
 -- now), $14 state at the send, $15 next node of the entry, $16 seconds to it, $17 why
--- the entry ends. Only jobs that are still this worker's; a 250 that comes after
--- the worker was declared dead still makes a job in doubt delivered.
+-- the entry ends, $18 whether the commit may leave its flush to the next one on this
+-- connection. Only jobs that are still this worker's; a 250 that comes after the
+-- worker was declared dead still makes a job in doubt delivered.
 with o as materialized (
-  select *
-    from unnest($3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::text[]::outcome[], $8::text[],
+  select o.*
+    from (select case when $18::boolean then set_config('synchronous_commit', 'off', true) end) as flush
+   cross join unnest($3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::text[]::outcome[], $8::text[],
                 $9::text[]::fault_scope[], $10::text[], $11::smallint[], $12::timestamptz[], $13::timestamptz[],
                 $14::text[]::contact_state[], $15::text[], $16::float8[], $17::text[])
       as o (job_id, contact_id, stream_id, entry_id, outcome, reason, scope, reply, attempts, dot_at, ended,
