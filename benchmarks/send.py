@@ -27,7 +27,7 @@ from mtad.lab.verify import Verifier, verify_all
 from mtad.ops.install import KEYS
 
 MOST_CONTACTS = 1_000_000
-MOST_PORTS = 20  # of the sink; with more domains each has a site of its own, and many a port
+MOST_PORTS = 20  # processes of the sink; with more domains each has a site of its own, and many a port
 MOST_VERIFIED = 1000
 
 _LEDGER = """
@@ -124,7 +124,7 @@ def _plan(arguments: list[str]) -> Plan:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sink", default="smtp-sink", help="smtp-sink, lab, or HOST:PORT on loopback")
     parser.add_argument("--domains", type=int, choices=(1, 20, 20_000), default=1, help="of the recipients, by Zipf")
-    parser.add_argument("--sessions", type=int, default=10, help="connections to one site, over all workers")
+    parser.add_argument("--sessions", type=int, default=100, help="connections to one site, over all workers")
     parser.add_argument("--verify", action="store_true", help=f"check up to {MOST_VERIFIED:,} messages of the lab sink")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=float, default=600, help="seconds until it is given up")

@@ -78,7 +78,7 @@ async def _smtp_sinks(ports: int) -> AsyncIterator[Receiver]:
     processes: list[asyncio.subprocess.Process] = []
     try:
         for host, port in addresses:
-            command = [smtp_sink_program(), *user, f"inet:{host}:{port}", "1024"]
+            command = [smtp_sink_program(), *user, "-m", "4000", f"inet:{host}:{port}", "1024"]
             started = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
             processes.append(started)
         await asyncio.gather(*(_until_it_listens(*address) for address in addresses))
