@@ -127,7 +127,7 @@ def _plan(arguments: list[str]) -> Plan:
     parser.add_argument("--size", type=int, default=15_000, help="bytes of a message, about")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sink", choices=("smtp-sink", "lab"), default="smtp-sink")
-    parser.add_argument("--sessions", type=int, default=10, help="connections to one site, over all workers")
+    parser.add_argument("--sessions", type=int, default=100, help="connections to one site, over all workers")
     parser.add_argument("--hits", type=float, default=2000, help="a second")
     parser.add_argument("--transactional", type=float, default=50, help="mails a second")
     parser.add_argument("--seed", type=int, default=1)

@@ -110,7 +110,7 @@ def _plan(arguments: Sequence[str]) -> Plan:
     add("--rounds", type=int, default=3, help="each is mtad, Postfix in both of its ways, the scripts")
     add("--domains", type=int, choices=(1, 20), default=20, help="of the recipients, by Zipf; each a port of the sink")
     add("--workers", type=int, default=2, help="of mtad")
-    add("--sessions", type=int, default=10, help="connections of mtad to one site, over all workers")
+    add("--sessions", type=int, default=100, help="connections of mtad to one site, over all workers")
     add("--postfix-sessions", type=int, default=20, help="connections over which mail is handed in")
     add("--postfix-processes", type=int, default=100, help="default_process_limit")
     add("--postfix-concurrency", type=int, default=20, help="default_destination_concurrency_limit")
