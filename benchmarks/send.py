@@ -160,8 +160,7 @@ async def measure(plan: Plan) -> Report:
     elif plan.sink != "lab":
         loopback(plan.sink)
     load_before = os.getloadavg()[0]
-    say("measuring RSA-2048 signatures a second")
-    limit = await asyncio.to_thread(gauges.rsa_limit, plan.rsa_seconds)
+    before = await _rsa_limit(plan)
     draw = random.Random(plan.seed)
     domains = [f"d{number}.example.net" for number in range(plan.domains)]
     async with (
@@ -195,6 +194,8 @@ async def measure(plan: Plan) -> Report:
         verified = await _verified(plan, place, receiver) if plan.verify else None
         version = await pool.fetchval("show server_version")
         await place.stop()
+    # A machine that is shared with others is not as fast after a run as it was before.
+    limit = (before + await _rsa_limit(plan)) / 2
     if not adds_up:
         raise Problem("the audit does not add up")
     seconds = (ledger["last"] - ledger["first"]) / timedelta(seconds=1)
@@ -209,7 +210,7 @@ async def measure(plan: Plan) -> Report:
         messages=ledger["delivered"],
         seconds=round(seconds, 3),
         rate=round(rate, 1),
-        rsa_limit=limit,
+        rsa_limit=round(limit, 1),
         ratio=round(rate / limit, 3),
         cpu_us_per_message={
             name: None if cpu is None else round(cpu / plan.contacts * 1e6, 1) for name, cpu in used.cpu.items()
@@ -231,6 +232,11 @@ async def measure(plan: Plan) -> Report:
         verified=verified,
         statements=statements,
     )
+
+
+async def _rsa_limit(plan: Plan) -> float:
+    say("measuring RSA-2048 signatures a second")
+    return await asyncio.to_thread(gauges.rsa_limit, plan.rsa_seconds)
 
 
 async def _verified(plan: Plan, place: Place, receiver: Receiver) -> int:
