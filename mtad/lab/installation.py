@@ -138,7 +138,9 @@ class Installation:
         if daemon is None:
             return None
         if daemon.returncode is None:
-            daemon.send_signal(signal.SIGTERM)
+            # Not daemon.send_signal, which looks first whether it has ended: it would take
+            # the exit code from under asyncio's own waiting.
+            os.kill(daemon.pid, signal.SIGTERM)
         code = await daemon.wait()
         if self._log:
             self._log.close()
