@@ -140,7 +140,8 @@ class Installation:
         if daemon.returncode is None:
             # Not daemon.send_signal, which looks first whether it has ended: it would take
             # the exit code from under asyncio's own waiting.
-            os.kill(daemon.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(daemon.pid, signal.SIGTERM)
         code = await daemon.wait()
         if self._log:
             self._log.close()
