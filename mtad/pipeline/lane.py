@@ -130,7 +130,7 @@ class LaneRunner:
 
     def grow(self, now: float) -> None:
         """More sessions where mails wait for long: those there are do not suffice, and others may leave some."""
-        if self._backlog and now - self._behind_since > BEHIND_FOR:
+        if self._backlog and (not self._running or now - self._behind_since > BEHIND_FOR):
             self._behind_since = now
             self._open(max(self._running, 1), growing=True)
 
@@ -144,7 +144,7 @@ class LaneRunner:
         self._draining = True
         self.close_idle()
         await self._give_back()
-        if self._tasks:
+        while self._tasks:  # one that asks for sessions may still be granted some
             await asyncio.wait(self._tasks)
 
     def abort(self) -> None:

@@ -112,10 +112,12 @@ class PostOffice(Dialer):
         self.hangs_up = False
         self.accepts = asyncio.Event()
         self.accepts.set()
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def open(self, hosts: Sequence[str]) -> Session | Refused | Lost:
         self.opened += 1
-        await asyncio.sleep(0)
+        await self.answers.wait()
         return Postman(self, self._clock, usable=not self.hangs_up)
 
 
@@ -358,3 +360,34 @@ async def test_a_lane_without_mail_or_sessions_is_forgotten(office: Office) -> N
         await office.until(forgotten)
         await office.world.job("bob@reader.test")
         await office.until_delivered(2)
+
+
+async def test_a_drain_waits_for_sessions_that_are_granted_while_it_runs(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await office.world.job()
+    asked, answer = asyncio.Event(), asyncio.Event()
+    ask = store.hold_sessions
+
+    async def slowly(*arguments: Any) -> dict[int, int]:
+        asked.set()
+        await answer.wait()
+        return await ask(*arguments)
+
+    monkeypatch.setattr(store, "hold_sessions", slowly)
+    office.post.answers.clear()
+
+    async def dialled() -> bool:
+        return office.post.opened == 1
+
+    async with open_office(office):
+        await asked.wait()
+        office.pipeline.drain()
+        await office.until_count("select count(*) from job where worker is null", 1)
+        answer.set()
+        await office.until(dialled)
+        for _ in range(50):  # whoever does not wait for the session goes home now
+            await asyncio.sleep(0)
+        office.post.answers.set()
+
+    assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 0
