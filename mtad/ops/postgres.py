@@ -22,18 +22,17 @@ from functools import cached_property
 from pathlib import Path
 
 from mtad.base.errors import Unavailable
+from mtad.ops.memory import memory, sizes
 from mtad.ops.unprivileged import HOME, User, binaries, can_enter, own_folder, user_for
 
 log = logging.getLogger("mtad.postgres")
 
-# Written to the data folder; sql/README.md explains each of them.
+# Written to the data folder, with `sizes`; sql/README.md explains each of them.
 SETTINGS = {
     "listen_addresses": "''",
     "port": "5432",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
-    "shared_buffers": "256MB",
-    "effective_cache_size": "1GB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
     "max_wal_size": "4GB",
@@ -68,7 +67,7 @@ class Postgres:
 
     def __init__(self, folder: Path, *, settings: dict[str, str] | None = None) -> None:
         self.folder = folder.resolve()
-        self._settings = {**SETTINGS, **(settings or {})}
+        self._settings = {**SETTINGS, **sizes(memory()), **(settings or {})}
 
     @cached_property
     def home(self) -> Path:
