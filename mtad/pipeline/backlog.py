@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from mtad.pipeline.endings import Mail
 
 CLASSES = 3  # transactional, triggered, bulk
+TRANSACTIONAL = 0
 
 
 class Backlog:
@@ -24,14 +25,14 @@ class Backlog:
             self._mails[mail.facts.class_].append(mail)
             self._length += 1
 
-    def take(self) -> Mail:
-        """The next; IndexError when there is none."""
-        for mails in self._mails:
+    def take(self, *, urgent: bool = False) -> Mail | None:
+        """The next, or the next transactional one; None when there is none."""
+        for mails in self._mails[: TRANSACTIONAL + 1] if urgent else self._mails:
             if mails:
                 self._length -= 1
                 return mails.popleft()
-        raise IndexError("nothing waits")
+        return None
 
     def clear(self) -> list[Mail]:
         """Take all, in their order."""
-        return [self.take() for _ in range(self._length)]
+        return list(iter(self.take, None))

@@ -15,6 +15,7 @@ from prometheus_client import Histogram
 from mtad.base.batcher import Batcher
 from mtad.base.clock import Clock
 from mtad.base.db import AWAY, Connection, Pool, run_again
+from mtad.pipeline.backlog import TRANSACTIONAL
 from mtad.queue import store
 from mtad.queue.settle import Settler
 from mtad.queue.store import Ended, Offer, Returned
@@ -58,16 +59,21 @@ class Beginner:
         self._clock = clock
         self._worker = worker
         self._settler = settler
-        self._batcher: Batcher[Turn, Begun] = Batcher(self._write, most=MOST, linger=LINGER, more=more)
+        self._hurries = False  # a transactional mail is offered
+        self._batcher: Batcher[Turn, Begun] = Batcher(
+            self._write, most=MOST, linger=LINGER, more=lambda: more() and not self._hurries
+        )
 
     async def run(self) -> None:
         await self._batcher.run()
 
     async def begin(self, turn: Turn) -> Begun:
         """Settle the session's last mail, for certain, and ask to send its next now."""
+        self._hurries |= turn.offer.facts.class_ == TRANSACTIONAL
         return await self._batcher.put(turn)
 
     async def _write(self, turns: Sequence[Turn]) -> Sequence[Begun]:
+        self._hurries = False
         offers = [turn.offer for turn in turns]
         last = [turn.last for turn in turns if turn.last is not None]
         ended = [row for row in last if isinstance(row, Ended) and not row.suppress]

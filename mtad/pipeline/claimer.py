@@ -114,14 +114,15 @@ class Pipeline:
         shut, full = self._look_after_lanes()
         # A batch that waits for the database may have been committed: what it released
         # could be claimed here, begun, and released again under the session that sends it.
-        if self._has_enough() or self._settler.behind:
+        if self._settler.behind:
             return 0
+        sites = 0 if self._has_enough() else store.MOST_SITES
         async with self._pool.acquire() as conn:
             if self._unheard:
                 lost = await store.release_unknown(conn, self._worker, list(self._settler.unsettled))
                 log.warning("claim: gave back what was claimed unheard", extra={"jobs": lost})
             self._unheard = True
-            claimed = await store.claim(conn, self._worker, shut, full)
+            claimed = await store.claim(conn, self._worker, shut, full, sites=sites)
         self._unheard = False  # not before the connection is given back, which can fail too
         self._settler.unsettled.update([facts.job_id for facts in claimed])
         if not claimed:

@@ -21,7 +21,7 @@ from mtad.base.db import AWAY
 from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt
-from mtad.pipeline.backlog import Backlog
+from mtad.pipeline.backlog import TRANSACTIONAL, Backlog
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_skip
 from mtad.pipeline.signer import Signed
@@ -42,6 +42,10 @@ LOW, ENOUGH = 16, 64
 # where mails have waited for so many seconds, twice as many.
 MAILS_A_SESSION = 8
 BEHIND_FOR = 1.0
+
+# While a transactional mail was seen within so many seconds, one session and a tenth of
+# the tokens are kept for the next.
+KEEPS_FOR = 3600.0
 
 # Sessions beyond a worker's share of the lane are kept for so long before others are asked.
 KEPT_FOR = 5.0
@@ -82,6 +86,7 @@ class LaneRunner:
         self._asking = False
         self._more = False  # the last claim took as much as it may
         self._failures = 0
+        self._keeps_until = 0.0  # monotonic; a session, for transactional mail
         self._behind_since = 0.0  # monotonic; since when mails wait without an end
         self._shut_until = 0.0
         self._full_until = 0.0  # no further session before
@@ -121,10 +126,13 @@ class LaneRunner:
 
     def add(self, mails: Sequence[Mail]) -> None:
         """Take mails; wakes or opens the sessions that they need."""
+        now = self._tools.clock.monotonic()
         if not self._backlog:
-            self._behind_since = self._tools.clock.monotonic()
+            self._behind_since = now
+        if any(mail.facts.class_ == TRANSACTIONAL for mail in mails):
+            self._keeps_until = now + KEEPS_FOR
         self._backlog.add(mails)
-        self._more = len(mails) >= store.MOST_A_SITE
+        self._more |= len(mails) >= store.MOST_A_SITE
         self._wake()
         self._open(-(-len(self._backlog) // MAILS_A_SESSION) - self._running)
 
@@ -135,8 +143,9 @@ class LaneRunner:
             self._open(max(self._running, 1), growing=True)
 
     def close_idle(self) -> None:
-        """End the sessions that wait for a mail: others need the room."""
-        while self._idle:
+        """End sessions that wait for a mail: others need the room."""
+        kept = 0 if self._draining else self._keeps
+        while len(self._idle) > kept:
             _answer(self._idle.pop(), False)
 
     async def drain(self) -> None:
@@ -151,6 +160,11 @@ class LaneRunner:
         """End sessions where they are; what was begun is in doubt."""
         for task in self._tasks:
             task.cancel()
+
+    @property
+    def _keeps(self) -> int:
+        """How many sessions other mail leaves to transactional mail."""
+        return int(self._running > 1 and self._tools.clock.monotonic() < self._keeps_until)
 
     # How many sessions
 
@@ -227,14 +241,14 @@ class LaneRunner:
     async def _send_all(self, session: Session) -> None:
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         while session.alive() and session.deliveries < self._shape.max_deliveries_per_connection:
-            if not self._backlog:
+            mail = self._backlog.take(urgent=len(self._idle) < self._keeps)
+            if mail is None:
                 if last is not None:
                     await self._settle(last)
                     last = None
                 elif not await self._mail_arrives():
                     return
                 continue
-            mail = self._backlog.take()
             try:
                 signed = await self._tools.signer.sign(mail)
             except ContentFault as fault:
@@ -269,7 +283,7 @@ class LaneRunner:
     async def _begin(self, mail: Mail, last: Ended | Returned | None) -> Begun | None:
         """The begin of a mail that may go now; None when it has been given back instead. `last` is settled."""
         while True:
-            begun = await self._tools.beginner.begin(Turn(Offer(mail.facts, self.lane.id), last))
+            begun = await self._tools.beginner.begin(Turn(self._offer(mail), last))
             last = None
             if begun.wait == 0:
                 return begun
@@ -280,6 +294,10 @@ class LaneRunner:
                 await self._settle(Released(mail.facts))
                 return None
             await self._tools.clock.sleep(begun.wait)
+
+    def _offer(self, mail: Mail) -> Offer:
+        yields = bool(self._keeps) and mail.facts.class_ != TRANSACTIONAL
+        return Offer(mail.facts, self.lane.id, yields)
 
     def _ending(self, mail: Mail, result: Result) -> Ended | Returned:
         outcome = classify(result)
@@ -318,8 +336,8 @@ class LaneRunner:
         why = outcome.reply if isinstance(outcome, Deferred) else str(outcome)
         log.warning("lane closed", extra={"site": self.lane.name, "seconds": closed, "why": why})
         self._shut()
-        if self._backlog:
-            await self._settle(self._ending(self._backlog.take(), failure))
+        if mail := self._backlog.take():
+            await self._settle(self._ending(mail, failure))
         await self._give_back()
         try:
             async with self._tools.pool.acquire() as conn:

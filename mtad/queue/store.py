@@ -11,7 +11,7 @@ from mtad.base.sqlfiles import queries
 
 SQL = queries("queue")
 
-# What one claim takes at most: the literal limits of the query.
+# What one claim takes at most; the second is a literal of the query.
 MOST_SITES = 60
 MOST_A_SITE = 64
 
@@ -24,6 +24,7 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
 
     facts: Facts
     lane_id: int
+    yields: bool = False  # a tenth of the lane's tokens is not for this one
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -59,9 +60,14 @@ class Released(msgspec.Struct, frozen=True, gc=False):
     facts: Facts
 
 
-async def claim(conn: Connection, worker: int, shut: Sequence[int] = (), full: Sequence[int] = ()) -> list[Facts]:
-    """Lease due jobs, never one that another worker holds: none of sites that are shut, transactional of full ones."""
-    return [Facts(*row_values(row)) for row in await conn.fetch(SQL["claim"], worker, shut, full)]
+async def claim(
+    conn: Connection, worker: int, shut: Sequence[int] = (), full: Sequence[int] = (), *, sites: int = MOST_SITES
+) -> list[Facts]:
+    """Lease due jobs that no other worker holds: none of sites that are shut, transactional ones of all others.
+
+    Other jobs only of up to `sites` sites, and of none that are full.
+    """
+    return [Facts(*row_values(row)) for row in await conn.fetch(SQL["claim"], worker, shut, full, sites)]
 
 
 async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[int, float | None]:
@@ -76,6 +82,7 @@ async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[
         [o.facts.program_fence for o in offers],
         [o.lane_id for o in offers],
         [o.facts.epoch for o in offers],
+        [o.yields for o in offers],
     )
     return {row[0]: row[1] for row in rows}
 

@@ -2,47 +2,70 @@
 -- Locks in one order everywhere: lane, gate, program, epoch, engagement, entry, job, tally.
 
 -- name: claim
--- Lease up to 64 due jobs of each of up to 60 sites to worker $1, sites that waited
--- longest first, never one that another worker is claiming from. None of sites $2; of
--- sites $3, which have no room here, transactional mail only. Moves each site's hint
--- on. Returns Facts (engine/facts.py),
+-- Lease up to 64 due jobs of each of up to $4 sites to worker $1, sites that waited
+-- longest first, never one that another worker is claiming from; and up to 64
+-- transactional ones of whatever site, which neither stand in line behind sites nor need
+-- room. None of sites $2, which are shut; of sites $3, which are full, and with $4 = 0 of
+-- all, transactional mail only. Moves each site's hint on. Returns Facts (engine/facts.py),
 -- all seen in one snapshot, so that the versions begin compares belong to them.
 -- now(), not clock_timestamp(): only what is stable can be an index condition.
--- Plan: site_ready_idx, job_due_idx without a sort; `limit 1` keeps the look-ups single
--- rows, where a join would read whole tables (tests/db/test_plans.py).
-with sites as materialized (
+-- Which prios a site has is found by leaping through the index from one to the next: of
+-- most sites it has one, and asking for each of six, twice, was half of the work.
+-- Of transactional jobs whose lanes are closed only the first 256 are looked at; those
+-- behind them are found by their sites.
+-- Plan: job_urgent_idx, site_ready_idx, job_due_idx without a sort; `limit 1` keeps the
+-- look-ups single rows, where a join would read whole tables (tests/db/test_plans.py).
+with recursive urgent as materialized (
+  select j.id, j.site_id
+    from (select id, site_id
+            from job
+           where worker is null and prio < 2 and site_id is not null and due <= now()
+           order by due
+           limit 256) h
+   cross join lateral (select ready_at from site where id = h.site_id limit 1) s
+   cross join lateral (
+     select id, site_id from job where id = h.id and worker is null limit 1 for no key update skip locked) j
+   where s.ready_at <= now() and h.site_id <> all($2::int[])
+   limit 64
+), sites as materialized (
   select id
     from site
    where ready_at <= now() and id <> all($2::int[]) and id <> all($3::int[])
    order by ready_at
-   limit 60
+   limit $4
      for no key update skip locked
-), picked as materialized (
-  select j.id, s.id as site_id
+), heads as (
+  select s.id as site_id, n.prio, n.due
     from sites s
    cross join lateral (
-     select q.id
-       from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint), (4::smallint), (5::smallint)) p (prio)
-      cross join lateral (
-        select id
-          from job
-         where site_id = s.id and prio = p.prio and worker is null and due <= now()
-         order by due
-         limit 64
-           for no key update skip locked
-      ) q
-      limit 64
-   ) j
+     select prio, due from job where site_id = s.id and worker is null order by prio, due limit 1) n
    union all
-  select j.id, s.id
-    from unnest($3::int[]) s (id)
+  select h.site_id, n.prio, n.due
+    from heads h
+   cross join lateral (
+     select prio, due
+       from job
+      where site_id = h.site_id and worker is null and prio > h.prio
+      order by prio, due
+      limit 1
+   ) n
+), ready as materialized (
+  select s.id,
+         array_agg(h.prio order by h.prio) filter (where h.due <= now()) as prios,
+         min(h.due) filter (where h.due > now()) as later
+    from sites s
+    left join heads h on h.site_id = s.id
+   group by s.id
+), picked as materialized (
+  select j.id, r.id as site_id
+    from ready r
    cross join lateral (
      select q.id
-       from (values (0::smallint), (1::smallint)) p (prio)
+       from unnest(r.prios) p (prio)
       cross join lateral (
         select id
           from job
-         where site_id = s.id and prio = p.prio and worker is null and due <= now()
+         where site_id = r.id and prio = p.prio and worker is null and due <= now()
          order by due
          limit 64
            for no key update skip locked
@@ -50,27 +73,26 @@ with sites as materialized (
       limit 64
    ) j
 ), claimed as (
-  update job set worker = $1 where id = any(array(select id from picked)) returning *
+  update job set worker = $1 where id = any(array(select id from urgent union select id from picked)) returning *
 ), hinted as (
   update site set ready_at = next.at
     from (
-      select s.id,
+      select r.id,
              case when count(p.id) >= 64 then now()
-                  else coalesce((
+                  else coalesce(least(r.later, (
                     select min(d.due)
-                      from (values (0::smallint), (1::smallint), (2::smallint),
-                                   (3::smallint), (4::smallint), (5::smallint)) v (prio)
+                      from unnest(r.prios) v (prio)
                      cross join lateral (
                        select due
                          from job
-                        where site_id = s.id and prio = v.prio and worker is null and due > now()
+                        where site_id = r.id and prio = v.prio and worker is null and due > now()
                         order by due
                         limit 1
-                     ) d), 'infinity')
+                     ) d)), 'infinity')
              end as at
-        from sites s
-        left join picked p on p.site_id = s.id
-       group by s.id
+        from ready r
+        left join picked p on p.site_id = r.id
+       group by r.id, r.prios, r.later
     ) next
    where site.id = next.id
 )
@@ -118,7 +140,8 @@ update job set due = now() from jobs where job.id = jobs.id returning job.id;
 -- name: begin
 -- The commit after which an attempt may touch the network. Worker $1 offers jobs
 -- $2 of contacts $3, whose verdicts were made at gate versions $4, of programs $5
--- at fences $6, over lanes $7, at epochs $8. Locks lanes, gates, programs, epoch
+-- at fences $6, over lanes $7, at epochs $8; $9: the lane keeps a tenth of its tokens
+-- from this one, for mail in a greater hurry. Locks lanes, gates, programs, epoch
 -- and jobs in that order; each CTE names the one before it, which is what makes
 -- Postgres evaluate them so. A row that changed while we waited for its lock is
 -- compared again by Postgres itself (EvalPlanQual), so a disqualifier that
@@ -130,8 +153,8 @@ update job set due = now() from jobs where job.id = jobs.id returning job.id;
 -- null = the verdict is stale, ask the gate again.
 with offered as materialized (
   select *
-    from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[])
-      as o (job_id, contact_id, gate_version, program_id, fence, lane_id, epoch)
+    from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::boolean[])
+      as o (job_id, contact_id, gate_version, program_id, fence, lane_id, epoch, yields)
 ), lanes as materialized (
   select l.id, l.rate::float8 as rate, l.burst::float8 as burst, l.tat, l.closed_until
     from lane l
@@ -155,7 +178,7 @@ with offered as materialized (
 ), epochs as materialized (
   select e.version from epoch e where (select count(*) from programs) >= 0 for key share
 ), jobs as materialized (
-  select j.id, j.prio, o.lane_id
+  select j.id, j.prio, o.lane_id, o.yields
     from job j
     join offered o on o.job_id = j.id
     join gates g on g.contact_id = o.contact_id and g.version = o.gate_version
@@ -180,10 +203,11 @@ with offered as materialized (
   select n.id, n.lane_id,
          -- Seconds until there is a token for this one.
          greatest(
-           extract(epoch from b.tat - b.at) + (n.rank - b.burst) * b.every,
+           extract(epoch from b.tat - b.at)
+             + (n.rank - b.burst + case when n.yields then least(b.burst * 0.1, b.burst - 1) else 0 end) * b.every,
            extract(epoch from b.closed)
          )::float8 as wait
-    from (select id, lane_id, row_number() over (partition by lane_id order by prio, id) as rank from jobs) n
+    from (select id, lane_id, yields, row_number() over (partition by lane_id order by prio, id) as rank from jobs) n
     join buckets b on b.id = n.lane_id
 ), going as (
   update job set begun = (select at from tick)

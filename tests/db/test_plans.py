@@ -57,10 +57,11 @@ PAGE = "array[" + ",".join(map(str, range(30001, 35001))) + "]::bigint[]"
 
 # query, arguments, most rows of the big tables that it may touch
 HOT = {
-    "claim": (store.SQL["claim"], "1, '{}'::int[], '{2}'::int[]", 60 * 64 * 2),
+    "claim": (store.SQL["claim"], "1, '{}'::int[], '{2}'::int[], 60", 60 * 64 * 2),
     "begin": (
         store.SQL["begin"],
-        f"1, {IDS}, {CONTACTS}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('1')}", 64 * 3,
+        f"1, {IDS}, {CONTACTS}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('true')}",
+        64 * 3,
     ),
     "settle_ended": (store.SQL["settle_ended"], SETTLED, 64 * 4),
     "settle_returned": (store.SQL["settle_returned"], RETURNED, 64 * 3),
@@ -123,6 +124,7 @@ async def test_hot_queries_use_their_indexes_and_touch_few_rows(pool: Pool) -> N
                 due = [node for node in plan if node.get("Index Name") == "job_due_idx"]
                 assert due, "claim does not use job_due_idx"
                 assert all(node["Actual Rows"] <= 64 for node in due)
+                assert any(node.get("Index Name") == "job_urgent_idx" for node in plan)
 
 
 async def test_without_its_index_the_plan_of_a_claim_is_found_out(pool: Pool) -> None:

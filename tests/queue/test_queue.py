@@ -192,6 +192,38 @@ async def test_of_a_full_site_transactional_mail_alone_is_claimed_and_of_a_shut_
     assert [facts.job_id for facts in await world.claim(worker, full=[world.site])] == [urgent]
 
 
+async def test_transactional_mail_stands_in_no_line_of_sites_but_waits_for_a_closed_lane(world: World) -> None:
+    conn = world.rows.conn
+    sites = await store.sites_by_name(conn, {f"mx{n}.test": ["0 mx.test:25"] for n in range(2)})
+    open_site, closed_site = sites.values()
+    await world.job("bulk@reader.test")
+    urgent = await world.job("urgent@reader.test", prio=0, site_id=open_site)
+    await world.job("late@reader.test", prio=0, site_id=closed_site)
+    await conn.execute("update site set ready_at = now() + interval '1 h' where id = $1", closed_site)
+
+    claimed = await store.claim(conn, await world.worker(), sites=0)
+
+    assert [facts.job_id for facts in claimed] == [urgent]
+
+
+async def test_the_last_tenth_of_the_tokens_is_for_mail_that_yields_to_nobody(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, rate=1, burst=21)  # one more is the lane's own reserve
+        for n in range(20):
+            await world.job(f"c{n}@reader.test")
+        urgent = await world.job("urgent@reader.test", prio=0)
+        worker = await world.worker()
+        claimed = await world.claim(worker)
+        bulk = [store.Offer(facts, world.lane.id, yields=True) for facts in claimed if facts.job_id != urgent]
+        last = [store.Offer(facts, world.lane.id) for facts in claimed if facts.job_id == urgent]
+
+        went = await store.begin(conn, worker, bulk)
+        answers = await store.begin(conn, worker, last)
+
+    assert list(went.values()).count(0) == 18
+    assert answers == {urgent: 0}
+
+
 async def test_a_delivered_mail_leaves_the_queue_for_the_ledger_and_moves_its_entry(world: World) -> None:
     job = await world.job(entry=True)
     worker = await world.worker()
