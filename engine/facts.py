@@ -78,6 +78,7 @@ class Reason(StrEnum):
     LEFT = "left"  # :engaged, :clicked, :opened, :inactive, :came_back, :silent, …
     INACTIVE = "inactive"  # :cooling, :in_reactivation, :resting
     LEFT_AUDIENCE = "left_audience"
+    SUSPENDED = "suspended"  # :campaign, :domain
     MISSING_VALUE = "missing_value"  # :name
     CONTENT = "content"  # :error
 

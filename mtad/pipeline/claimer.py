@@ -207,7 +207,7 @@ class Pipeline:
         program = self._catalogue.program(facts.program_id, facts.version)
         if facts.proven is not None:
             return ended_by_proof(facts, program, facts.proven)
-        context = gate.Context(program.definition, self._catalogue.suppressed_domains)
+        context = gate.Context(program.definition, self._catalogue.suppressed_domains, self._catalogue.suspended)
         verdict = gate.verdict(facts, context, now)
         VERDICTS[type(verdict)].inc()
         match verdict:

@@ -57,6 +57,9 @@ async def lift(conn: Connection, *, kind: str | None = None, key: str | None = N
     """Hold it no longer, whoever held it; what was lifted, empty when nothing was held."""
     lifted = [Suspension(*row_values(row)) for row in await conn.fetch(SQL["lift"], kind, key, id_, by)]
     await _tell(conn, {row.kind for row in lifted})
+    campaigns, domains = ([row.key for row in lifted if row.kind == kind] for kind in ("campaign", "domain"))
+    if campaigns or domains:
+        await store.wake_sites(conn, [row[0] for row in await conn.fetch(SQL["wake_suspended"], campaigns, domains)])
     return lifted
 
 

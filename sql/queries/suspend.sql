@@ -34,6 +34,24 @@ update suspension s set lifted = now(), lifted_by = $4
  where s.id = open.id
 returning s.id, s.kind, s.key, nullif(s.until, 'infinity'), s.reason, s.made_by, s.made;
 
+-- name: wake_suspended
+-- Mail that waits because of campaigns $1 or domains $2 is due for a look now. Returns the sites.
+with jobs as materialized (
+  select j.id
+    from job j
+   where j.worker is null and j.due > now()
+     and (j.reason = 'suspended:campaign' and j.program_id in (select id from program where name = any($1::text[]))
+          or j.reason = 'suspended:domain'
+             and j.site_id in (select site_id from domain where name = any($2::text[]))
+             and exists (select from contact c join domain d on d.id = c.domain_id
+                          where c.id = j.contact_id and d.name = any($2::text[])))
+   order by j.id
+     for no key update of j
+), woken as (
+  update job set due = now() from jobs where job.id = jobs.id returning job.site_id
+)
+select distinct site_id from woken where site_id is not null order by site_id;
+
 -- name: suspend_lanes
 -- Have each lane's `suspended_until` say what the open suspensions say. Sites whose lane
 -- opened are due for a look at once.

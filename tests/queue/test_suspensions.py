@@ -4,6 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from engine.facts import Defer
+from engine.gate import Context, verdict
+from engine.programs import Definition
+from engine.service import Catalogue
 from mtad.queue import store, suspensions
 from mtad.queue.suspensions import AUTOMATION, Kind
 from tests.queue.world import World
@@ -52,6 +56,43 @@ async def test_a_lane_that_is_made_while_its_source_is_suspended_is_suspended(wo
     await store.lanes_of(conn, [store.Limit(site, 1, 1, 1)])
 
     assert await conn.fetchval("select suspended_until from lane where site_id = $1", site) == LATER
+
+
+@pytest.mark.parametrize(("kind", "key"), [("campaign", "nudge"), ("domain", "reader.test")])
+@pytest.mark.parametrize("until", [LATER, None])
+async def test_a_suspended_domain_or_campaign_begins_nothing_and_waits(
+    world: World, kind: Kind, key: str, until: datetime | None
+) -> None:
+    conn, catalogue = world.rows.conn, Catalogue(world.pool)
+    worker = await world.worker()
+    await world.job()
+    (facts,) = await world.claim(worker)
+    await suspensions.suspend(conn, kind, key, until=until, reason="asked to", by="ann")
+    await catalogue.need([], [], facts.epoch + 1)
+    context = Context(
+        Definition(name="nudge", kind="series", stream="sales", first="x", nodes={}),
+        catalogue.suppressed_domains,
+        catalogue.suspended,
+    )
+
+    assert await store.begin(conn, worker, world.offers([facts])) == {facts.job_id: None}
+    assert verdict(facts, context, datetime.now(UTC)) == Defer(until or facts.not_after, f"suspended:{kind}")
+
+
+@pytest.mark.parametrize(("kind", "key"), [("campaign", "nudge"), ("domain", "reader.test")])
+async def test_what_waited_for_a_lift_is_due_at_once_and_nothing_else(world: World, kind: Kind, key: str) -> None:
+    conn = world.rows.conn
+    await suspensions.suspend(conn, kind, key, until=LATER, reason="asked to", by="ann")
+    held = await world.job(due=LATER, reason=f"suspended:{kind}")
+    other = await world.job("bob@reader.test", due=LATER, reason="451 later")
+    await conn.execute("update domain set site_id = $1", world.site)
+    await conn.execute("update site set ready_at = 'infinity'")
+    await suspensions.lift(conn, kind=kind, key=key, by="ann")
+
+    rows = await conn.fetch("select id from job where due <= now()")
+    assert [row[0] for row in rows] == [held]
+    assert other != held
+    assert await conn.fetchval("select ready_at <= now() from site")
 
 
 async def test_what_two_hands_hold_is_free_when_the_later_end_has_come(world: World) -> None:
