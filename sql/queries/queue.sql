@@ -458,8 +458,8 @@ returning job.id, jobs.begun is not null;
 
 -- ── Lanes ───────────────────────────────────────────────────────────────────
 
--- name: site_names
-select id, name from site where id = any($1::int[]);
+-- name: site_hosts
+select id, name, hosts from site where id = any($1::int[]);
 
 -- name: lanes_of
 -- The lanes to sites $1, with their limits: $2 rates, $3 bursts, $4 sessions.

@@ -9,8 +9,9 @@ import pytest
 
 from engine.service import Catalogue
 from mtad.base.clock import Clock, SystemClock
-from mtad.base.config import Config, Route, Shape
+from mtad.base.config import Config, Route, Shape, Shaping
 from mtad.base.db import Connection, Pool
+from mtad.base.shape import Knobs
 from mtad.compose.composer import Composed, Composer
 from mtad.dkim.sign import Signer
 from mtad.pipeline import Pipeline, sessions
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.timeout(30)
 
 # Idle sessions stay, so that what waits for their end would wait for ever.
 CONFIG = Config(
-    domain="example.com", shape=Shape(idle_timeout="1h"),
-    route=(Route(domain="six.test", host="::1", shape=Shape(connection_limit=3)),),
+    domain="example.com", shape=Shaping(idle_timeout="1h"),
+    route=(Route(domain="six.test", host="::1", shape=Knobs(connection_limit=3)),),
 )  # fmt: skip
 
 TRANSACTIONAL: Any = {"class": 0, "prio": 0}
@@ -284,7 +285,7 @@ async def test_no_session_begins_its_next_mail_before_the_ledger_has_its_last(of
         office.pool.refused = ""
         await office.until_delivered(60)
 
-    assert begun <= CONFIG.shape.connection_limit
+    assert begun <= Shape().connection_limit
     assert sorted(office.post.sent) == sorted(people)
 
 
@@ -296,8 +297,8 @@ async def test_where_others_hold_all_sessions_but_one_that_one_is_enough_and_no_
         await office.world.job(person)
     conn = office.world.rows.conn
     other = await office.world.worker(1)
-    await store.lanes_of(conn, [store.Limit(office.world.site, 100, 100, CONFIG.shape.connection_limit)])
-    most = CONFIG.shape.connection_limit - 1
+    await store.lanes_of(conn, [store.Limit(office.world.site, 100, 100, Shape().connection_limit)])
+    most = Shape().connection_limit - 1
     assert await office.world.hold(other, most, growing=True) == most
     asked = 0
     ask = store.hold_sessions
@@ -329,7 +330,7 @@ async def test_a_transactional_mail_overtakes_a_campaign_that_was_claimed_before
         office.post.accepts.set()
         await office.until_delivered(201)
 
-    assert office.post.sent.index("urgent@reader.test") <= 2 * CONFIG.shape.connection_limit
+    assert office.post.sent.index("urgent@reader.test") <= 2 * Shape().connection_limit
 
 
 async def test_a_worker_at_its_most_sessions_closes_idle_ones_for_other_sites(
