@@ -18,7 +18,7 @@ import msgspec
 from mtad.base.address import normal_domain
 from mtad.base.errors import ConfigError
 from mtad.base.section import Section, decoded, rate, seconds
-from mtad.base.shape import Knobs, Shape, Shaping, texts
+from mtad.base.shape import Layer, Shape, Shaping, texts
 
 __all__ = [
     "Config", "Database", "Dkim", "Metrics", "Mta", "Route", "Shape", "Shaping", "Tracker", "host_and_port",
@@ -76,7 +76,7 @@ class Route(Section, frozen=True, kw_only=True):
     domain: str
     host: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 25
-    shape: Knobs = Knobs()
+    shape: Layer = Layer()
     """The limits of this destination, as in `[shape.site."host:port"]`."""
 
     @property
@@ -133,7 +133,7 @@ class Config(Section, frozen=True, kw_only=True):
         return (self.tracker.url or f"https://t.{self.domain}").rstrip("/")
 
     @property
-    def routes(self) -> dict[str, Knobs]:
+    def routes(self) -> dict[str, Layer]:
         """What is said of the sites of routes."""
         return {route.site: route.shape for route in self.route}
 

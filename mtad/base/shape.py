@@ -7,6 +7,7 @@ default, provider, site, domain, each with what is said of one source.
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -108,9 +109,10 @@ def _with_sources(name: str, layer: Layer) -> Iterator[tuple[str, Knobs]]:
         yield f"{name}.{dotted('source', source)}", knobs
 
 
-def texts(shaping: Shaping, routes: Mapping[str, Knobs]) -> Iterator[tuple[str, Callable[[str], object], str]]:
+def texts(shaping: Shaping, routes: Mapping[str, Layer]) -> Iterator[tuple[str, Callable[[str], object], str]]:
     """Every text with a grammar: its key, what parses it or raises ValueError, the text."""
-    for name, table in [*tables(shaping), *routes.items()]:
+    others = chain.from_iterable(_with_sources(name, layer) for name, layer in routes.items())
+    for name, table in [*tables(shaping), *others]:
         for knob, parse in GRAMMAR.items():
             if isinstance(text := getattr(table, knob, UNSET), str):
                 yield f"{name}.{knob}", parse, text

@@ -236,6 +236,12 @@ async def close_lane(conn: Connection, lane_id: int, seconds: float, why: str) -
     await conn.execute(SQL["close_lane"], lane_id, seconds, why)
 
 
+async def site_of_domain(conn: Connection, domain: str) -> tuple[str, list[str]] | None:
+    """Name and hosts of the site that a domain was resolved to; None where it was not yet."""
+    row = await conn.fetchrow(SQL["site_of_domain"], domain)
+    return (row[0], row[1]) if row else None
+
+
 async def domains_to_resolve(conn: Connection) -> list[tuple[int, str]]:
     """Domains whose site is not known or has to be asked for again."""
     return [(row[0], row[1]) for row in await conn.fetch(SQL["domains_to_resolve"])]

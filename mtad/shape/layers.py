@@ -30,7 +30,7 @@ class Setting(msgspec.Struct, frozen=True):
 class Shaper:
     """Answers for every site and source; keeps one Shape for all lanes under the same tables."""
 
-    def __init__(self, shaping: Shaping, routes: Mapping[str, Knobs]) -> None:
+    def __init__(self, shaping: Shaping, routes: Mapping[str, Layer]) -> None:
         """`routes`: by site, host:port."""
         self._shaping = shaping
         self._routes = routes
@@ -88,7 +88,7 @@ class Shaper:
         if provider in shaping.provider:
             yield from _of(shaping.provider[provider], source, "shape", "provider", provider)
         if site in self._routes:
-            yield "[route.shape]", self._routes[site]
+            yield from _of(self._routes[site], source, "route", "shape")
         if site in shaping.site:
             yield from _of(shaping.site[site], source, "shape", "site", site)
         if domain in shaping.domain:
@@ -113,6 +113,11 @@ def _set(knobs: Knobs) -> dict[str, Any]:
 def site_name(shaping: Shaping, domain: str, site: str) -> str:
     """The name of the site that a domain's mail goes to: its own where it has a table of its own."""
     return f"{domain}{_VIA}{site}" if domain in shaping.domain else site
+
+
+def bare_site(name: str) -> str:
+    """The name of a site's hosts, without the domain whose own it is."""
+    return _taken_apart(name)[1]
 
 
 def _taken_apart(site: str) -> tuple[str, str]:

@@ -531,6 +531,9 @@ update site set ready_at = greatest(site.ready_at, closed.closed_until)
 
 -- ── Domains ─────────────────────────────────────────────────────────────────
 
+-- name: site_of_domain
+select s.name, s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
+
 -- name: domains_to_resolve
 select id, name from domain where resolve_at <= now() order by resolve_at limit 200;
 

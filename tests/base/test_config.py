@@ -25,7 +25,7 @@ from mtad.base.config import (
 )
 from mtad.base.errors import ConfigError
 from mtad.base.section import Section
-from mtad.base.shape import GRAMMAR, Knobs, Shaping
+from mtad.base.shape import GRAMMAR, Knobs, Layer, Shaping
 
 REFERENCE = Path(module.__file__).with_name("README.md")
 SECTIONS: dict[str, type[Section]] = {
@@ -240,7 +240,7 @@ def _as_toml(default: object) -> str:
             return f'`"{default}"`'
         case tuple():
             return "`[" + ", ".join(f'"{one}"' for one in default) + "]`"
-        case Knobs():
+        case Layer():
             return "none"
         case msgspec.UnsetType() | _ if default is msgspec.NODEFAULT:
             return "required"

@@ -11,7 +11,7 @@ from engine.service import Catalogue
 from mtad.base.clock import Clock, SystemClock
 from mtad.base.config import Config, Route, Shape, Shaping
 from mtad.base.db import Connection, Pool
-from mtad.base.shape import Knobs
+from mtad.base.shape import Layer
 from mtad.compose.composer import Composed, Composer
 from mtad.dkim.sign import Signer
 from mtad.pipeline import Pipeline, sessions
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(30)
 # Idle sessions stay, so that what waits for their end would wait for ever.
 CONFIG = Config(
     domain="example.com", shape=Shaping(idle_timeout="1h"),
-    route=(Route(domain="six.test", host="::1", shape=Knobs(connection_limit=3)),),
+    route=(Route(domain="six.test", host="::1", shape=Layer(connection_limit=3)),),
 )  # fmt: skip
 
 TRANSACTIONAL: Any = {"class": 0, "prio": 0}

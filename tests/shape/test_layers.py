@@ -85,7 +85,7 @@ def test_what_is_the_same_for_all_destinations_comes_from_the_first_table() -> N
 
 
 def test_a_route_has_its_own_table() -> None:
-    config = Config(domain="x.test", route=(Route(domain="*", host="::1", port=2525, shape=Knobs(connection_limit=3)),))
+    config = Config(domain="x.test", route=(Route(domain="*", host="::1", port=2525, shape=Layer(connection_limit=3)),))
     shaper = Shaper(config.shape, config.routes)
 
     assert shaper.settings("[::1]:2525", ["0 [::1]:2525"], "default")[0].origin == "[route.shape]"
