@@ -165,6 +165,7 @@ _SENTENCES = {
     Reason.INACTIVE: "This person is Inactive on the stream.",
     Reason.LEFT_AUDIENCE: "This person's attributes no longer match the program's audience.",
     Reason.SUSPENDED: "Mail like this is suspended for now; it waits.",
+    Reason.PURGED: "The mail was taken out of the queue by hand.",
     Reason.MISSING_VALUE: "The message needs a value that this person does not have.",
     Reason.CONTENT: "The message could not be made for this person.",
 }
