@@ -23,7 +23,7 @@ def _brought(module: str) -> tuple[typer.Typer, typer.Typer]:
             found.register(root, program)
         case "program":
             program.add_typer(found.app)
-        case "server" | "demo" | "queue":
+        case "server" | "demo" | "queue" | "hold":
             root.add_typer(found.app)
         case _:
             root.add_typer(found.app, name=module)
@@ -67,6 +67,11 @@ class _Root(_Lazy):
         "contact": "answers",
         "why": "answers",
         "queue": "queue",
+        "suspend": "hold",
+        "resume": "hold",
+        "suspensions": "hold",
+        "purge": "hold",
+        "rebind": "hold",
         "demo": "demo",
     }
     place: ClassVar[int] = 0

@@ -124,3 +124,106 @@ select distinct site_id from lane where closed_until > now() or suspended_until 
 (select id from site where position(lower($1) in lower(name)) > 0 order by id limit 1000)
 union
 select site_id from domain where name = lower($1) and site_id is not null;
+
+-- ── What operators do to waiting jobs: mtad/ops/waiting.py ──────────────────
+
+-- name: ends_of_queue
+-- The lowest and the highest id; 1 and 0 when nothing is queued.
+select coalesce(min(id), 1), coalesce(max(id), 0) from job;
+
+-- name: window_end
+-- The last of the 5,000 jobs that follow $1, at most $2; null: there is none. Windows of
+-- ids read the queue once, in order, however often it is deleted from at their start.
+select max(id) from (select id from job where id > $1 and id <= $2 order by id limit 5000) x;
+
+-- name: waiting_in_window
+-- Of jobs $1 < id ≤ $2 those that wait, paused ones among them: of site $3, of domain $4,
+-- of program $5; null: of any.
+select j.id, j.program_id, j.version, m.node
+  from job j
+  join lateral (select * from message where id = j.message_id limit 1) m on true
+ where j.id > $1 and j.id <= $2 and (j.worker is null or j.worker = 0)
+   and ($3::int is null or j.site_id = $3)
+   and ($4::int is null or (select domain_id from contact where id = j.contact_id) = $4)
+   and ($5::int is null or j.program_id = $5)
+ order by j.id;
+
+-- name: purge_jobs
+-- End jobs $1 without sending them: skipped as 'purged', by $2; what is in doubt is given up
+-- as that, it may have arrived. Entries go on to nodes $3 after $4 seconds. Passes over what
+-- was claimed meanwhile. Locks entries, then jobs, each in the order of its key.
+with o as materialized (
+  select * from unnest($1::bigint[], $3::text[], $4::float8[]) as o (job_id, next_node, next_wait)
+), entries as materialized (
+  select n.id
+    from entry n
+   where n.id in (select j.entry_id from job j where j.id in (select job_id from o)) and n.ended is null
+   order by n.id
+     for no key update
+), jobs as materialized (
+  select j.*, o.next_node, o.next_wait, case when j.doubts > 0 then 'in_doubt' else 'skipped' end::outcome as outcome
+    from job j
+    join o on o.job_id = j.id
+   where (j.worker is null or j.worker = 0) and (select count(*) from entries) >= 0
+   order by j.id
+     for update of j
+), gone as (
+  delete from job using jobs where job.id = jobs.id returning job.id
+), data_gone as (
+  delete from job_data using jobs where job_data.job_id = jobs.id
+), written as (
+  insert into ledger (job_id, program_id, stream_id, message_id, contact_id, entry_id, outcome, reason, reply,
+                      attempts, doubts, site_id, created, ended)
+  select id, program_id, stream_id, message_id, contact_id, entry_id, outcome, 'purged', $2,
+         attempt, doubts, site_id, created, now()
+    from jobs
+), moved as (
+  update entry set node = j.next_node, due = now() + j.next_wait * interval '1 s'
+    from jobs j
+    join entries n on n.id = j.entry_id
+   where entry.id = j.entry_id
+), tallied as (
+  insert into tally (program_id, slot, key, n)
+  select program_id, $5::smallint, case when outcome = 'skipped' then 'skipped:purged' else 'in_doubt' end as key, count(*)
+    from jobs
+   group by 1, 3
+   order by 1, 3
+  on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
+)
+select count(*) from gone;
+
+-- name: rebind_jobs
+-- Waiting jobs $1 go to site $2.
+with jobs as materialized (
+  select id from job where id = any($1::bigint[]) and (worker is null or worker = 0) order by id for no key update
+)
+update job set site_id = $2 from jobs where job.id = jobs.id and site_id is distinct from $2 returning job.id;
+
+-- name: wake_suspended
+-- Jobs $1 that the gate put off because they were suspended are due now; their sites.
+with jobs as materialized (
+  select id
+    from job
+   where id = any($1::bigint[]) and worker is null and starts_with(reason, 'suspended:') and due > now()
+   order by id
+     for no key update
+)
+update job set due = now(), reason = null from jobs where job.id = jobs.id returning job.site_id;
+
+-- name: domain_by_name
+select id from domain where name = $1;
+
+-- name: sites_of_name
+-- The site of exactly this name, or that of the domain of this name; else up to 5 sites that have it in theirs.
+select id, name from site
+ where id = coalesce((select id from site where name = $1), (select site_id from domain where name = lower($1)))
+ union
+select id, name from (
+  select id, name
+    from site
+   where position(lower($1) in lower(name)) > 0
+     and not exists (select from site where name = $1)
+     and not exists (select from domain where name = lower($1) and site_id is not null)
+   order by name
+   limit 5) x
+ order by name;
