@@ -6,7 +6,8 @@ from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.queue import store
 from mtad.shape.layers import site_name
-from mtad.wire.resolver import NoMail, Resolver, Site, Unresolved
+from mtad.wire.dns import Unresolved
+from mtad.wire.resolver import NoMail, Resolver, Site
 
 # A domain is asked for again after this; one without an answer sooner.
 FRESH = 3600.0
@@ -49,7 +50,7 @@ async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int
                 site = site_name(config.shape, name, site)
                 found[site] = hosts
                 labels.append((domain_id, site))
-            case NoMail(why, permanent) if permanent:
+            case NoMail(why) if answer.absent or answer.refuses:
                 site = f"{name}: {why}"
                 found[site] = []
                 labels.append((domain_id, site))
