@@ -214,7 +214,7 @@ class Pipeline:
                 if lane.hosts:
                     return Mail(facts, program, self._catalogue.stream(facts.stream_id, facts.stream_version))
                 return Ended(
-                    facts, "bounced", "no_such_domain", scope=Scope.RECIPIENT, reply=lane.name, suppress=True,
+                    facts, "bounced", "BadDomain", scope=Scope.RECIPIENT, reply=lane.name, suppress=True,
                     attempts=facts.attempt, why="bounced",
                 )  # fmt: skip
 

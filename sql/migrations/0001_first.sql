@@ -10,7 +10,8 @@ create type subscription_status as enum ('subscribed', 'unconfirmed', 'unsubscri
 create type tracking_mode as enum ('full', 'hygiene', 'aggregate', 'none');
 create type suppression_scope as enum ('all', 'marketing');
 create type outcome as enum ('delivered', 'bounced', 'expired', 'skipped', 'in_doubt');
-create type fault_scope as enum ('recipient', 'message', 'sender', 'destination', 'protocol');
+create type fault_scope as enum
+  ('recipient', 'mailbox', 'message', 'sender', 'source', 'destination', 'protocol', 'policy');
 create type hit_class as enum ('human', 'proxy', 'veiled', 'machine', 'scanner');
 create type sign_kind as enum ('open', 'click', 'page');
 
