@@ -16,7 +16,8 @@ from mtad.compose.composer import Composed, Composer
 from mtad.dkim.sign import Signer
 from mtad.pipeline import Pipeline, sessions
 from mtad.queue import store
-from mtad.smtp.results import Accepted, Lost, Refused, Result
+from mtad.shape.feedback import INITIAL
+from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage
 from mtad.wire.session import Dialer, Session
 from tests.queue.world import World, new_world
 
@@ -96,8 +97,15 @@ class Postman(Session):
 
     async def send(self, return_path: str, recipient: str, message: bytes, *, data_by: float) -> Result:
         self.deliveries += 1
+        self._office.waiting += 1
         await self._office.accepts.wait()
+        self._office.waiting -= 1
         self._office.sent.append(recipient)
+        if self._office.refusals:
+            self._office.refusals -= 1
+            if not self._office.refusals:
+                self._office.accepts.clear()
+            return Refused(Stage.MAIL, 421, "4.7.0", "421 4.7.0 too many connections", self.host)
         now = self._clock.now()
         return Accepted("250 ok", now, now, self.host)
 
@@ -110,6 +118,8 @@ class PostOffice(Dialer):
         self._clock = clock
         self.opened = 0
         self.sent: list[str] = []
+        self.waiting = 0  # mails that were offered and are not answered
+        self.refusals = 0  # mails that get a 421; those after them are not answered
         self.hangs_up = False
         self.accepts = asyncio.Event()
         self.accepts.set()
@@ -315,6 +325,35 @@ async def test_where_others_hold_all_sessions_but_one_that_one_is_enough_and_no_
 
     assert sorted(office.post.sent) == sorted(people)
     assert asked < 60, "a session was asked for with each mail"
+
+
+async def test_a_lane_begins_with_few_sessions_has_more_with_success_and_half_with_trouble(office: Office) -> None:
+    people = [f"p{n}@reader.test" for n in range(90)]
+    for person in people:
+        await office.world.job(person)
+    most = Shape().connection_limit
+    office.post.accepts.clear()
+
+    def mails_on_the_wire(number: int) -> Callable[[], Awaitable[bool]]:
+        async def reached() -> bool:
+            return office.post.waiting == number
+
+        return reached
+
+    async with open_office(office):
+        await office.until(mails_on_the_wire(INITIAL))
+        office.post.accepts.set()
+        await office.until_count("select (count(*) >= 20)::int from ledger", 1)
+        office.post.accepts.clear()
+        await office.until(mails_on_the_wire(most))
+        office.post.refusals = most
+        office.post.accepts.set()
+        await office.until(mails_on_the_wire(most // 2))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert office.post.waiting == most // 2
+        office.post.accepts.set()
+        await office.until_count("select count(*) from job where attempt = 0", 0)
 
 
 async def test_a_transactional_mail_overtakes_a_campaign_that_was_claimed_before(office: Office) -> None:
