@@ -18,6 +18,7 @@ from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
 from mtad.wire.connection import Connection, default_timeouts
 from mtad.wire.hosts import Hosts, Target
 from mtad.wire.resolver import Resolver
+from mtad.wire.trace import Trace
 
 # A server whose TLS is broken gets mail in clear for this long; then we look again.
 BROKEN_TLS_SECONDS = 3 * 86400.0
@@ -100,11 +101,14 @@ class Dialer:
         routed: Collection[str] = (),
         timeouts: Mapping[Stage, float] | None = None,
         choice: random.Random | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """`hostname` is what EHLO says; `routed` are "host:port" that may be private addresses.
 
         `timeouts` overrides the seconds of stages, `choice` draws among hosts of equal preference.
+        `trace` knows who wants to see dialogues.
         """
+        self._trace = trace or Trace(clock)
         self._hostname = hostname
         self._clock = clock
         self._hosts = Hosts(resolver, clock, routed=routed, choice=choice)
@@ -132,7 +136,7 @@ class Dialer:
     async def _converse(self, target: Target, *, try_tls: bool) -> Session | Refused | Lost:
         """Connect and get through the greeting and, where offered, TLS."""
         host, address, port = target.host, target.address, target.port
-        client = Client(self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
+        client = self._trace.client(self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
         connection = Connection(client, self._clock, self._timeouts)
         limit = self._timeouts[Stage.CONNECT]
         try:
