@@ -1,10 +1,11 @@
-"""Programs, streams and suppressed domains in memory, so that no verdict needs a query."""
+"""Programs, streams, and what is suppressed or suspended as a whole, in memory, so that no verdict needs a query."""
 
 from collections.abc import Iterable
 
 import msgspec
 
 from engine import store
+from engine.gate import NOTHING_SUSPENDED, Suspended
 from engine.policy import StreamDefinition
 from engine.programs import Definition
 from mtad.base.db import Pool
@@ -32,7 +33,7 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class Catalogue:
-    """What was needed once stays: versions never change. Suppressed domains are those of `epoch`."""
+    """What was needed once stays: versions never change. What is suppressed or suspended is that of `epoch`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -40,6 +41,7 @@ class Catalogue:
         self._streams: dict[tuple[int, int], Stream] = {}
         self.epoch = 0
         self.suppressed_domains: frozenset[str] = frozenset()
+        self.suspended = NOTHING_SUSPENDED
 
     async def need(self, programs: Iterable[tuple[int, int]], streams: Iterable[tuple[int, int]], epoch: int) -> None:
         """Have these (id, version) at hand, and domains no older than `epoch`; KeyError for one that is not there."""
@@ -59,7 +61,8 @@ class Catalogue:
                 for id_, version, name, definition in await store.stream_versions(conn, new_streams):
                     self._streams[id_, version] = Stream(id_, version, name, StreamDefinition.from_json(definition))
             if epoch > self.epoch:
-                self.epoch, self.suppressed_domains = await store.suppressed_domains(conn)
+                self.epoch, self.suppressed_domains, domains, held = await store.held_domains(conn)
+                self.suspended = Suspended(domains, held)
         for program in new_programs:
             self.program(*program)
         for stream in new_streams:

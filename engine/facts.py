@@ -78,6 +78,8 @@ class Reason(StrEnum):
     LEFT = "left"  # :engaged, :clicked, :opened, :inactive, :came_back, :silent, …
     INACTIVE = "inactive"  # :cooling, :in_reactivation, :resting
     LEFT_AUDIENCE = "left_audience"
+    SUSPENDED = "suspended"  # :campaign, :domain
+    PURGED = "purged"  # by an operator, from the queue; the gate never says so
     MISSING_VALUE = "missing_value"  # :name
     CONTENT = "content"  # :error
 

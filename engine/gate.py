@@ -5,7 +5,7 @@ Reasons that are final stand before delays wherever both could apply for long, s
 nothing waits only to be dropped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -21,11 +21,22 @@ TRANSACTIONAL = 0
 _INACTIVE = {"cooling": "cooling", "trying": "in_reactivation", "resting": "resting"}
 
 
+class Suspended(msgspec.Struct, frozen=True):
+    """What is held back, and until when."""
+
+    domains: Mapping[str, datetime] = {}
+    programs: Mapping[int, datetime] = {}
+
+
+NOTHING_SUSPENDED = Suspended()
+
+
 class Context(msgspec.Struct, frozen=True):
     """What decides beside the facts, held in memory by version."""
 
     definition: Definition
     suppressed_domains: frozenset[str]  # 'example.com', not its subdomains
+    suspended: Suspended = NOTHING_SUSPENDED
 
 
 def verdict(facts: Facts, context: Context, now: datetime) -> Verdict:
@@ -112,6 +123,15 @@ def _left_audience(facts: Facts, context: Context, _now: datetime) -> Verdict | 
     return None if context.definition.audience.holds(facts.attributes) else Skip(Reason.LEFT_AUDIENCE)
 
 
+def _suspended(facts: Facts, context: Context, now: datetime) -> Verdict | None:
+    held = context.suspended
+    for kind, until in (("campaign", held.programs.get(facts.program_id)), ("domain", held.domains.get(facts.domain))):
+        if until is not None and until > now:
+            # Not longer than the mail lives, so that its end is recorded when it comes.
+            return Defer(min(until, facts.not_after), f"{Reason.SUSPENDED}:{kind}")
+    return None
+
+
 # Each check, and whether it holds transactional mail too.
 _CHECKS: tuple[tuple[Callable[[Facts, Context, datetime], Verdict | None], bool], ...] = (
     (_erased, True),
@@ -126,6 +146,7 @@ _CHECKS: tuple[tuple[Callable[[Facts, Context, datetime], Verdict | None], bool]
     (_left, False),
     (_inactive, False),
     (_left_audience, False),
+    (_suspended, True),
 )
 
 _SENTENCES = {
@@ -143,6 +164,8 @@ _SENTENCES = {
     Reason.LEFT: "This person had left the program.",
     Reason.INACTIVE: "This person is Inactive on the stream.",
     Reason.LEFT_AUDIENCE: "This person's attributes no longer match the program's audience.",
+    Reason.SUSPENDED: "Mail like this is suspended for now; it waits.",
+    Reason.PURGED: "The mail was taken out of the queue by hand.",
     Reason.MISSING_VALUE: "The message needs a value that this person does not have.",
     Reason.CONTENT: "The message could not be made for this person.",
 }
@@ -151,6 +174,8 @@ _DETAILED = {
     "suppressed:hard_bounce": "The address is suppressed: its server said that it does not exist.",
     "suppressed:manual": "The address was suppressed by hand.",
     "suppressed:erased": "The address is suppressed: its owner asked to be erased.",
+    "suspended:campaign": "The campaign is suspended for now; the mail waits.",
+    "suspended:domain": "Mail to this domain is suspended for now; it waits.",
     "left:engaged": "This person had become Engaged and left the program.",
     "left:clicked": "This person had clicked in the program's mail and left it.",
     "left:opened": "This person had opened the program's mail and left it.",

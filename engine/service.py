@@ -17,6 +17,7 @@ from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import ADVERTISING, fold
 from engine.score import Key, Leave
 from engine.states import Event, Kind, Row, Transition, apply
+from engine.store import raise_epoch
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.ids import uuid7
@@ -29,6 +30,7 @@ __all__ = [
     "end_silent",
     "enter",
     "fold",
+    "raise_epoch",
     "release",
     "set_program_status",
     "suppress",
@@ -177,7 +179,7 @@ async def suppress(conn: Connection, rows: Sequence[Suppress]) -> int:
     held = await store.lock_gates(conn, contacts)
     await store.raise_gates(conn, held)
     if any(key.startswith("@") for key in reason_of):
-        await store.raise_epoch(conn)
+        await raise_epoch(conn)
     fresh = await store.suppress(conn, [(r.key, r.scope, r.reason, r.source, r.until) for r in rows])
     by_contact = {contact: reason_of[key] for contact, key in contacts.items() if contact in held}
     complained = [contact for contact, row in by_contact.items() if row.reason == "complained"]
@@ -199,7 +201,7 @@ async def release(conn: Connection, keys: Sequence[str], by: str) -> int:
     held = await store.lock_gates(conn, contacts)
     await store.raise_gates(conn, held)
     if any(key.startswith("@") for key in keys):
-        await store.raise_epoch(conn)
+        await raise_epoch(conn)
     released = await store.release(conn, keys)
     by_key = {key: contact for contact, key in contacts.items()}
     now = await store.now(conn)

@@ -62,10 +62,16 @@ async def stream_versions(conn: Connection, wanted: Sequence[tuple[int, int]]) -
     return [row_values(row) for row in rows]
 
 
-async def suppressed_domains(conn: Connection) -> tuple[int, frozenset[str]]:
-    """The epoch, and the domains that get nothing as of it."""
-    (row,) = await conn.fetch(SQL["suppressed_domains"])
-    return row[0], frozenset(row[1])
+async def held_domains(conn: Connection) -> tuple[int, frozenset[str], dict[str, datetime], dict[int, datetime]]:
+    """As of an epoch: it, the domains that get nothing, and until when domains and programs are suspended."""
+    (row,) = await conn.fetch(SQL["held_domains"])
+    epoch, suppressed, domains, domains_until, programs, programs_until = row_values(row)
+    return (
+        epoch,
+        frozenset(suppressed),
+        dict(zip(domains, domains_until, strict=True)),
+        dict(zip(programs, programs_until, strict=True)),
+    )
 
 
 async def current_streams(conn: Connection, streams: Collection[int]) -> dict[int, StreamDefinition]:

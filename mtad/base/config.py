@@ -11,50 +11,25 @@ import tomllib
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import msgspec
 
 from mtad.base.address import normal_domain
 from mtad.base.errors import ConfigError
+from mtad.base.section import Section, decoded, rate, seconds
+from mtad.base.shape import Layer, Shape, Shaping, texts
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_RATE = re.compile(r"(\d+)/(s|min|m|h|d|sec|hour|day)(?:,\s*max_burst=(\d+))?")
+__all__ = [
+    "Config", "Database", "Dkim", "Metrics", "Mta", "Route", "Shape", "Shaping", "Tracker", "host_and_port",
+    "load_config", "rate", "seconds",
+]  # fmt: skip
+
 # RFC 8058 section 3.1 wants https; a demo or a test on loopback has no certificate.
 _TRACKER_URL = re.compile(
     r"https://[a-z0-9.-]+(?::\d+)?(?:/[\w./-]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?"
 )
 _SELECTOR = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
-_PERIODS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
-
-
-def seconds(text: str) -> float:
-    """'500ms', '90s', '15m', '6h', '3d' as seconds; ValueError otherwise."""
-    match = _DURATION.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is not a duration; write 500ms, 90s, 15m, 6h or 3d")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-class Rate(msgspec.Struct, frozen=True):
-    """Messages a second, and how many may go at once after a pause."""
-
-    per_second: float
-    burst: float
-
-
-def rate(text: str) -> Rate:
-    """'100/s', '5000/h,max_burst=50'; without max_burst one second's worth may go at once, at least 1."""
-    match = _RATE.fullmatch(text.strip())
-    if not match or int(match[1]) == 0 or match[3] == "0":
-        raise ValueError(f"{text!r} is not a rate; write 100/s, 300/min or 5000/h,max_burst=50")
-    per_second = int(match[1]) / _PERIODS[match[2]]
-    return Rate(per_second, float(match[3]) if match[3] else max(1.0, per_second))
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the file."""
 
 
 class Database(Section, frozen=True, kw_only=True):
@@ -95,33 +70,19 @@ class Dkim(Section, frozen=True, kw_only=True):
     """File with the private key, PEM: RSA of 2048 to 4096 bits, or Ed25519. Several for one domain sign each mail."""
 
 
-class Shape(Section, frozen=True, kw_only=True):
-    connection_limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
-    """Sessions to one site, over all workers and hosts."""
-    max_message_rate: str = "100/s"
-    """Messages to one site, over all workers and hosts: N/s, N/min, N/h, N/d, `,max_burst=M`."""
-    max_deliveries_per_connection: Annotated[int, msgspec.Meta(ge=1)] = 100
-    """Then the session is closed and a new one opened."""
-    idle_timeout: str = "5s"
-    """An idle session is closed after this."""
-    retry_interval: str = "20m"
-    """Delay after the first 4xx; doubles with each, half of it is jitter."""
-    max_retry_interval: str = "6h"
-    """The longest delay between two attempts."""
-    max_age: str = "5d"
-    """A mail that is older is given up as expired."""
-    in_doubt_interval: str = "30m"
-    """Delay after a lost answer to the final dot: the mail may have arrived."""
-
-
 class Route(Section, frozen=True, kw_only=True):
     """Send a domain to a fixed host, for relays and tests. `*` is every domain without a route."""
 
     domain: str
     host: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 25
-    shape: Shape | None = None
-    """The limits of this destination; default: [shape]."""
+    shape: Layer = Layer()
+    """The limits of this destination, as in `[shape.site."host:port"]`."""
+
+    @property
+    def site(self) -> str:
+        """host:port, with brackets around an IPv6 address: the name of its site."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Metrics(Section, frozen=True, kw_only=True):
@@ -140,7 +101,7 @@ class Config(Section, frozen=True, kw_only=True):
     mta: Mta = Mta()
     tracker: Tracker = Tracker()
     dkim: tuple[Dkim, ...] = ()
-    shape: Shape = Shape()
+    shape: Shaping = Shaping()
     route: tuple[Route, ...] = ()
     metrics: Metrics = Metrics()
 
@@ -170,6 +131,11 @@ class Config(Section, frozen=True, kw_only=True):
     @property
     def tracker_url(self) -> str:
         return (self.tracker.url or f"https://t.{self.domain}").rstrip("/")
+
+    @property
+    def routes(self) -> dict[str, Layer]:
+        """What is said of the sites of routes."""
+        return {route.site: route.shape for route in self.route}
 
     def route_for(self, domain: str) -> Route | None:
         """The fixed destination of a recipient's domain, if it has one."""
@@ -202,19 +168,6 @@ def load_config(path: Path) -> Config:
     return config
 
 
-T = TypeVar("T")
-
-
-def decoded(raw: dict[str, Any], into: type[T], source: object) -> T:
-    """A table as a struct; ConfigError in one line: file, key, what is wrong."""
-    try:
-        return msgspec.convert(raw, into)
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `")
-        key = where.removesuffix("`").removeprefix("$.")
-        raise ConfigError(f"{source}: {key + ': ' if key else ''}{text}") from None
-
-
 def _check(config: Config, path: Path) -> None:
     """What types alone cannot say."""
     for key, parse, text in _texts(config):
@@ -245,12 +198,7 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     for number, dkim in enumerate(config.dkim):
         yield f"dkim[{number}].domain", normal_domain, dkim.domain
         yield f"dkim[{number}].selector", _selector, dkim.selector
-    shapes = [("shape", config.shape)]
-    shapes += [(f"route.{route.domain}.shape", route.shape) for route in config.route if route.shape]
-    for name, shape in shapes:
-        for field in ("idle_timeout", "retry_interval", "max_retry_interval", "max_age", "in_doubt_interval"):
-            yield f"{name}.{field}", seconds, getattr(shape, field)
-        yield f"{name}.max_message_rate", rate, shape.max_message_rate
+    yield from texts(config.shape, {f"route.{route.domain}.shape": route.shape for route in config.route})
     if config.metrics.listen:
         yield "metrics.listen", host_and_port, config.metrics.listen
 

@@ -69,7 +69,7 @@ def status_view(now: Progress) -> RenderableType:
     if now.kind == "series":
         _counts(table, {"people on their way": now.running})
     table.add_row("mails a second", "-" if now.rate is None else f"{now.rate:,.1f}")
-    table.add_row("time left", _duration(now.seconds_left))
+    table.add_row("time left", duration(now.seconds_left))
     done = ProgressBar(total=max(1, now.enrolled), completed=now.ended, width=30)
     progress = Table.grid(padding=(0, 1))
     progress.add_row(done, f"{now.ended:,} of {now.enrolled:,}")
@@ -238,5 +238,6 @@ def _share(part: int, whole: int) -> str:
     return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds; '-' for none."""
     return "-" if seconds is None else str(timedelta(seconds=round(seconds)))

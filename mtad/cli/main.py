@@ -23,7 +23,7 @@ def _brought(module: str) -> tuple[typer.Typer, typer.Typer]:
             found.register(root, program)
         case "program":
             program.add_typer(found.app)
-        case "server" | "demo":
+        case "server" | "demo" | "queue" | "hold":
             root.add_typer(found.app)
         case _:
             root.add_typer(found.app, name=module)
@@ -55,6 +55,7 @@ class _Root(_Lazy):
     modules: ClassVar[dict[str, str]] = {
         "init": "server",
         "check": "server",
+        "config": "config",
         "migrate": "server",
         "run": "server",
         "stream": "stream",
@@ -65,6 +66,12 @@ class _Root(_Lazy):
         "audit": "answers",
         "contact": "answers",
         "why": "answers",
+        "queue": "queue",
+        "suspend": "hold",
+        "resume": "hold",
+        "suspensions": "hold",
+        "purge": "hold",
+        "rebind": "hold",
         "demo": "demo",
     }
     place: ClassVar[int] = 0

@@ -21,7 +21,8 @@ from mtad.compose.apply import apply_program
 from mtad.compose.preview import Rendered, rendered
 from mtad.dkim.sign import NotCovered, Signer
 from mtad.smtp.results import Accepted, Lost, Refused, Result, TooLate
-from mtad.wire.resolver import NoMail, Resolver, Unresolved, routed_host
+from mtad.wire.dns import Unresolved
+from mtad.wire.resolver import NoMail, Resolver, routed_host
 from mtad.wire.session import Dialer, Session
 
 app = typer.Typer(help="What is sent: campaigns and series.", no_args_is_help=True)

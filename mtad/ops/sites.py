@@ -5,7 +5,9 @@ import asyncio
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.queue import store
-from mtad.wire.resolver import NoMail, Resolver, Site, Unresolved
+from mtad.shape.layers import site_name
+from mtad.wire.dns import Unresolved
+from mtad.wire.resolver import NoMail, Resolver, Site
 
 # A domain is asked for again after this; one without an answer sooner.
 FRESH = 3600.0
@@ -45,9 +47,10 @@ async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int
     for (domain_id, name), answer in zip(asked, answers, strict=True):
         match answer:
             case Site(site, hosts):
+                site = site_name(config.shape, name, site)
                 found[site] = hosts
                 labels.append((domain_id, site))
-            case NoMail(why, permanent) if permanent:
+            case NoMail(why) if answer.absent or answer.refuses:
                 site = f"{name}: {why}"
                 found[site] = []
                 labels.append((domain_id, site))

@@ -7,10 +7,11 @@ failure of scope recipient can suppress.
 """
 
 import re
+from functools import lru_cache
 from typing import assert_never
 
-from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
-from mtad.outcome.texts import CATEGORIES, DETAILS, SUBJECTS, TEXTS
+from mtad.outcome.kinds import Action, Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
+from mtad.outcome.texts import DETAILS, READINGS, SUBJECTS, TEXTS
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
 
 # "Try again in N minutes" is obeyed within these, in seconds: below, we would hammer
@@ -18,12 +19,18 @@ from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
 LEAST_AFTER = 60.0
 MOST_AFTER = 6 * 3600.0
 
-_AFTER = re.compile(
-    r"(?:\b(?:re)?try|\bagain|\bwait|\bdelay(?:ed)?|\bback|gr[ae]y-?listed)\b[^.;]{0,60}?\b(\d{1,6})\s*"
-    r"(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?)\b",
-    re.IGNORECASE,
+# A number of time, and before it, in the same sentence, what makes it a delay.
+_TIME = re.compile(
+    r"\b(\d{1,6}) ?(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?)\b|\b(\d\d):([0-5]\d):([0-5]\d)\b", re.IGNORECASE
 )
+_DELAY = re.compile(r"\b(?:(?:re)?try|again|wait|delay(?:ed)?|back|gr[ae]y-?list\w*)\b[^.;]*$", re.IGNORECASE)
+_BEFORE = 70
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+# Read as far as this: servers may write what they like, and patterns take time.
+_MOST_TEXT = 1000
+_LONG_WORD = 14
+_DIGIT = re.compile(r"\d")
 
 _SESSION = frozenset((Stage.CONNECT, Stage.BANNER, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.RSET, Stage.QUIT))
 
@@ -36,7 +43,7 @@ def classify(result: Result) -> Outcome:
         case Lost(stage=Stage.DOT):
             return InDoubt(result.why)
         case Lost():
-            return Deferred(Scope.DESTINATION, "connection", result.why)
+            return Deferred(Scope.DESTINATION, READINGS["connection"].category, result.why)
         case Refused():
             return _refusal(result)
         case TooLate():
@@ -45,70 +52,101 @@ def classify(result: Result) -> Outcome:
             assert_never(result)
 
 
+def action_of(outcome: Deferred | Bounced) -> Action:
+    """What follows for the mail and its lane. Only what is about our address or our rate concerns the lane."""
+    ours = outcome.scope is Scope.SOURCE or (outcome.scope is Scope.POLICY and outcome.category == "RateLimited")
+    match outcome:
+        case Bounced():
+            if outcome.suppress:
+                return Action.SUPPRESS
+            return Action.SUSPEND if ours else Action.BOUNCE
+        case Deferred():
+            return Action.SLOW if ours else Action.RETRY
+        case _:
+            assert_never(outcome)
+
+
 def _refusal(refused: Refused) -> Deferred | Bounced:
-    name = category_of(refused)
-    scope = CATEGORIES[name].scope
+    name = reading_of(refused)
+    reading = READINGS[name]
     # RFC 5321 section 4.5.3.1.10: 552 to RCPT may mean "too many recipients", to be
     # treated as temporary. Only where code or text say what it means is it final.
     final = refused.code >= 500 and not (refused.code == 552 and name == "too_many_recipients")
     if final:
         # 550 with 4.1.1: this server is not sure itself, so nobody is suppressed for it.
-        suppress = CATEGORIES[name].suppress and not refused.enhanced.startswith("4")
-        return Bounced(scope, name, refused.text, suppress=suppress)
-    if refused.code == 421 or refused.stage in _SESSION:
-        scope = Scope.DESTINATION
-    return Deferred(scope, name, refused.text, seconds_asked_for(refused.text))
+        suppress = reading.suppress and not refused.enhanced.startswith("4")
+        return Bounced(reading.scope, reading.category, refused.text, suppress=suppress)
+    return Deferred(reading.scope, reading.category, refused.text, seconds_asked_for(refused.text))
 
 
-def category_of(refused: Refused) -> str:
-    """A key of CATEGORIES; never one of scope recipient when the recipient was not named yet."""
-    name = _named(refused)
-    if CATEGORIES[name].scope is not Scope.RECIPIENT:
+def reading_of(refused: Refused) -> str:
+    """A key of READINGS; never one of scope recipient or mailbox when the recipient was not named yet."""
+    return _reading(refused.stage, refused.code, refused.enhanced, _without_names(refused.text[:_MOST_TEXT]))
+
+
+def _without_names(text: str) -> str:
+    """A reply without mail addresses, whose words are the recipient's and not the server's, and without ids."""
+    return " ".join(
+        [word for word in text.split() if "@" not in word and (len(word) <= _LONG_WORD or not _DIGIT.search(word))]
+    )
+
+
+# A server has few replies that differ in more than names. To judge one that is not
+# remembered takes 60 µs, mostly for looking for words that are not in it.
+@lru_cache(maxsize=4096)
+def _reading(stage: Stage, code: int, enhanced: str, text: str) -> str:
+    name = _named(stage, code, enhanced, text)
+    if READINGS[name].scope not in (Scope.RECIPIENT, Scope.MAILBOX):
         return name
-    if refused.code == 421 or refused.stage in _SESSION:
+    if code == 421 or stage in _SESSION:
         return "session_refused"
-    if refused.stage is Stage.MAIL:
-        return "sender_rejected" if refused.code >= 500 else "server_trouble"
+    if stage is Stage.MAIL:
+        return "sender_rejected" if code >= 500 else "server_trouble"
     return name
 
 
-def _named(refused: Refused) -> str:
-    detail = refused.enhanced[2:]
+def _named(stage: Stage, code: int, enhanced: str, text: str) -> str:
+    detail = enhanced[2:]
     by_code = DETAILS.get(detail)
     # Code and words agree: what else stands in the text, like the address of an
     # anti-spam help page, does not matter.
-    if by_code and by_code in TEXTS and TEXTS[by_code].search(refused.text):
+    if by_code and by_code in TEXTS and TEXTS[by_code].search(text):
         return by_code
     for name, words in TEXTS.items():
-        if words.search(refused.text):
+        if words.search(text):
             # "5.1.7 Sender address invalid": words like "address invalid" name nobody, the code does.
-            blames = by_code and CATEGORIES[name].scope is Scope.RECIPIENT is not CATEGORIES[by_code].scope
+            blames = by_code and READINGS[name].scope is Scope.RECIPIENT is not READINGS[by_code].scope
             return by_code if by_code and blames else name
     if by_code:
         return by_code
     if by_subject := SUBJECTS.get(detail.partition(".")[0]):
         return by_subject
-    return _by_place(refused)
+    return _by_place(stage, code)
 
 
-def _by_place(refused: Refused) -> str:
+def _by_place(stage: Stage, code: int) -> str:
     """When neither code nor words say anything."""
-    if refused.stage in _SESSION or refused.code == 421:
+    if stage in _SESSION or code == 421:
         return "session_refused"
-    if 500 <= refused.code <= 504 or refused.code == 555:
+    if 500 <= code <= 504 or code == 555:
         return "protocol_error"
-    match refused.stage:
+    match stage:
         case Stage.RCPT:
-            return "too_many_recipients" if refused.code == 552 else "recipient_refused"
+            return "too_many_recipients" if code == 552 else "recipient_refused"
         case Stage.MAIL:
-            return "sender_rejected" if refused.code >= 500 else "server_trouble"
+            return "sender_rejected" if code >= 500 else "server_trouble"
         case _:
-            return "policy" if refused.code >= 500 else "server_trouble"
+            return "policy" if code >= 500 else "server_trouble"
 
 
 def seconds_asked_for(text: str) -> float | None:
     """The delay that a reply asks for, within bounds; None when it names none."""
-    match = _AFTER.search(text)
-    if match is None:
-        return None
-    return min(max(int(match[1]) * _UNITS[match[2][0].lower()], LEAST_AFTER), MOST_AFTER)
+    for match in _TIME.finditer(text, 0, _MOST_TEXT):
+        if _DELAY.search(text, max(0, match.start() - _BEFORE), match.start()):
+            number, unit, hours, minutes, secs = match.groups()
+            if unit:
+                asked = int(number) * _UNITS[unit[0].lower()]
+            else:
+                asked = int(hours) * 3600.0 + int(minutes) * 60.0 + int(secs)
+            return min(max(asked, LEAST_AFTER), MOST_AFTER)
+    return None

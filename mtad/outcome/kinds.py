@@ -7,13 +7,26 @@ import msgspec
 
 
 class Scope(StrEnum):
-    """What a failure is about. Only `recipient` may ever count against a contact."""
+    """What a failure is about. Only `recipient`, and `mailbox` over days, may ever count against a contact."""
 
     RECIPIENT = "recipient"
-    MESSAGE = "message"
-    SENDER = "sender"
-    DESTINATION = "destination"
+    MAILBOX = "mailbox"  # the recipient's, full or busy: it comes back
+    MESSAGE = "message"  # its content
+    SENDER = "sender"  # our domain, addresses and signatures
+    SOURCE = "source"  # our IP address and its names
+    DESTINATION = "destination"  # their hosts, and the way there
     PROTOCOL = "protocol"
+    POLICY = "policy"  # their rules on rates, and the unnamed rest
+
+
+class Action(StrEnum):
+    """What follows: for this mail (suppress and bounce end it, the others bring it back), and for its lane."""
+
+    SUPPRESS = "suppress"  # the contact gets nothing more
+    BOUNCE = "bounce"
+    RETRY = "retry"
+    SLOW = "slow"  # tried again; where it recurs the lane is slowed
+    SUSPEND = "suspend"  # this mail bounces; the lane is suspended, or every other would
 
 
 class Delivered(msgspec.Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""What receiving servers mean: categories, and the codes and words by which they are known. Pure data.
+"""What receiving servers mean: readings, and the codes and words by which they are known. Pure data.
+
+A reading is finer than the category that is written down: categories carry the names of
+the field (KumoMTA's, and PowerMTA's before it), with a few of ours where those name nothing.
 
 Texts vary by server and year, codes by administrator; so both are asked. Where they
 disagree the reading that does not blame the recipient wins: a person wrongly
@@ -13,49 +16,54 @@ import msgspec
 from mtad.outcome.kinds import Scope
 
 
-class Category(msgspec.Struct, frozen=True):
-    """What a category is about; `suppress` only where the mailbox will not come back."""
+class Reading(msgspec.Struct, frozen=True):
+    """What a reply means; `suppress` only where the mailbox will not come back."""
 
+    category: str
     scope: Scope
     suppress: bool = False
 
 
-CATEGORIES: Mapping[str, Category] = {
+READINGS: Mapping[str, Reading] = {
     # about the recipient
-    "no_such_user": Category(Scope.RECIPIENT, suppress=True),
-    "no_such_domain": Category(Scope.RECIPIENT, suppress=True),
-    "inactive_mailbox": Category(Scope.RECIPIENT, suppress=True),
-    "mailbox_full": Category(Scope.RECIPIENT),
-    "bad_address": Category(Scope.RECIPIENT),
-    "recipient_refused": Category(Scope.RECIPIENT),
-    "greylisted": Category(Scope.RECIPIENT),
+    "no_such_user": Reading("InvalidRecipient", Scope.RECIPIENT, suppress=True),
+    "no_such_domain": Reading("BadDomain", Scope.RECIPIENT, suppress=True),
+    "inactive_mailbox": Reading("InactiveMailbox", Scope.RECIPIENT, suppress=True),
+    "bad_address": Reading("RecipientRefused", Scope.RECIPIENT),
+    "recipient_refused": Reading("RecipientRefused", Scope.RECIPIENT),
+    "mailbox_full": Reading("QuotaIssues", Scope.MAILBOX),
+    "mailbox_busy": Reading("RateLimited", Scope.MAILBOX),
     # about us
-    "blocklisted": Category(Scope.SENDER),
-    "bad_reputation": Category(Scope.SENDER),
-    "authentication_failed": Category(Scope.SENDER),
-    "bad_reverse_dns": Category(Scope.SENDER),
-    "sender_rejected": Category(Scope.SENDER),
-    "policy": Category(Scope.SENDER),
+    "blocklisted": Reading("SpamBlock", Scope.SOURCE),
+    "bad_reputation": Reading("SpamBlock", Scope.SOURCE),
+    "bad_reverse_dns": Reading("BadConfiguration", Scope.SOURCE),
+    "authentication_failed": Reading("AuthenticationFailed", Scope.SENDER),
+    "sender_rejected": Reading("InvalidSender", Scope.SENDER),
     # about what we send
-    "spam_content": Category(Scope.MESSAGE),
-    "virus": Category(Scope.MESSAGE),
-    "too_large": Category(Scope.MESSAGE),
-    "bad_content": Category(Scope.MESSAGE),
-    "mail_loop": Category(Scope.MESSAGE),
+    "spam_content": Reading("SpamContent", Scope.MESSAGE),
+    "virus": Reading("VirusRelated", Scope.MESSAGE),
+    "attachment": Reading("ProhibitedAttachment", Scope.MESSAGE),
+    "too_large": Reading("ContentRelated", Scope.MESSAGE),
+    "bad_content": Reading("ContentRelated", Scope.MESSAGE),
+    # about their rules
+    "rate_limited": Reading("RateLimited", Scope.POLICY),
+    "greylisted": Reading("Greylisted", Scope.POLICY),
+    "policy": Reading("PolicyRelated", Scope.POLICY),
     # about them
-    "rate_limited": Category(Scope.DESTINATION),
-    "relaying_denied": Category(Scope.DESTINATION),
-    "routing": Category(Scope.DESTINATION),
-    "server_trouble": Category(Scope.DESTINATION),
-    "session_refused": Category(Scope.DESTINATION),
-    "connection": Category(Scope.DESTINATION),
+    "relaying_denied": Reading("RelayDenied", Scope.DESTINATION),
+    "mail_loop": Reading("RoutingErrors", Scope.DESTINATION),
+    "routing": Reading("RoutingErrors", Scope.DESTINATION),
+    "server_trouble": Reading("TransientFailure", Scope.DESTINATION),
+    "session_refused": Reading("BadConnection", Scope.DESTINATION),
+    "connection": Reading("NoAnswerFromHost", Scope.DESTINATION),
     # about the way we talk
-    "too_many_recipients": Category(Scope.PROTOCOL),
-    "tls_required": Category(Scope.PROTOCOL),
-    "login_required": Category(Scope.PROTOCOL),
-    "not_supported": Category(Scope.PROTOCOL),
-    "protocol_error": Category(Scope.PROTOCOL),
+    "too_many_recipients": Reading("TooManyRecipients", Scope.PROTOCOL),
+    "tls_required": Reading("TlsRequired", Scope.PROTOCOL),
+    "login_required": Reading("LoginRequired", Scope.PROTOCOL),
+    "not_supported": Reading("ProtocolErrors", Scope.PROTOCOL),
+    "protocol_error": Reading("ProtocolErrors", Scope.PROTOCOL),
 }
+CATEGORIES = frozenset(reading.category for reading in READINGS.values())
 
 
 def _words(*alternatives: str) -> re.Pattern[str]:
@@ -64,7 +72,7 @@ def _words(*alternatives: str) -> re.Pattern[str]:
 
 _WHO = r"(?:user|recipient|mailbox|account|address|addressee|inbox|customer|person)\b"
 
-# In this order; the first that matches names the category. What blames us stands
+# In this order; the first that matches names the reading. What blames us stands
 # before what blames the recipient, because both words often stand in one text.
 TEXTS: Mapping[str, re.Pattern[str]] = {
     "mail_loop": _words(r"too many hops", r"\bmail loop", r"\bloops back\b", r"routing loop", r"hop count"),
@@ -78,16 +86,32 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
         r"message (?:is )?too (?:large|big)",
         r"exceeds? [^.]{0,40}(?:message|maximum|fixed) [^.]{0,20}size",
     ),
+    "bad_content": _words(r"more than one from", r"\brfc ?5322\b", r"(?:bad|invalid|missing|malformed) header"),
     "virus": _words(
         r"\bvirus\b",
         r"malware",
         r"\binfected\b",
-        r"(?:attachment|file type)s? [^.]{0,30}(?:not allowed|blocked|forbidden)",
+    ),
+    "attachment": _words(
+        r"(?:attachment|file type|file name|extension)s?[^.]{0,30} (?:not allowed|blocked|forbidden|prohibited|banned)",
+        r"(?:prohibited|banned|forbidden|illegal|executable) (?:attachment|file)",
+    ),
+    "authentication_failed": _words(
+        r"dmarc",
+        r"\bdkim\b",
+        r"\bspf\b",
+        r"sender policy framework",
+        r"unauthenticated",
+        r"sender authentication",
+        r"not authori[sz]ed to send",
+        r"authentication (?:checks?|results?|failed|failure)",
+        r"message was not signed",
     ),
     "sender_rejected": _words(
         r"sender address rejected",
         r"sender (?:was |is )?(?:rejected|refused|denied|blocked)",
         r"sender verif",
+        r"\bsender (?:is )?not (?:in|on|allowed)\b",
         r"(?:sender|from) domain",
         r"domain of (?:the )?sender",
         r"invalid sender",
@@ -100,16 +124,6 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
         r"return[ -]path",
     ),
     "greylisted": _words(r"gr[ae]y-?list", r"postgrey"),
-    "authentication_failed": _words(
-        r"dmarc",
-        r"\bdkim\b",
-        r"\bspf\b",
-        r"unauthenticated",
-        r"sender authentication",
-        r"not authori[sz]ed to send",
-        r"authentication (?:checks?|results?|failed|failure)",
-        r"message was not signed",
-    ),
     "bad_reverse_dns": _words(
         r"reverse (?:dns|name|host)", r"\bptr\b", r"\brdns\b", r"\bfcrdns\b", r"cannot find your (?:reverse )?hostname"
     ),
@@ -127,6 +141,9 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
         r"\b(?:ip|host|server|network|client)\b[^.]{0,60}\b(?:blocked|banned|blacklisted|listed)\b",
         r"banned send",
     ),
+    "mailbox_busy": _words(
+        r"receiving mail (?:too quickly|at a rate)", r"\brecipient has exceeded\b", r"mailbox (?:is )?(?:busy|locked)\b"
+    ),
     "rate_limited": _words(
         r"rate[ -]?limit",
         r"throttl",
@@ -141,6 +158,8 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
         r"unexpected volume",
         r"server (?:is )?(?:too )?busy",
         r"slow down",
+        r"send(?:ing)? limit",
+        r"maximum number of [^.]{0,30}(?:connections|messages)",
     ),
     "bad_reputation": _words(r"reputation", r"user complaints", r"complaint rate", r"poor (?:sender )?score"),
     "spam_content": _words(
@@ -174,7 +193,7 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
     "inactive_mailbox": _words(
         _WHO + r".{0,80}?\b(?:disabled|inactive|not active|suspended|deactivated|discontinued|no longer"
         r"|expired|closed|terminated|locked)\b",
-        r"(?:disabled|inactive|suspended|deactivated|closed) " + _WHO,
+        r"(?:disabled|inactive|suspended|deactivated|closed) (?:e-?mail )?" + _WHO,
     ),
     "no_such_user": _words(
         r"(?:unknown|no such|invalid|non-?existent|unrecogni[sz]ed|bad destination) (?:local )?(?:e-?mail )?" + _WHO,
@@ -217,6 +236,8 @@ TEXTS: Mapping[str, re.Pattern[str]] = {
         r"temporar(?:y|ily) [^.]{0,30}(?:problem|failure|error|unavailable)",
         r"(?:internal|local|system) (?:server )?(?:error|problem)",
         r"shutting down",
+        r"service (?:is )?(?:currently|temporarily) unavailable",
+        r"unable to verify",
     ),
 }
 
@@ -236,7 +257,9 @@ DETAILS: Mapping[str, str] = {
     "2.2": "mailbox_full",
     "2.3": "too_large",
     "3.4": "too_large",
+    "4.2": "session_refused",
     "4.6": "mail_loop",
+    "4.14": "mail_loop",
     "5.3": "too_many_recipients",
     "6.3": "not_supported",
     "6.7": "not_supported",
@@ -244,7 +267,7 @@ DETAILS: Mapping[str, str] = {
     "7.10": "tls_required",
     "7.25": "bad_reverse_dns",
     "7.28": "rate_limited",
-} | {f"7.{detail}": "authentication_failed" for detail in (20, 21, 22, 23, 24, 26, 27, 29, 30)}
+} | {f"7.{detail}": "authentication_failed" for detail in (20, 21, 22, 23, 24, 26, 27, 29, 30, 32)}
 
 # When the detail says nothing.
 SUBJECTS: Mapping[str, str] = {

@@ -25,7 +25,7 @@ from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.settle import Ending, Settler
 from mtad.queue.store import Ended, Returned
-from mtad.wire.resolver import routed_host
+from mtad.shape.layers import Shaper
 from mtad.wire.session import Dialer
 
 log = logging.getLogger("mtad.pipeline")
@@ -51,7 +51,7 @@ class Pipeline:
         self, *, config: Config, pool: Pool, clock: Clock, worker: int, slot: int, catalogue: Catalogue,
         composer: Composer, dkim: Dkim, dialer: Dialer, luck: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._config = config
+        self._shaper = Shaper(config.shape, config.routes)
         self._pool = pool
         self._clock = clock
         self._worker = worker
@@ -174,19 +174,13 @@ class Pipeline:
                     self._lanes[lane.site_id] = LaneRunner(lane, shape, self._tools, group)
 
     async def _lanes_to(self, conn: Connection, sites: Sequence[int]) -> list[tuple[store.Lane, Shape]]:
-        shapes = {site: self._shape_of(name) for site, name in (await store.site_names(conn, sites)).items()}
+        named = await store.site_hosts(conn, sites)
+        shapes = {site: self._shaper.shape(name, hosts, store.SOURCE) for site, (name, hosts) in named.items()}
         limits = []
         for site, shape in shapes.items():
             limit = rate(shape.max_message_rate)
             limits.append(store.Limit(site, limit.per_second, limit.burst, shape.connection_limit))
         return [(lane, shapes[lane.site_id]) for lane in await store.lanes_of(conn, limits)]
-
-    def _shape_of(self, site_name: str) -> Shape:
-        """A route may have limits of its own; its site is named after its host and port."""
-        for route in self._config.route:
-            if route.shape and site_name == routed_host(route):
-                return route.shape
-        return self._config.shape
 
     async def _judge(self, claimed: Sequence[Facts]) -> int:
         """Ask the gate; the number of sites that have something to send."""
@@ -208,7 +202,7 @@ class Pipeline:
         program = self._catalogue.program(facts.program_id, facts.version)
         if facts.proven is not None:
             return ended_by_proof(facts, program, facts.proven)
-        context = gate.Context(program.definition, self._catalogue.suppressed_domains)
+        context = gate.Context(program.definition, self._catalogue.suppressed_domains, self._catalogue.suspended)
         verdict = gate.verdict(facts, context, now)
         VERDICTS[type(verdict)].inc()
         match verdict:
@@ -221,7 +215,7 @@ class Pipeline:
                 if lane.hosts:
                     return Mail(facts, program, self._catalogue.stream(facts.stream_id, facts.stream_version))
                 return Ended(
-                    facts, "bounced", "no_such_domain", scope=Scope.RECIPIENT, reply=lane.name, suppress=True,
+                    facts, "bounced", "BadDomain", scope=Scope.RECIPIENT, reply=lane.name, suppress=True,
                     attempts=facts.attempt, why="bounced",
                 )  # fmt: skip
 

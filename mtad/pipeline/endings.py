@@ -8,7 +8,8 @@ import msgspec
 from engine.facts import Defer, Facts, Reason
 from engine.programs import next_stop
 from engine.service import Program, Stream
-from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome
+from mtad.outcome.classify import action_of
+from mtad.outcome.kinds import Action, Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.outcome.retry import delay_before_retry
 from mtad.queue.store import Ended, Returned
 
@@ -82,6 +83,21 @@ def after_attempt(mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, 
             if now + timedelta(seconds=retry.in_doubt) < facts.not_after:
                 return Returned(facts, retry.in_doubt, f"in doubt: {reply}", attempts, doubt=True)
             return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts), mail.program)
+        case _:
+            assert_never(outcome)
+
+
+def is_trouble(outcome: Outcome) -> bool:
+    """Whether fewer sessions may help: the server pushed back, or was not there. Greylisting is not."""
+    match outcome:
+        case Delivered():
+            return False
+        case InDoubt():
+            return True
+        case Deferred(scope=Scope.DESTINATION):
+            return True
+        case Deferred() | Bounced():
+            return action_of(outcome) in (Action.SLOW, Action.SUSPEND)
         case _:
             assert_never(outcome)
 

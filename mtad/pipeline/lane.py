@@ -23,12 +23,13 @@ from mtad.outcome.classify import classify
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt
 from mtad.pipeline.backlog import TRANSACTIONAL, Backlog
 from mtad.pipeline.beginner import VALID, Begun, Turn
-from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_skip
+from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_skip, is_trouble
 from mtad.pipeline.signer import Signed
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Offer, Released, Returned, Wish
+from mtad.shape.feedback import Concurrency
 from mtad.smtp.results import Lost, Result, Stage, TooLate
 from mtad.wire.session import Session
 
@@ -81,7 +82,9 @@ class LaneRunner:
         self._idle: list[asyncio.Future[bool]] = []  # sessions that wait for a mail; False: close
         self._tasks: set[asyncio.Task[None]] = set()
         self._counting = asyncio.Lock()
+        self._concurrency = Concurrency(lane.sessions)
         self._running = 0  # sessions
+        self._leaving = 0  # of them, those that are too many since there was trouble
         self._held = 0  # as many as that, as the database knows
         self._asking = False
         self._more = False  # the last claim took as much as it may
@@ -134,7 +137,7 @@ class LaneRunner:
         self._backlog.add(mails)
         self._more |= len(mails) >= store.MOST_A_SITE
         self._wake()
-        self._open(-(-len(self._backlog) // MAILS_A_SESSION) - self._running)
+        self._open_for_backlog()
 
     def grow(self, now: float) -> None:
         """More sessions where mails wait for long: those there are do not suffice, and others may leave some."""
@@ -168,8 +171,11 @@ class LaneRunner:
 
     # How many sessions
 
+    def _open_for_backlog(self) -> None:
+        self._open(-(-len(self._backlog) // MAILS_A_SESSION) - self._running)
+
     def _open(self, number: int, *, growing: bool = False) -> None:
-        number = min(number, self.lane.sessions - self._running)
+        number = min(number, self._concurrency.allowed - self._running)
         if number <= 0 or self._asking or self._draining or self._tools.clock.monotonic() < self._full_until:
             return
         self._asking = True
@@ -203,7 +209,8 @@ class LaneRunner:
         again = True
         while again:
             worn = await self._open_and_send()
-            again = worn and bool(self._backlog) and not self._draining
+            fits = self._running <= self._concurrency.allowed
+            again = worn and fits and bool(self._backlog) and not self._draining
             if again and self._tools.clock.monotonic() < self._held_until:
                 continue
             self._running -= 1
@@ -213,6 +220,7 @@ class LaneRunner:
                 again = self._held > self._running
                 self._running += again
         if self._backlog:
+            self._wake()
             self._open(1)
 
     async def _hold(self, wanted: int, *, growing: bool = False) -> None:
@@ -221,33 +229,41 @@ class LaneRunner:
 
     async def _open_and_send(self) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
+        since = self._concurrency.falls
         opened = await self._tools.dialer.open(self.lane.hosts)
         if not isinstance(opened, Session):
-            await self._cannot_connect(opened)
+            await self._cannot_connect(opened, since)
             return False
+        leaves = False
         try:
-            await self._send_all(opened)
+            leaves = await self._send_all(opened)
         finally:
             await opened.close()
+            self._leaving -= leaves
         if opened.deliveries:
             self._failures = 0
-        elif self._backlog and not opened.usable and not self._draining:
+        elif self._backlog and not opened.usable and not leaves and not self._draining:
             # Dialled again at once, such a server would be dialled for ever.
-            await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host))
+            await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
         return opened.deliveries >= self._shape.max_deliveries_per_connection
 
     # One session
 
-    async def _send_all(self, session: Session) -> None:
+    async def _send_all(self, session: Session) -> bool:
+        """Until the session is over; whether it ends because there are too many."""
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
+        leaves = False
         while session.alive() and session.deliveries < self._shape.max_deliveries_per_connection:
+            if leaves := self._running - self._leaving > self._concurrency.allowed:
+                self._leaving += 1
+                break
             mail = self._backlog.take(urgent=len(self._idle) < self._keeps)
             if mail is None:
                 if last is not None:
                     await self._settle(last)
                     last = None
                 elif not await self._mail_arrives():
-                    return
+                    break
                 continue
             try:
                 signed = await self._tools.signer.sign(mail)
@@ -257,6 +273,7 @@ class LaneRunner:
             last = await self._send(session, mail, signed, last)
         if last is not None:
             await self._settle(last)
+        return leaves
 
     async def _send(
         self, session: Session, mail: Mail, signed: Signed, last: Ended | Returned | None
@@ -267,6 +284,7 @@ class LaneRunner:
             last = None
             if begun is None:
                 return None
+            since = self._concurrency.falls
             try:
                 result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
             except ValueError as defect:
@@ -274,7 +292,7 @@ class LaneRunner:
             if not isinstance(result, TooLate):
                 if session.data_at >= begun.data_by - VALID:  # it came as far as DATA
                     BEGIN_TO_DATA.observe(session.data_at - (begun.data_by - VALID))
-                return self._ending(mail, result)
+                return self._ending(mail, result, since)
             if not session.usable:
                 # Closed by the server while idle: not an attempt.
                 await self._settle(Released(mail.facts))
@@ -299,9 +317,14 @@ class LaneRunner:
         yields = bool(self._keeps) and mail.facts.class_ != TRANSACTIONAL
         return Offer(mail.facts, self.lane.id, yields)
 
-    def _ending(self, mail: Mail, result: Result) -> Ended | Returned:
+    def _ending(self, mail: Mail, result: Result, since: int) -> Ended | Returned:
         outcome = classify(result)
         ATTEMPTS[type(outcome)].inc()
+        if is_trouble(outcome):
+            self._concurrency.troubled(since)
+        else:
+            self._concurrency.succeeded(since)
+            self._open_for_backlog()
         return after_attempt(mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck())
 
     async def _mail_arrives(self) -> bool:
@@ -326,7 +349,7 @@ class LaneRunner:
 
     # What cannot be sent now
 
-    async def _cannot_connect(self, failure: Result) -> None:
+    async def _cannot_connect(self, failure: Result, since: int) -> None:
         """One mail pays for the attempt; the others wait until the lane opens again."""
         if self._tools.clock.monotonic() < self._shut_until:
             return  # several sessions were being opened at once; the first to fail has closed the lane
@@ -337,7 +360,7 @@ class LaneRunner:
         log.warning("lane closed", extra={"site": self.lane.name, "seconds": closed, "why": why})
         self._shut()
         if mail := self._backlog.take():
-            await self._settle(self._ending(mail, failure))
+            await self._settle(self._ending(mail, failure, since))
         await self._give_back()
         try:
             async with self._tools.pool.acquire() as conn:

@@ -15,6 +15,9 @@ SQL = queries("queue")
 MOST_SITES = 60
 MOST_A_SITE = 64
 
+# What all lanes leave through.
+SOURCE = "default"
+
 # Worker 0 is nobody: it holds the jobs of paused programs.
 NOBODY = 0
 
@@ -216,9 +219,9 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     growing: bool = False  # beyond its fair share, where others leave some
 
 
-async def site_names(conn: Connection, sites: Sequence[int]) -> dict[int, str]:
-    """The names of sites: an MX set, or the host and port of a route."""
-    return {row[0]: row[1] for row in await conn.fetch(SQL["site_names"], sites)}
+async def site_hosts(conn: Connection, sites: Sequence[int]) -> dict[int, tuple[str, list[str]]]:
+    """Names and hosts of sites: an MX set, or the host and port of a route."""
+    return {row[0]: (row[1], row[2]) for row in await conn.fetch(SQL["site_hosts"], sites)}
 
 
 async def lanes_of(conn: Connection, limits: Sequence[Limit]) -> list[Lane]:
@@ -238,6 +241,12 @@ async def hold_sessions(conn: Connection, worker: int, wishes: Sequence[Wish]) -
 async def close_lane(conn: Connection, lane_id: int, seconds: float, why: str) -> None:
     """Nothing begins on this lane for so long."""
     await conn.execute(SQL["close_lane"], lane_id, seconds, why)
+
+
+async def site_of_domain(conn: Connection, domain: str) -> tuple[str, list[str]] | None:
+    """Name and hosts of the site that a domain was resolved to; None where it was not yet."""
+    row = await conn.fetchrow(SQL["site_of_domain"], domain)
+    return (row[0], row[1]) if row else None
 
 
 async def domains_to_resolve(conn: Connection) -> list[tuple[int, str]]:

@@ -1,65 +1,54 @@
-"""The client's side of one SMTP connection (RFC 5321, 2920, 1870, 3207, 6531), without I/O.
+"""The client's side of one SMTP connection (RFC 5321, 2920, 1870, 3030, 3207, 6531), without I/O.
 
 The shell feeds it what the server said and writes what it says:
 
     client.start()                     the connection is there
     client.receive(data, at)           bytes came in
     client.take(now) -> bytes          bytes to write now, also the answer to what came in
+    client.body                        the message, wanted right behind that: dot_written(at) before its last bytes
     client.stage                       what we wait for, None: nothing; WAITS has its timeout
     client.wants_tls                   do the handshake, then tls_started()
     client.begin(...)                  one message, when `stage` is None and it is usable
-    client.body                        the message is wanted: write it, then dot_written(at)
     client.result                      what came of the opening or of the message; take_result()
 
     start ─► BANNER ─► EHLO ─► [STARTTLS ─► TLS ─► EHLO] ─► idle ─► QUIT
                                                              │ ▲
                       [RSET] MAIL RCPT DATA ─► BODY ─► DOT ──┘ │    one write for the commands
                                    └─ refused ─────────────────┘    where PIPELINING is offered
+                      [RSET] MAIL RCPT BDAT+BODY ────► DOT          where CHUNKING is offered
 
-421 anywhere, and anything that is not SMTP, ends the session: `usable` is False.
+What an answer means in each of these states is the table at the end of Client. 421
+anywhere, and anything that is not SMTP, ends the session: `usable` is False.
 A message is Lost at Stage.DOT if and only if its last bytes were handed over and
 no answer came: then nobody knows.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import inf
 from typing import ClassVar
 
-import msgspec
-
 from mtad.smtp import encode
+from mtad.smtp.offers import Offers, offers_in
 from mtad.smtp.reply import NotSmtp, Reply, ReplyReader
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
+from mtad.smtp.waits import WAITS
 
+# A chunk is sent together with MAIL and RCPT while it is small, and only to a server that
+# we heard of so many seconds ago: were an idle session closed meanwhile, the whole
+# message would be in doubt, where two round trips make it no attempt at all.
+MOST_TOGETHER = 64 * 1024
+QUIET = 2.0
 
-class Wait(msgspec.Struct, frozen=True):
-    """How long we wait in a stage, in seconds, and how a person would say what for."""
-
-    seconds: float
-    phrase: str
-
-
-# RFC 5321 section 4.5.3.2 is the least; 600 s for the final dot because a server
-# that is slow there has often taken the message, and giving up makes a duplicate.
-WAITS: Mapping[Stage, Wait] = {
-    Stage.CONNECT: Wait(30, "connecting"),
-    Stage.BANNER: Wait(60, "waiting for the greeting"),
-    Stage.EHLO: Wait(300, "waiting for the answer to EHLO"),
-    Stage.STARTTLS: Wait(60, "waiting for the answer to STARTTLS"),
-    Stage.TLS: Wait(60, "negotiating TLS"),
-    Stage.RSET: Wait(20, "waiting for the answer to RSET"),
-    Stage.MAIL: Wait(300, "waiting for the answer to MAIL"),
-    Stage.RCPT: Wait(300, "waiting for the answer to RCPT"),
-    Stage.DATA: Wait(120, "waiting for the answer to DATA"),
-    Stage.BODY: Wait(180, "sending the message"),
-    Stage.DOT: Wait(600, "waiting for the answer to the final dot"),
-    Stage.QUIT: Wait(5, "waiting for the answer to QUIT"),
-}
+# How servers say that a session was idle for too long, with 421.
+_IDLE = re.compile(r"421 (?:4\.4\.[12]\b|.*\b(?:idle|time[- ]?out|timed out)\b)", re.IGNORECASE)
 
 # An attribute of an Enum is looked up by its metaclass, 0.1 µs each time.
 _MAIL, _RCPT, _DATA, _DOT = Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT
+
+_Meaning = Callable[["Client", Stage, Reply, datetime], None]
 
 
 class Client:
@@ -69,10 +58,10 @@ class Client:
         self.host = host
         self.usable = True
         self.heard = 0  # replies so far
-        self.data_at = 0.0  # when DATA was last written, on the clock of `take`
+        self.data_at = 0.0  # when DATA or BDAT was last written, on the clock of `take`
         self.wants_tls = False
         self.tls = False
-        self.extensions: dict[str, str] = {}
+        self.offers = Offers()
         self.body: bytes | None = None
         self.result: Result | None = None
         self._hostname = hostname
@@ -84,6 +73,7 @@ class Client:
         self._message = b""
         self._data_by = inf
         self._dot_at: datetime | None = None
+        self._taken = 0.0  # when the shell last asked for what to write
         self._heard_before = 0  # replies when this message began
         self._served = False  # the server has answered for a message before this one
         self._open = False  # the server holds a transaction that the next one must reset
@@ -99,7 +89,7 @@ class Client:
         """The handshake succeeded: what was said before it is forgotten (RFC 3207 section 4.2)."""
         self.wants_tls = False
         self.tls = True
-        self.extensions = {}
+        self.offers = Offers()
         self._commands.append((Stage.EHLO, encode.ehlo(self._hostname)))
 
     def begin(self, return_path: str, recipient: str, message: bytes, data_by: float) -> None:
@@ -108,21 +98,24 @@ class Client:
         ValueError, and nothing changes, when it cannot be said in SMTP. What the server
         cannot take by its own words is refused here, in its name, without asking it.
         """
-        wire = encode.data(message)
+        offers = self.offers
+        wire = encode.chunk(message) if offers.chunking else encode.data(message)
         utf8 = not (recipient.isascii() and return_path.isascii())
         eight_bit = utf8 or not message.isascii()
-        size = len(message) if "SIZE" in self.extensions else None
+        size = len(message) if offers.size else None
         mail = encode.mail(return_path, size=size, eight_bit=eight_bit, utf8=utf8)
         rcpt = encode.rcpt(recipient)
-        if refusal := self._local_refusal(len(message), utf8=utf8, eight_bit=eight_bit):
-            self.result = refusal
+        if refusal := offers.refusal(len(message), utf8=utf8, eight_bit=eight_bit):
+            code, enhanced, why = refusal
+            self.result = Refused(_MAIL, code, enhanced, f"{code} {enhanced} not sent: {why}", self.host)
             return
         self._message = wire
         self._data_by = data_by
         self._heard_before = self.heard
         if self._open:
             self._commands.append((Stage.RSET, encode.RSET))
-        self._commands.extend(((_MAIL, mail), (_RCPT, rcpt), (_DATA, encode.DATA)))
+        last = (_DOT, encode.bdat(len(wire))) if offers.chunking else (_DATA, encode.DATA)
+        self._commands.extend(((_MAIL, mail), (_RCPT, rcpt), last))
 
     def quit(self) -> None:
         """Say goodbye; whatever comes back, the session is over then."""
@@ -156,32 +149,44 @@ class Client:
 
     def take(self, now: float) -> bytes:
         """What to write now; judges whether there is still time for DATA."""
+        before, self._taken = self._taken, now
         if not self._commands:
             return b""
-        if now > self._data_by:
+        fresh = not self._awaited
+        if now > self._data_by and fresh:
             self._commands.clear()
             self._end(TooLate(self.host))
             return b""
         out = b""
-        pipelining = "PIPELINING" in self.extensions
+        pipelining = self.offers.pipelining
         while self._commands and (pipelining or not self._awaited):
             stage, command = self._commands.popleft()
+            if stage is _DOT and self._awaited and not (fresh and self._goes_together(now - before)):
+                self._commands.append((stage, command))
+                break
             self._awaited.append(stage)
             out += command
-            if stage is _DATA:
+            if stage is _DATA or (stage is _DOT and not self._refusal):
                 self._data_by = inf
                 self.data_at = now
+                if stage is _DOT:
+                    self.body = self._message
         return out
+
+    def _goes_together(self, quiet: float) -> bool:
+        """Whether a chunk may be written with MAIL and RCPT, `quiet` seconds after we heard of the server."""
+        # After a refused recipient we look first: the next may be refused too, and what
+        # a server does that refuses RSET must not decide where this message goes.
+        return quiet <= QUIET and not self._open and len(self._message) <= MOST_TOGETHER
 
     def closed(self, why: str = "the server closed the connection") -> None:
         """The connection is gone."""
-        unheard = self.heard == self._heard_before and self.stage in (Stage.RSET, Stage.MAIL)
+        unheard = self.heard == self._heard_before and self.stage is _MAIL and self._dot_at is None
         if self._served and unheard:
             # It closed an idle session just when we spoke. A fresh session that is
             # closed so is an attempt, or a server that does it always would get us to
             # dial for ever.
-            self._end(TooLate(self.host))
-            self.usable = False
+            self._over()
             return
         self.broke(why)
 
@@ -191,7 +196,10 @@ class Client:
         self.usable = False
         if stage is None or self.result is not None:
             return
-        self._end(self._refusal or Lost(stage, f"{why} while {WAITS[stage].phrase}", self.host))
+        if stage is Stage.RSET:
+            self._over()
+        else:
+            self._end(self._refusal or self._lost(stage, f"{why} while {WAITS[stage].phrase}"))
 
     # What the shell asks
 
@@ -214,132 +222,137 @@ class Client:
     # What the server's answers mean
 
     def _answer(self, reply: Reply, at: datetime) -> None:
-        if self.body is not None:
+        stage = self._awaited.popleft()
+        if self.body is not None and stage is _DOT:
             self._on_early_answer(reply)
             return
-        stage = self._awaited.popleft()
         self.heard += 1
         if reply.code == 421:
-            self.usable = False
-            self._end(self._refusal or self._refused(stage, reply))
+            self._on_421(stage, reply)
             return
-        self._ANSWERS[stage](self, reply, at)
+        self._MEANING[stage][reply.code // 100 - 2](self, stage, reply, at)
         if self._refusal and not self._awaited and not self._commands:
             self._end(self._refusal)
 
-    def _on_banner(self, reply: Reply, _at: datetime) -> None:
-        if _is_done(reply):
-            self._commands.append((Stage.EHLO, encode.ehlo(self._hostname)))
-        else:
-            self._fail(Stage.BANNER, reply)
+    def _on_421(self, stage: Stage, reply: Reply) -> None:
+        """It closes the session, wherever it says so (RFC 5321 section 3.8)."""
+        first = self.heard == self._heard_before + 1
+        if stage is Stage.RSET or (self._served and first and _IDLE.match(reply.text)):
+            self._over()
+            return
+        self.usable = False
+        self._end(self._refusal or self._refused(stage, reply))
 
-    def _on_ehlo(self, reply: Reply, _at: datetime) -> None:
-        if _is_done(reply):
-            self.extensions = {} if self._helo else _extensions(reply)
-            if self._try_tls and not self.tls and "STARTTLS" in self.extensions:
-                self._commands.append((Stage.STARTTLS, encode.STARTTLS))
-        elif reply.code >= 500 and not self._helo:
-            self._helo = True
-            self._commands.append((Stage.EHLO, encode.helo(self._hostname)))
-        else:
-            self._fail(Stage.EHLO, reply)
-
-    def _on_starttls(self, reply: Reply, _at: datetime) -> None:
-        # Refused: go on in clear, TLS is opportunistic.
-        self.wants_tls = _is_done(reply)
-
-    def _on_rset(self, reply: Reply, _at: datetime) -> None:
-        if not _is_done(reply):
-            self._refuse(Stage.RSET, reply)
+    def _good(self, stage: Stage, _reply: Reply, _at: datetime) -> None:
+        """Go on: what comes next was written already, or stands in the queue of commands."""
+        if stage is _MAIL:
             self._open = True
 
-    def _on_mail(self, reply: Reply, _at: datetime) -> None:
-        self._open = True
-        if not _is_done(reply):
-            self._refuse(Stage.MAIL, reply)
+    def _refuse(self, stage: Stage, reply: Reply, _at: datetime) -> None:
+        """The message will not go; nothing more is said about it that is not written yet."""
+        # The answer to the final dot clears the server's buffers (RFC 5321 section 4.1.1.4), a
+        # refused chunk need not: with no recipient, MAIL stays in force.
+        self._open = stage is not _DOT or self.offers.chunking
+        self._refusal = self._refusal or self._refused(stage, reply)
+        self._commands.clear()
 
-    def _on_rcpt(self, reply: Reply, _at: datetime) -> None:
-        if not _is_done(reply):
-            self._refuse(Stage.RCPT, reply)
+    def _greeted(self, _stage: Stage, _reply: Reply, _at: datetime) -> None:
+        self._commands.append((Stage.EHLO, encode.ehlo(self._hostname)))
 
-    def _on_data(self, reply: Reply, _at: datetime) -> None:
-        if reply.code == 354 and self._refusal:
+    def _ready(self, _stage: Stage, reply: Reply, _at: datetime) -> None:
+        self.offers = Offers() if self._helo else offers_in(reply)
+        if self._try_tls and not self.tls and self.offers.starttls:
+            self._commands.append((Stage.STARTTLS, encode.STARTTLS))
+
+    def _ask_again(self, stage: Stage, reply: Reply, _at: datetime) -> None:
+        """EHLO is refused for good: it may know HELO only."""
+        if self._helo:
+            self._turned_away(stage, reply, _at)
+            return
+        self._helo = True
+        self._commands.append((Stage.EHLO, encode.helo(self._hostname)))
+
+    def _turned_away(self, stage: Stage, reply: Reply, _at: datetime) -> None:
+        """The session does not come about."""
+        self.usable = False
+        self._end(self._refused(stage, reply))
+
+    def _shake_hands(self, _stage: Stage, _reply: Reply, _at: datetime) -> None:
+        self.wants_tls = True
+
+    def _in_clear(self, _stage: Stage, _reply: Reply, _at: datetime) -> None:
+        """TLS is opportunistic."""
+
+    def _worn_out(self, _stage: Stage, _reply: Reply, _at: datetime) -> None:
+        """It could not even forget the message before; the next one is told nothing by this."""
+        self._over()
+
+    def _go_ahead(self, _stage: Stage, _reply: Reply, _at: datetime) -> None:
+        """To DATA."""
+        if self._refusal:
             # RFC 2920 section 3.1: it wants a message for nobody. An empty one gets it
             # back to commands; whatever it says to that, the refusal stands.
-            self._commands.append((Stage.DOT, encode.END_OF_DATA))
-        elif reply.code == 354:
+            self._commands.append((_DOT, encode.END_OF_DATA))
+        else:
             self.body = self._message
             self._awaited.append(_DOT)
+
+    def _taken_over(self, stage: Stage, reply: Reply, at: datetime) -> None:
+        """To the final dot, or to the last chunk."""
+        self._open = False
+        if self._refusal:
+            return
+        if self._dot_at is None:
+            self._senseless(stage, reply, at)
         else:
-            self._refuse(Stage.DATA, reply)
+            self._end(Accepted(reply.text, self._dot_at, at, self.host))
+
+    def _goodbye(self, _stage: Stage, _reply: Reply, _at: datetime) -> None:
+        self.usable = False
+
+    def _senseless(self, stage: Stage, reply: Reply, _at: datetime) -> None:
+        """An answer without a meaning here: it and we are not at the same place of the dialogue."""
+        self.usable = False
+        self._end(self._refusal or self._lost(stage, f"the server answered {reply.text!r} to {stage.value}"))
 
     def _on_early_answer(self, reply: Reply) -> None:
         """It has heard enough of the message. We cannot stop in the middle of one, so the session ends."""
         self._awaited.clear()
         self.usable = False
         if reply.code >= 400:
-            self._end(self._refused(Stage.BODY, reply))
+            self._end(self._refusal or self._refused(Stage.BODY, reply))
         else:
-            self._end(Lost(Stage.BODY, f"the server said {reply.text!r} in the middle of the message", self.host))
+            why = f"the server said {reply.text!r} in the middle of the message"
+            self._end(self._refusal or self._lost(Stage.BODY, why))
 
-    def _on_dot(self, reply: Reply, at: datetime) -> None:
-        self._open = False  # RFC 5321 section 4.1.1.4: its buffers are cleared
-        if self._refusal:
-            return
-        if _is_done(reply) and self._dot_at is not None:
-            self._end(Accepted(reply.text, self._dot_at, at, self.host))
-        else:
-            self._refuse(Stage.DOT, reply)
-
-    def _on_quit(self, _reply: Reply, _at: datetime) -> None:
-        self.usable = False
-
-    _ANSWERS: ClassVar[Mapping[Stage, Callable[["Client", Reply, datetime], None]]] = {
-        Stage.BANNER: _on_banner,
-        Stage.EHLO: _on_ehlo,
-        Stage.STARTTLS: _on_starttls,
-        Stage.RSET: _on_rset,
-        Stage.MAIL: _on_mail,
-        Stage.RCPT: _on_rcpt,
-        Stage.DATA: _on_data,
-        Stage.DOT: _on_dot,
-        Stage.QUIT: _on_quit,
+    # The states: what an answer means in each, by its first digit 2, 3, 4 or 5 (RFC 5321
+    # section 4.2.1). 421 is the same everywhere (_on_421), an answer before the end of the
+    # message _on_early_answer.
+    _MEANING: ClassVar[Mapping[Stage, tuple[_Meaning, _Meaning, _Meaning, _Meaning]]] = {
+        Stage.BANNER: (_greeted, _senseless, _turned_away, _turned_away),
+        Stage.EHLO: (_ready, _senseless, _turned_away, _ask_again),
+        Stage.STARTTLS: (_shake_hands, _senseless, _in_clear, _in_clear),
+        Stage.RSET: (_good, _worn_out, _worn_out, _worn_out),
+        Stage.MAIL: (_good, _senseless, _refuse, _refuse),
+        Stage.RCPT: (_good, _senseless, _refuse, _refuse),
+        Stage.DATA: (_senseless, _go_ahead, _refuse, _refuse),
+        Stage.DOT: (_taken_over, _senseless, _refuse, _refuse),
+        Stage.QUIT: (_goodbye, _goodbye, _goodbye, _goodbye),
     }
 
     # How things end
 
-    def _local_refusal(self, size: int, *, utf8: bool, eight_bit: bool) -> Refused | None:
-        limit = self.extensions.get("SIZE", "").strip()
-        if limit.isdecimal() and 0 < int(limit) < size:
-            return self._own(552, "5.3.4", f"the message has {size} octets, the server takes {limit}")
-        if utf8 and "SMTPUTF8" not in self.extensions:
-            return self._own(553, "5.6.7", "the address is not ASCII and the server does not offer SMTPUTF8")
-        if eight_bit and not utf8 and "8BITMIME" not in self.extensions:
-            return self._own(554, "5.6.3", "the message is not ASCII and the server does not offer 8BITMIME")
-        return None
-
-    def _own(self, code: int, enhanced: str, why: str) -> Refused:
-        return Refused(Stage.MAIL, code, enhanced, f"{code} {enhanced} not sent: {why}", self.host)
-
     def _refused(self, stage: Stage, reply: Reply) -> Refused:
         return Refused(stage, reply.code, reply.enhanced, reply.text, self.host)
 
-    def _refuse(self, stage: Stage, reply: Reply) -> None:
-        """The message will not go; nothing more is said about it that is not written yet."""
-        if reply.code < 400:
-            self._fail(stage, reply)
-            return
-        self._refusal = self._refusal or self._refused(stage, reply)
-        self._commands.clear()
+    def _lost(self, stage: Stage, why: str) -> Lost:
+        """In doubt as soon as the last bytes were handed over, whatever answer we still waited for."""
+        return Lost(stage if self._dot_at is None else _DOT, why, self.host)
 
-    def _fail(self, stage: Stage, reply: Reply) -> None:
-        """The session will not come about, or an answer has no meaning in this stage."""
+    def _over(self) -> None:
+        """A session that had served is worn out before it was told of the next message."""
         self.usable = False
-        if reply.code >= 400:
-            self._end(self._refused(stage, reply))
-        else:
-            why = f"the server answered {reply.text!r} to {stage.value}"
-            self._end(self._refusal or Lost(stage, why, self.host))
+        self._end(TooLate(self.host))
 
     def _end(self, result: Result) -> None:
         self.result = result
@@ -351,14 +364,4 @@ class Client:
         self._refusal = None
         self._commands.clear()
         self._awaited.clear()
-        self._served = self.heard > self._heard_before
-
-
-def _is_done(reply: Reply) -> bool:
-    return 200 <= reply.code < 300
-
-
-def _extensions(reply: Reply) -> dict[str, str]:
-    """Keywords of an EHLO reply, upper case, with their parameters; the first line is a greeting."""
-    pairs = (line.partition(" ") for line in reply.lines[1:])
-    return {keyword.upper(): parameters for keyword, _, parameters in pairs}
+        self._served = self._served or self.heard > self._heard_before

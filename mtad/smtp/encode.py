@@ -50,11 +50,15 @@ def _argument(text: str) -> bytes:
     return text.encode()
 
 
-def data(message: bytes) -> bytes:
-    """The message with its dots stuffed and the final dot; CRLF.CRLF occurs once, at the end.
+def bdat(size: int) -> bytes:
+    """The command before a message of `size` octets that goes as one chunk, the last (RFC 3030 section 2)."""
+    return b"BDAT %d LAST\r\n" % size
 
-    `message` has CRLF line ends only. ValueError when it is empty or holds a bare
-    CR, a bare LF or NUL: servers disagree on where such a message ends.
+
+def chunk(message: bytes) -> bytes:
+    """The message as it goes behind BDAT: as it is, its last line ended. Refuses what `data` refuses.
+
+    A server that hands it on with DATA would believe in a bare line end.
     """
     if not message:
         raise ValueError("an empty message")
@@ -64,7 +68,16 @@ def data(message: bytes) -> bytes:
         raise ValueError("the message holds a bare CR or LF")
     if b"\0" in message:
         raise ValueError("the message holds NUL")
-    stuffed = _LINE_DOT.sub(b"\n..", message)
+    return message if message.endswith(b"\r\n") else message + b"\r\n"
+
+
+def data(message: bytes) -> bytes:
+    """The message with its dots stuffed and the final dot; CRLF.CRLF occurs once, at the end.
+
+    `message` has CRLF line ends only. ValueError when it is empty or holds a bare
+    CR, a bare LF or NUL: servers disagree on where such a message ends.
+    """
+    stuffed = _LINE_DOT.sub(b"\n..", chunk(message))
     if stuffed.startswith(b"."):
         stuffed = b"." + stuffed
-    return stuffed + (END_OF_DATA if stuffed.endswith(b"\r\n") else b"\r\n" + END_OF_DATA)
+    return stuffed + END_OF_DATA

@@ -43,7 +43,11 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """No usable answer: closed, timed out, or not SMTP. At Stage.DOT nobody knows: in doubt."""
+    """No usable answer: closed, timed out, or not SMTP. At Stage.DOT nobody knows: in doubt.
+
+    `why` says what happened and what we waited for. Where the last bytes of the message
+    had gone out together with MAIL and RCPT, that may be the answer to one of these.
+    """
 
     stage: Stage
     why: str
@@ -51,10 +55,11 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class TooLate(msgspec.Struct, frozen=True):
-    """Nothing of the message was sent, and nobody refused it: begin again, it was no attempt.
+    """The server took nothing of the message, and did not refuse it: begin again, it was no attempt.
 
-    Either DATA could not be written within the validity of begin, or a session
-    that had served before turned out to be closed by the server.
+    DATA could not be written within the validity of begin; or a session that had
+    served before turned out to be closed by the server, or failed at RSET, which is
+    about the message before.
     """
 
     host: str

@@ -5,14 +5,18 @@ the path of every message: here a whole message is one await, whatever was said.
 """
 
 import asyncio
+import logging
 import select
 from collections.abc import Mapping
 from ssl import SSLContext
 from typing import cast
 
 from mtad.base.clock import Clock
-from mtad.smtp.client import WAITS, Client
+from mtad.smtp.client import Client
 from mtad.smtp.results import Stage
+from mtad.smtp.waits import WAITS, WATCHDOG
+
+log = logging.getLogger("mtad.wire")
 
 # Written at once; a longer message goes in pieces, each within the time for BODY.
 PIECE = 64 * 1024
@@ -31,7 +35,8 @@ class Connection(asyncio.Protocol):
         self._written = 0  # octets of client.body that were handed over
         self._full = False  # the transport asks us to pause
         self._patience = min(timeouts.values())
-        self._since = 0.0  # when the present wait began, on the clock of the loop
+        self._begun = self._loop.time()  # when we were last asked for something, on the clock of the loop
+        self._since = 0.0  # when the present wait began
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
 
@@ -66,8 +71,9 @@ class Connection(asyncio.Protocol):
     async def settled(self) -> None:
         """Say what is to be said and wait until the client waits for nothing more.
 
-        Cancelled, or failing, it leaves no connection behind.
+        It takes at most WATCHDOG seconds. Cancelled, or failing, it leaves no connection behind.
         """
+        self._begun = self._loop.time()
         if self._turn(new=True):
             self._waiter = self._loop.create_future()
             try:
@@ -129,11 +135,12 @@ class Connection(asyncio.Protocol):
         `new`: something was said or done, so the time of the stage begins.
         """
         client = self._client
-        if commands := client.take(self._clock.monotonic()):
-            self._transport.write(commands)
-            new = True
+        commands = client.take(self._clock.monotonic())
         if client.body is not None and not self._full:
-            self._write_body(client.body)
+            self._write_body(commands, client.body)
+            new = True
+        elif commands:
+            self._transport.write(commands)
             new = True
         if self._waits_for():
             if new:
@@ -147,16 +154,20 @@ class Connection(asyncio.Protocol):
             self._waiter.set_result(None)
         return False
 
-    def _write_body(self, body: bytes) -> None:
+    def _write_body(self, commands: bytes, body: bytes) -> None:
+        """As much of the message as the transport takes, in one write with the commands before it."""
         while not self._full:
             end = self._written + PIECE
+            piece = body[self._written : end]
+            if commands:
+                piece, commands = commands + piece, b""
             if end >= len(body):
-                self._client.dot_written(self._clock.now())
-                self._transport.write(body[self._written :] if self._written else body)
                 self._written = 0
+                self._client.dot_written(self._clock.now())
+                self._transport.write(piece)
                 return
-            self._transport.write(body[self._written : end])
             self._written = end
+            self._transport.write(piece)
 
     # Time
 
@@ -176,11 +187,16 @@ class Connection(asyncio.Protocol):
         stage = self._waits_for()
         if stage is None:
             return
-        left = self._since + self._timeouts[stage] - self._loop.time()
+        now = self._loop.time()
+        left = min(self._since + self._timeouts[stage], self._begun + WATCHDOG) - now
         if left > 0:
             self._set_timer(left)
             return
-        self._client.broke(f"timed out after {self._timeouts[stage]:g} s")
+        why = f"timed out after {self._timeouts[stage]:g} s"
+        if now - self._begun >= WATCHDOG:
+            why = f"ended by the watchdog after {WATCHDOG:g} s"
+            log.warning("no progress", extra={"host": self._client.host, "stage": stage.value, "seconds": WATCHDOG})
+        self._client.broke(why)
         self._turn(new=False)
 
 

@@ -16,10 +16,9 @@ from mtad.base.clock import Clock
 from mtad.smtp.client import Client
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
 from mtad.wire.connection import Connection, default_timeouts
-from mtad.wire.resolver import Resolver, Unresolved
-
-# A site with many dead addresses must not hold a place for minutes (Postfix: smtp_mx_address_limit).
-MAX_ADDRESSES = 5
+from mtad.wire.hosts import Hosts, Target
+from mtad.wire.resolver import Resolver
+from mtad.wire.trace import Trace
 
 # A server whose TLS is broken gets mail in clear for this long; then we look again.
 BROKEN_TLS_SECONDS = 3 * 86400.0
@@ -102,78 +101,42 @@ class Dialer:
         routed: Collection[str] = (),
         timeouts: Mapping[Stage, float] | None = None,
         choice: random.Random | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """`hostname` is what EHLO says; `routed` are "host:port" that may be private addresses.
 
         `timeouts` overrides the seconds of stages, `choice` draws among hosts of equal preference.
+        `trace` knows who wants to see dialogues.
         """
+        self._trace = trace or Trace(clock)
         self._hostname = hostname
-        self._resolver = resolver
         self._clock = clock
-        self._routed = frozenset(routed)
+        self._hosts = Hosts(resolver, clock, routed=routed, choice=choice)
         self._timeouts = default_timeouts() | dict(timeouts or {})
-        self._choice = choice or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._broken_tls: dict[str, float] = {}
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
 
     async def open(self, hosts: Sequence[str]) -> Session | Refused | Lost:
-        """A session with the first host that greets us, by preference, equal ones drawn.
+        """A session with the first host that greets us (Hosts.first); when none does: what the last one said."""
+        return await self._hosts.first(hosts, self._dial)
 
-        `hosts` are "10 mx1.example.com:25". When none does: what the last one said.
-        """
-        failure: Refused | Lost = Lost(Stage.CONNECT, "there is no host to connect to", "")
-        tries = 0
-        for host, port in self._in_order(hosts):
-            try:
-                addresses = await self._addresses(host, port)
-            except Unresolved as error:
-                failure = Lost(Stage.CONNECT, str(error), host)
-                continue
-            for address in addresses:
-                tries += 1
-                if tries > MAX_ADDRESSES:
-                    return failure
-                opened = await self._dial(host, address, port)
-                if isinstance(opened, Session):
-                    return opened
-                failure = opened
-        return failure
-
-    def _in_order(self, hosts: Sequence[str]) -> list[tuple[str, int]]:
-        ranked = []
-        for text in hosts:
-            preference, _, target = text.partition(" ")
-            host, _, port = target.rpartition(":")
-            ranked.append((int(preference), self._choice.random(), host.strip("[]"), int(port)))
-        return [(host, port) for _, _, host, port in sorted(ranked)]
-
-    async def _addresses(self, host: str, port: int) -> list[str]:
-        found = await self._resolver.addresses(host)
-        if not found:
-            raise Unresolved(f"{host} has no address")
-        if f"{host}:{port}" in self._routed:
-            return found
-        # Anybody can publish an MX that points into our network.
-        public = [address for address in found if _is_public(address)]
-        if not public:
-            raise Unresolved(f"{host} has no public address, only {', '.join(found)}")
-        return public
-
-    async def _dial(self, host: str, address: str, port: int) -> Session | Refused | Lost:
+    async def _dial(self, target: Target) -> Session | Refused | Lost:
+        host = target.host
         try_tls = self._clock.monotonic() >= self._broken_tls.get(host, 0.0)
-        opened = await self._converse(host, address, port, try_tls=try_tls)
+        opened = await self._converse(target, try_tls=try_tls)
         if try_tls and isinstance(opened, Lost) and opened.stage in (Stage.STARTTLS, Stage.TLS):
             if len(self._broken_tls) >= MAX_BROKEN_TLS:
                 self._broken_tls.clear()
             self._broken_tls[host] = self._clock.monotonic() + BROKEN_TLS_SECONDS
-            opened = await self._converse(host, address, port, try_tls=False)
+            opened = await self._converse(target, try_tls=False)
         return opened
 
-    async def _converse(self, host: str, address: str, port: int, *, try_tls: bool) -> Session | Refused | Lost:
+    async def _converse(self, target: Target, *, try_tls: bool) -> Session | Refused | Lost:
         """Connect and get through the greeting and, where offered, TLS."""
-        client = Client(self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
+        host, address, port = target.host, target.address, target.port
+        client = self._trace.client(self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
         connection = Connection(client, self._clock, self._timeouts)
         limit = self._timeouts[Stage.CONNECT]
         try:
@@ -203,10 +166,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    return ip.is_global and not ip.is_multicast

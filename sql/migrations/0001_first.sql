@@ -10,7 +10,8 @@ create type subscription_status as enum ('subscribed', 'unconfirmed', 'unsubscri
 create type tracking_mode as enum ('full', 'hygiene', 'aggregate', 'none');
 create type suppression_scope as enum ('all', 'marketing');
 create type outcome as enum ('delivered', 'bounced', 'expired', 'skipped', 'in_doubt');
-create type fault_scope as enum ('recipient', 'message', 'sender', 'destination', 'protocol');
+create type fault_scope as enum
+  ('recipient', 'mailbox', 'message', 'sender', 'source', 'destination', 'protocol', 'policy');
 create type hit_class as enum ('human', 'proxy', 'veiled', 'machine', 'scanner');
 create type sign_kind as enum ('open', 'click', 'page');
 
@@ -399,6 +400,7 @@ create table lane (
   tat timestamptz not null default '-infinity',
   closed_until timestamptz not null default '-infinity',
   closed_why text,
+  suspended_until timestamptz not null default '-infinity', -- what the rows of `suspension` say
   unique (site_id, source)
 ) with (fillfactor = 30, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 
@@ -408,6 +410,21 @@ create table lane_session (
   sessions int not null,
   primary key (lane_id, worker)
 ) with (fillfactor = 50);
+
+-- What is held back by hand or by a rule on replies, until when and why. Rows are
+-- closed, never deleted. Keys: a lane is source/site, a campaign a program's name.
+create table suspension (
+  id bigint generated always as identity primary key,
+  kind text collate "C" not null check (kind in ('lane', 'site', 'domain', 'source', 'campaign')),
+  key text collate "C" not null,
+  until timestamptz not null default 'infinity',
+  reason text not null,
+  made_by text collate "C" not null,         -- a user, or 'automation'
+  made timestamptz not null default now(),
+  lifted timestamptz,
+  lifted_by text
+);
+create unique index suspension_open_idx on suspension (kind, key, made_by) where lifted is null;
 
 -- ── Partitions ──────────────────────────────────────────────────────────────
 

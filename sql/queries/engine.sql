@@ -23,10 +23,22 @@ select v.stream_id, v.version, s.name, v.definition
   join stream_version v using (stream_id, version)
   join stream s on s.id = v.stream_id;
 
--- name: suppressed_domains
--- Domains that get nothing, and the epoch at which that holds: one snapshot.
+-- name: held_domains
+-- The epoch, and what holds at it, in one snapshot: domains that get nothing; domains, and
+-- programs, that are suspended, and until when (a far year: what is endless has no date).
+with held as materialized (
+  select x.kind, x.key, p.id as program_id, least(max(x.until), '9999-01-01') as until
+    from suspension x
+    left join program p on p.name = x.key and x.kind = 'campaign'
+   where x.lifted is null and x.until > now() and x.kind in ('domain', 'campaign')
+   group by x.kind, x.key, p.id
+)
 select e.version,
-       array(select substr(key, 2) from suppression where key like '@%' and released is null and until > now())
+       array(select substr(key, 2) from suppression where key like '@%' and released is null and until > now()),
+       array(select key from held where kind = 'domain' order by key),
+       array(select until from held where kind = 'domain' order by key),
+       array(select program_id from held where program_id is not null order by program_id),
+       array(select until from held where program_id is not null order by program_id)
   from epoch e;
 
 -- name: current_streams

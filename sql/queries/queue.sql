@@ -156,7 +156,8 @@ with offered as materialized (
     from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::boolean[])
       as o (job_id, contact_id, gate_version, program_id, fence, lane_id, epoch, yields)
 ), lanes as materialized (
-  select l.id, l.rate::float8 as rate, l.burst::float8 as burst, l.tat, l.closed_until
+  select l.id, l.rate::float8 as rate, l.burst::float8 as burst, l.tat,
+         greatest(l.closed_until, l.suspended_until) as closed_until
     from lane l
    where l.id in (select lane_id from offered)
    order by l.id
@@ -376,7 +377,10 @@ returning job.id;
 -- A hint: jobs may be due at these sites now. One whose lane is closed sleeps on, or
 -- each page of an enqueue would have a server dialled that is known not to answer.
 with closed as materialized (
-  select site_id, min(closed_until) as until from lane where site_id = any($1::int[]) group by site_id
+  select site_id, min(greatest(closed_until, suspended_until)) as until
+    from lane
+   where site_id = any($1::int[])
+   group by site_id
 ), sites as materialized (
   select id from site where id = any($1::int[]) and ready_at > now() order by id for no key update
 )
@@ -408,7 +412,8 @@ with recursive heads as (
       limit 1
    ) n
 ), opening as materialized (
-  select l.site_id, min(greatest(l.closed_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)) as at
+  select l.site_id,
+         min(greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)) as at
     from (select *, greatest(1, burst - greatest(1, rate * 0.05)) as reserved from lane) l
    group by l.site_id
 ), hints as materialized (
@@ -477,8 +482,8 @@ returning job.id, jobs.begun is not null;
 
 -- ── Lanes ───────────────────────────────────────────────────────────────────
 
--- name: site_names
-select id, name from site where id = any($1::int[]);
+-- name: site_hosts
+select id, name, hosts from site where id = any($1::int[]);
 
 -- name: lanes_of
 -- The lanes to sites $1, with their limits: $2 rates, $3 bursts, $4 sessions.
@@ -493,8 +498,14 @@ with given as materialized (
    order by l.id
      for no key update
 ), lanes as (
-  insert into lane (site_id, rate, burst, sessions)
-  select site_id, rate, burst, sessions from given where (select count(*) from known) >= 0 order by site_id
+  insert into lane (site_id, rate, burst, sessions, suspended_until)
+  select site_id, rate, burst, sessions,
+         coalesce((select max(until)
+                     from suspension
+                    where lifted is null and (kind, key) in (('source', 'default'), ('site', name))), '-infinity')
+    from given
+   where (select count(*) from known) >= 0
+   order by site_id
   on conflict (source, site_id) do update
     set rate = excluded.rate, burst = excluded.burst, sessions = excluded.sessions
   returning id, site_id, sessions
@@ -543,6 +554,9 @@ update site set ready_at = greatest(site.ready_at, closed.closed_until)
  where site.id = closed.site_id;
 
 -- ── Domains ─────────────────────────────────────────────────────────────────
+
+-- name: site_of_domain
+select s.name, s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
 
 -- name: domains_to_resolve
 select id, name from domain where resolve_at <= now() order by resolve_at limit 200;

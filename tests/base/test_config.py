@@ -16,7 +16,6 @@ from mtad.base.config import (
     Metrics,
     Mta,
     Route,
-    Section,
     Shape,
     Tracker,
     host_and_port,
@@ -25,6 +24,8 @@ from mtad.base.config import (
     seconds,
 )
 from mtad.base.errors import ConfigError
+from mtad.base.section import Section
+from mtad.base.shape import GRAMMAR, Knobs, Layer, Shaping
 
 REFERENCE = Path(module.__file__).with_name("README.md")
 SECTIONS: dict[str, type[Section]] = {
@@ -51,6 +52,27 @@ def load(folder: Path, text: str) -> Config:
         ("domain = 'x.test'\n[mta]\ndrain = '5 parsecs'", "mta.drain: '5 parsecs' is not a duration; write 500ms"),
         ("domain = 'x.test'\n[shape]\nmax_age = '5'", "shape.max_age: '5' is not a duration"),
         ("domain = 'x.test'\n[shape]\nmax_message_rate = 'fast'", "shape.max_message_rate: 'fast' is not a rate"),
+        ("domain = 'x.test'\n[shape]\nmax_message_rate = ''", "shape.max_message_rate: '' is not a rate"),
+        ("domain = 'x.test'\n[shape.source.cold]\nidle_timeout = 'x'", "shape.source.cold.idle_timeout: 'x' is not"),
+        (
+            "domain = 'x.test'\n[shape.provider.google]\n[shape.provider.yahoo]\nconection_limit = 1",
+            "shape.provider.yahoo: Object contains unknown field `conection_limit`",
+        ),
+        (
+            "domain = 'x.test'\n[shape.site.'a:25']\n[shape.site.'b:25'.source.y]\nconnection_limit = '1'",
+            'shape.site."b:25".source.y.connection_limit: Expected `int`, got `str`',
+        ),
+        (
+            "domain = 'x.test'\n[shape.domain.'y.test']\nmax_age = '1d'",
+            'shape.domain."y.test": Object contains unknown',
+        ),
+        ("domain = 'x.test'\n[shape.domain.'Y.test']", 'shape.domain."Y.test": write it as y.test'),
+        ("domain = 'x.test'\n[shape.provider.gogle]", "shape.provider.gogle: needs mx_suffix, for it is none of those"),
+        (
+            "domain = 'x.test'\n[shape.provider.p]\nmx_suffix = ['y.test']",
+            "shape.provider.p.mx_suffix: 'y.test' is not a suffix",
+        ),
+        ("domain = 'x.test'\n[shape.provider]\ngoogle = 3", "shape.provider.google: Expected `object`, got `int`"),
         ("domain = 'x.test'\n[shape]\nmax_message_rate = '0/s'", "shape.max_message_rate: '0/s' is not a rate"),
         (
             "domain = 'x.test'\n[[route]]\ndomain = '*'\nhost = 'h'\n[route.shape]\nidle_timeout = 'x'",
@@ -189,11 +211,20 @@ def test_the_reference_has_every_key_with_its_default(name: str) -> None:
     shown = {row[1]: row[2] for row in re.finditer(r"^\| `([a-z_]+)` \| (.*?) \|", _section(name), re.MULTILINE)}
     wanted = {}
     for field in msgspec.structs.fields(SECTIONS[name]):
-        if field.name == "folder" or isinstance(field.default, Section) or field.name in ("dkim", "route"):
+        if field.name == "folder" or (name == "top" and isinstance(field.default, Section | tuple)):
             continue
         wanted[field.name] = _as_toml(field.default)
 
     assert shown == wanted
+
+
+def test_every_knob_can_be_set_in_every_table_and_every_text_has_a_grammar() -> None:
+    alone = {"max_age", "in_doubt_interval"}
+    texts = {field.name for field in msgspec.structs.fields(Shape) if isinstance(field.default, str)}
+
+    assert set(Knobs.__struct_fields__) == set(Shape.__struct_fields__) - alone
+    assert alone < set(Shaping.__struct_fields__)
+    assert set(GRAMMAR) == texts
 
 
 def _section(name: str) -> str:
@@ -209,7 +240,7 @@ def _as_toml(default: object) -> str:
             return f'`"{default}"`'
         case tuple():
             return "`[" + ", ".join(f'"{one}"' for one in default) + "]`"
-        case None:
+        case Layer():
             return "none"
         case msgspec.UnsetType() | _ if default is msgspec.NODEFAULT:
             return "required"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.facts import Defer, Facts, Reason, Send, Skip, Verdict
-from engine.gate import Context, sentence, verdict
+from engine.gate import Context, Suspended, sentence, verdict
 from engine.programs import Audience, Definition, EndNode, SendNode
 
 NOW = datetime(2026, 11, 1, 9, tzinfo=UTC)
@@ -47,8 +47,12 @@ def facts(**changes: Any) -> Facts:
     return Facts(**(values | changes))
 
 
+# The program for longer than the mail lives; what has lapsed holds nothing.
+SUSPENDED = Suspended({"held.test": NOW + HOUR / 2, "example.com": NOW}, {7: NOW + 9 * HOUR})
+
+
 def judged(*, definition: Definition | None = None, domains: frozenset[str] = frozenset(), **changes: Any) -> Verdict:
-    return verdict(facts(**changes), Context(definition or program(), domains), NOW)
+    return verdict(facts(**changes), Context(definition or program(), domains, SUSPENDED), NOW)
 
 
 # In the order of the checks: what is wrong, the verdict, whether it holds transactional mail.
@@ -65,6 +69,8 @@ CHECKS: list[tuple[dict[str, Any], Verdict, bool]] = [
     ({"entry_ended": True, "entry_why": "clicked"}, Skip("left:clicked"), False),
     ({"state": "cooling"}, Skip("inactive:cooling"), False),
     ({"attributes": {"country": "FR"}}, Skip("left_audience"), False),
+    ({"program_id": 7}, Defer(NOW + HOUR, "suspended:campaign"), True),
+    ({"domain": "held.test"}, Defer(NOW + HOUR / 2, "suspended:domain"), True),
 ]
 BLOCKED = frozenset({"blocked.test"})
 

@@ -6,11 +6,12 @@ import socket
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.base.config import Config, Database, Metrics, Mta, Shape, Tracker, load_config
+from mtad.base.config import Config, Database, Metrics, Mta, Shape, Shaping, Tracker, load_config
 from mtad.base.errors import InputError
 from mtad.ops.check import Finding, Level, check_all
 from mtad.ops.install import Installation, install
@@ -57,7 +58,8 @@ def test_what_it_writes_shows_every_key_with_its_default(made: Installation) -> 
     everything.write_text(shown)
     raw = tomllib.loads(shown)
 
-    assert load_config(everything) == load_config(made.config)
+    assert msgspec.structs.replace(load_config(everything), shape=Shaping()) == load_config(made.config)
+    assert msgspec.convert(raw["shape"], Shape) == Shape()
     assert set(raw) == set(Config.__struct_fields__) - {"folder", "route"}
     for section in (Database, Mta, Tracker, Shape, Metrics):
         assert set(raw[section.__name__.lower()]) == set(section.__struct_fields__)

@@ -7,7 +7,8 @@ from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.ops import sites
 from mtad.queue import store
-from mtad.wire.resolver import NoMail, Resolver, Site, Unresolved
+from mtad.wire.dns import Unresolved
+from mtad.wire.resolver import NoMail, Resolver, Site
 from tests.queue.world import new_world
 from tests.rows import Rows
 

@@ -9,13 +9,15 @@ import pytest
 
 from engine.service import Catalogue
 from mtad.base.clock import Clock, SystemClock
-from mtad.base.config import Config, Route, Shape
+from mtad.base.config import Config, Route, Shape, Shaping
 from mtad.base.db import Connection, Pool
+from mtad.base.shape import Layer
 from mtad.compose.composer import Composed, Composer
 from mtad.dkim.sign import Signer
 from mtad.pipeline import Pipeline, claimer, sessions
 from mtad.queue import store
-from mtad.smtp.results import Accepted, Lost, Refused, Result
+from mtad.shape.feedback import INITIAL
+from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage
 from mtad.wire.session import Dialer, Session
 from tests.queue.world import World, new_world
 
@@ -23,8 +25,8 @@ pytestmark = pytest.mark.timeout(30)
 
 # Idle sessions stay, so that what waits for their end would wait for ever.
 CONFIG = Config(
-    domain="example.com", shape=Shape(idle_timeout="1h"),
-    route=(Route(domain="six.test", host="::1", shape=Shape(connection_limit=3)),),
+    domain="example.com", shape=Shaping(idle_timeout="1h"),
+    route=(Route(domain="six.test", host="::1", shape=Layer(connection_limit=3)),),
 )  # fmt: skip
 
 TRANSACTIONAL: Any = {"class": 0, "prio": 0}
@@ -95,9 +97,16 @@ class Postman(Session):
 
     async def send(self, return_path: str, recipient: str, message: bytes, *, data_by: float) -> Result:
         self.deliveries += 1
+        self._office.waiting += 1
         if not recipient.startswith("urgent"):
             await self._office.accepts.wait()
+        self._office.waiting -= 1
         self._office.sent.append(recipient)
+        if self._office.refusals:
+            self._office.refusals -= 1
+            if not self._office.refusals:
+                self._office.accepts.clear()
+            return Refused(Stage.MAIL, 421, "4.7.0", "421 4.7.0 too many connections", self.host)
         now = self._clock.now()
         return Accepted("250 ok", now, now, self.host)
 
@@ -110,6 +119,8 @@ class PostOffice(Dialer):
         self._clock = clock
         self.opened = 0
         self.sent: list[str] = []
+        self.waiting = 0  # mails that were offered and are not answered
+        self.refusals = 0  # mails that get a 421; those after them are not answered
         self.hangs_up = False
         self.accepts = asyncio.Event()
         self.accepts.set()
@@ -285,7 +296,7 @@ async def test_no_session_begins_its_next_mail_before_the_ledger_has_its_last(of
         office.pool.refused = ""
         await office.until_delivered(60)
 
-    assert begun <= CONFIG.shape.connection_limit
+    assert begun <= Shape().connection_limit
     assert sorted(office.post.sent) == sorted(people)
 
 
@@ -297,8 +308,8 @@ async def test_where_others_hold_all_sessions_but_one_that_one_is_enough_and_no_
         await office.world.job(person)
     conn = office.world.rows.conn
     other = await office.world.worker(1)
-    await store.lanes_of(conn, [store.Limit(office.world.site, 100, 100, CONFIG.shape.connection_limit)])
-    most = CONFIG.shape.connection_limit - 1
+    await store.lanes_of(conn, [store.Limit(office.world.site, 100, 100, Shape().connection_limit)])
+    most = Shape().connection_limit - 1
     assert await office.world.hold(other, most, growing=True) == most
     asked = 0
     ask = store.hold_sessions
@@ -317,6 +328,35 @@ async def test_where_others_hold_all_sessions_but_one_that_one_is_enough_and_no_
     assert asked < 60, "a session was asked for with each mail"
 
 
+async def test_a_lane_begins_with_few_sessions_has_more_with_success_and_half_with_trouble(office: Office) -> None:
+    people = [f"p{n}@reader.test" for n in range(90)]
+    for person in people:
+        await office.world.job(person)
+    most = Shape().connection_limit
+    office.post.accepts.clear()
+
+    def mails_on_the_wire(number: int) -> Callable[[], Awaitable[bool]]:
+        async def reached() -> bool:
+            return office.post.waiting == number
+
+        return reached
+
+    async with open_office(office):
+        await office.until(mails_on_the_wire(INITIAL))
+        office.post.accepts.set()
+        await office.until_count("select (count(*) >= 20)::int from ledger", 1)
+        office.post.accepts.clear()
+        await office.until(mails_on_the_wire(most))
+        office.post.refusals = most
+        office.post.accepts.set()
+        await office.until(mails_on_the_wire(most // 2))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert office.post.waiting == most // 2
+        office.post.accepts.set()
+        await office.until_count("select count(*) from job where attempt = 0", 0)
+
+
 async def test_a_transactional_mail_overtakes_a_campaign_that_was_claimed_before(office: Office) -> None:
     bulk = [f"p{n}@reader.test" for n in range(200)]
     for person in bulk:
@@ -330,7 +370,7 @@ async def test_a_transactional_mail_overtakes_a_campaign_that_was_claimed_before
         office.post.accepts.set()
         await office.until_delivered(201)
 
-    assert office.post.sent.index("urgent@reader.test") <= 2 * CONFIG.shape.connection_limit
+    assert office.post.sent.index("urgent@reader.test") <= 2 * Shape().connection_limit
 
 
 async def test_where_transactional_mail_was_seen_bulk_leaves_a_session_to_it(office: Office) -> None:
@@ -341,8 +381,7 @@ async def test_where_transactional_mail_was_seen_bulk_leaves_a_session_to_it(off
         office.post.accepts.clear()
         for n in range(100):
             await office.world.job(f"p{n}@reader.test")
-        most = CONFIG.shape.connection_limit
-        await office.until_count("select count(*) from job where begun is not null", most - 1)
+        await office.until_count("select count(*) from job where begun is not null", INITIAL)  # of one more
         await office.world.job("urgent2@reader.test", **TRANSACTIONAL)
         await office.until_delivered(2)
         office.post.accepts.set()

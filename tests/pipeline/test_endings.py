@@ -12,7 +12,15 @@ from engine.policy import Policy
 from engine.programs import parse_program
 from engine.service import Program, Stream
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
-from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_proof, ended_by_skip, returned_by_deferral
+from mtad.pipeline.endings import (
+    Mail,
+    Retry,
+    after_attempt,
+    ended_by_proof,
+    ended_by_skip,
+    is_trouble,
+    returned_by_deferral,
+)
 from mtad.queue.store import Ended, Returned
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -57,7 +65,7 @@ def test_a_mail_outside_of_a_series_has_no_next_step() -> None:
 
 
 def test_an_unknown_recipient_is_suppressed_and_leaves_the_series() -> None:
-    row = after(Bounced(Scope.RECIPIENT, "no_such_user", "550 5.1.1", suppress=True))
+    row = after(Bounced(Scope.RECIPIENT, "InvalidRecipient", "550 5.1.1", suppress=True))
 
     assert isinstance(row, Ended)
     assert (row.outcome, row.suppress, row.why, row.next_node) == ("bounced", True, "bounced", None)
@@ -65,7 +73,7 @@ def test_an_unknown_recipient_is_suppressed_and_leaves_the_series() -> None:
 
 @pytest.mark.parametrize("scope", [s for s in Scope if s is not Scope.RECIPIENT])
 def test_a_refusal_that_is_ours_never_counts_against_the_contact(scope: Scope) -> None:
-    row = after(Bounced(scope, "spam", "550 5.7.1"))
+    row = after(Bounced(scope, "SpamContent", "550 5.7.1"))
 
     assert isinstance(row, Ended)
     assert (row.outcome, row.suppress, row.why, row.next_node) == ("bounced", False, None, "two")
@@ -125,3 +133,22 @@ def test_a_deferral_by_the_gate_is_no_attempt_and_never_lies_in_the_past(seconds
 
     assert (row.attempts, row.doubt) == (0, False)
     assert row.delay == max(seconds, 0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "trouble"),
+    [
+        (Delivered("250 ok", NOW, NOW), False),
+        (InDoubt("no answer"), True),
+        (Deferred(Scope.DESTINATION, "BadConnection", "no connection"), True),
+        (Deferred(Scope.POLICY, "RateLimited", "421 too many"), True),
+        (Deferred(Scope.SOURCE, "BadConfiguration", "421 who are you"), True),
+        (Bounced(Scope.SOURCE, "SpamBlock", "550 blocked"), True),
+        (Deferred(Scope.POLICY, "Greylisted", "451 greylisted"), False),
+        (Deferred(Scope.MAILBOX, "QuotaIssues", "452 full"), False),
+        (Bounced(Scope.RECIPIENT, "InvalidRecipient", "550 5.1.1", suppress=True), False),
+        (Bounced(Scope.DESTINATION, "RelayDenied", "550 no relaying"), False),
+    ],
+)
+def test_only_what_fewer_sessions_may_mend_is_trouble(outcome: Outcome, trouble: bool) -> None:
+    assert is_trouble(outcome) is trouble

@@ -9,12 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.smtp.client import WAITS, Client
+from mtad.smtp.client import Client
+from mtad.smtp.offers import Offers, offers_in
+from mtad.smtp.reply import Reply
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
+from mtad.smtp.waits import WAITS, WATCHDOG
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 MESSAGE = b"Subject: hi\r\n\r\n.body\r\n"
 ON_THE_WIRE = b"Subject: hi\r\n\r\n..body\r\n.\r\n"
+BIG = b"Subject: big\r\n\r\n" + (b"x" * 70 + b"\r\n") * 1000
 
 
 def dialogues() -> dict[str, list[str]]:
@@ -30,29 +34,45 @@ def dialogues() -> dict[str, list[str]]:
 DIALOGUES = dialogues()
 
 
+class Noting(Client):
+    """Notes which answers it got in which states."""
+
+    def __init__(self, hostname: str, host: str, *, try_tls: bool) -> None:
+        super().__init__(hostname, host, try_tls=try_tls)
+        self.noted: set[tuple[Stage, int]] = set()
+
+    def _answer(self, reply: Reply, at: datetime) -> None:
+        if self.body is None and reply.code != 421:
+            self.noted.add((self._awaited[0], reply.code // 100))
+        super()._answer(reply, at)
+
+
 class Stepper:
     """A shell without sockets; time passes by 1 s with everything the server says."""
 
     def __init__(self) -> None:
-        self.client = Client("me.test", "peer", try_tls=True)
+        self.client = Noting("me.test", "peer", try_tls=True)
         self.client.start()
         self.now = 0.0
         self.said: list[str] = []
 
-    def hear(self, data: bytes) -> None:
+    def hear(self, data: bytes, *, octets: bool = False) -> None:
         self.now += 1
-        self.client.receive(data, NOON + timedelta(seconds=self.now))
-        self.write()
+        for piece in [data[at : at + 1] for at in range(len(data))] if octets else [data]:
+            self.client.receive(piece, NOON + timedelta(seconds=self.now))
+            self.write()
 
     def write(self) -> None:
         self.said += self.client.take(self.now).decode().splitlines()
         if self.client.body is not None:
-            assert self.client.body == ON_THE_WIRE
+            chunk = self.said[-1:] != [] and self.said[-1].startswith("BDAT ")
+            assert self.client.body == (self.message if chunk else ON_THE_WIRE)
             self.said.append("(message)")
             self.client.dot_written(NOON + timedelta(seconds=self.now))
 
-    def send(self, recipient: str, *, within: float) -> None:
-        self.client.begin("b@us.test", recipient, MESSAGE, self.now + within)
+    def send(self, recipient: str, *, within: float = 1000, message: bytes = MESSAGE) -> None:
+        self.message = message
+        self.client.begin("b@us.test", recipient, message, self.now + within)
         self.write()
 
 
@@ -68,23 +88,26 @@ def summary(result: Result) -> str:
             return "too late"
 
 
-@pytest.mark.parametrize("name", DIALOGUES)
-def test_dialogue(name: str) -> None:
+def play(dialogue: list[str], *, octets: bool = False) -> set[tuple[Stage, int]]:
+    """Which answers came in which states; `octets`: they come an octet at a time."""
     stepper = Stepper()
     client = stepper.client
-    for line in DIALOGUES[name]:
+    for line in dialogue:
         kind, _, text = line.partition(" ")
         match kind:
             case "S:":
-                stepper.hear(text.encode().decode("unicode_escape").encode("latin-1") + b"\r\n")
+                stepper.hear(text.encode().decode("unicode_escape").encode("latin-1") + b"\r\n", octets=octets)
             case "C:":
                 assert stepper.said[:1] == [text], line
                 stepper.said.pop(0)
-            case "send":
+            case "send" | "big":
                 assert client.stage is None
                 assert client.usable
                 recipient, _, within = text.partition(" within ")
-                stepper.send(recipient or "a@x.test", within=float(within or 1000))
+                message = MESSAGE if kind == "send" else BIG
+                stepper.send(recipient or "a@x.test", within=float(within or 1000), message=message)
+            case "later":
+                stepper.now += float(text)
             case "tls":
                 assert client.wants_tls
                 assert client.stage is Stage.TLS
@@ -92,6 +115,8 @@ def test_dialogue(name: str) -> None:
                 stepper.write()
             case "closes":
                 client.closed()
+            case "hangs":
+                client.broke("timed out")
             case "quit":
                 client.quit()
                 stepper.write()
@@ -105,9 +130,38 @@ def test_dialogue(name: str) -> None:
                 assert client.stage is None
                 assert client.usable is (kind == "ready"), line
             case _:
-                raise AssertionError(f"{line!r} in {name}")
+                raise AssertionError(f"no such word: {line!r}")
     assert stepper.said == []
     assert client.take_result() is None
+    return client.noted
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+def test_dialogue(name: str) -> None:
+    play(DIALOGUES[name])
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+def test_dialogue_does_not_depend_on_how_bytes_arrive(name: str) -> None:
+    play(DIALOGUES[name], octets=True)
+
+
+def test_every_answer_in_every_state_stands_in_a_dialogue() -> None:
+    """So nothing in the table of states is there without a text that shows what it means."""
+    table = Client._MEANING
+
+    noted = set().union(*map(play, DIALOGUES.values()))
+
+    assert {(stage, digit) for stage in table for digit in (2, 3, 4, 5)} - noted == set()
+
+
+def test_an_answer_that_was_not_asked_for_ends_the_opening() -> None:
+    stepper = Stepper()
+    stepper.hear(b"220 hi\r\n")
+    stepper.hear(b"250 peer\r\n250 more\r\n")
+
+    assert not stepper.client.usable
+    assert stepper.client.take_result() == Lost(Stage.EHLO, "the server answered what was not asked", "peer")
 
 
 def test_acceptance_has_the_time_of_the_dot_and_of_the_reply() -> None:
@@ -162,7 +216,7 @@ def test_non_ascii_needs_what_the_server_offers() -> None:
 
     client.begin("b@us.test", "a@x.test", message, 1000)
     refusal = client.take_result()
-    client.extensions = {"8BITMIME": "", "PIPELINING": ""}
+    client.offers = Offers(eight_bit=True, pipelining=True)
     client.begin("b@us.test", "a@x.test", message, 1000)
 
     assert isinstance(refusal, Refused)
@@ -170,12 +224,33 @@ def test_non_ascii_needs_what_the_server_offers() -> None:
     assert b"MAIL FROM:<b@us.test> BODY=8BITMIME\r\n" in client.take(0)
 
 
+@pytest.mark.parametrize("parameter", ["", "0", "x", "-5", "٣", "9" * 900])
+def test_a_size_that_says_nothing_is_no_limit(parameter: str) -> None:
+    offers = offers_in(Reply(250, (b"peer", f"size {parameter}".encode())))
+
+    assert offers.size
+    assert offers.refusal(10_000_000, utf8=False, eight_bit=False) is None
+
+
 def test_every_stage_has_a_time_and_a_phrase() -> None:
     assert set(WAITS) == set(Stage)
     assert all(wait.seconds > 0 and wait.phrase for wait in WAITS.values())
 
 
+def test_the_watchdog_cuts_no_server_that_is_merely_slow() -> None:
+    """A mail of one piece, with every wait as long as it may be, is over before it."""
+    message = (Stage.RSET, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY, Stage.DOT)
+
+    assert 2 * sum(WAITS[stage].seconds for stage in message) < WATCHDOG
+
+
 GREETED = [b"220 hi\r\n", b"250-peer\r\n250 PIPELINING\r\n"]
+GREETINGS = [
+    [],
+    GREETED,
+    [b"220 hi\r\n", b"250-peer\r\n250-CHUNKING\r\n250 PIPELINING\r\n"],
+    [b"220 hi\r\n", b"250-peer\r\n250 CHUNKING\r\n"],
+]
 ANSWERS = [
     *GREETED,
     b"250 peer\r\n",
@@ -186,13 +261,13 @@ ANSWERS = [
     b"421 bye\r\n",
     b"250 a\r\n250 b\r\n354 c\r\n",
     b"250 a\r\n550 b\r\n354 c\r\n",
+    b"250 a\r\n250 b\r\n250 c\r\n",
+    b"250 a\r\n550 b\r\n503 c\r\n",
     b"garbage\r\n",
     b"25",
 ]
 answers = st.one_of(st.sampled_from(ANSWERS), st.binary(max_size=5))
-conversations = st.tuples(st.sampled_from([[], GREETED]), st.lists(answers, max_size=25)).map(
-    lambda two: two[0] + two[1]
-)
+conversations = st.tuples(st.sampled_from(GREETINGS), st.lists(answers, max_size=25)).map(lambda two: two[0] + two[1])
 
 
 @given(conversations)

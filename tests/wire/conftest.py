@@ -15,7 +15,8 @@ from cryptography.x509.oid import NameOID
 
 from mtad.base.clock import Clock, SystemClock
 from mtad.smtp.results import Stage
-from mtad.wire.resolver import Records, Resolver
+from mtad.wire.dns import Records
+from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer
 from tests.wire.peer import Peer
 

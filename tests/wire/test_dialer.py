@@ -8,8 +8,10 @@ import pytest
 
 from mtad.base.clock import SystemClock
 from mtad.smtp.results import Lost, Refused, Stage
-from mtad.wire.resolver import Records, Resolver, Unresolved
-from mtad.wire.session import MAX_ADDRESSES, Dialer, Session
+from mtad.wire.dns import Records, Unresolved
+from mtad.wire.hosts import MAX_ADDRESSES
+from mtad.wire.resolver import Resolver
+from mtad.wire.session import Dialer, Session
 from tests.wire.peer import Peer
 
 

@@ -1,29 +1,14 @@
 """Where mail goes is what DNS says; that DNS says nothing now never means that there is no mail."""
 
 from datetime import UTC, datetime
-from typing import Any
 
-import dns.asyncresolver
-import dns.exception
-import dns.resolver
 import msgspec
 import pytest
 
 from mtad.base.clock import ManualClock
-from mtad.base.config import Config, Route
-from mtad.wire.resolver import (
-    LEAST_TTL,
-    MAX_NAME,
-    MOST_TTL,
-    NEGATIVE_TTL,
-    DnsLookup,
-    NoMail,
-    Records,
-    Resolver,
-    Site,
-    Unresolved,
-    routed_host,
-)
+from mtad.base.config import Config, Mta, Route
+from mtad.wire.dns import Records, Unresolved
+from mtad.wire.resolver import MAX_HOSTS, MAX_NAME, NoMail, Resolver, Site, routed_host
 
 CONFIG = Config(domain="us.test")
 
@@ -31,11 +16,10 @@ CONFIG = Config(domain="us.test")
 class Zone:
     """DNS as a table: (name, type) → records; a name without any does not exist."""
 
-    def __init__(self, ttl: float = 600) -> None:
+    def __init__(self) -> None:
         self.records: dict[tuple[str, str], list[str]] = {}
         self.silent: set[tuple[str, str]] = set()
         self.asked: list[tuple[str, str]] = []
-        self.ttl = ttl
         self.clock = ManualClock(datetime(2026, 1, 2, tzinfo=UTC))
         self.resolver = Resolver(self.clock, self.lookup)
 
@@ -44,7 +28,7 @@ class Zone:
         if (name, kind) in self.silent:
             raise Unresolved(f"DNS {kind} {name}: SERVFAIL")
         exists = any(known == name for known, _ in self.records)
-        return Records(self.records.get((name, kind), []), self.ttl, exists=exists)
+        return Records(self.records.get((name, kind), []), 600, exists=exists)
 
     async def site_of(self, domain: str, config: Config = CONFIG) -> Site | NoMail:
         return await self.resolver.site_of(domain, config)
@@ -59,7 +43,7 @@ async def test_hosts_are_ordered_by_preference(zone: Zone) -> None:
     zone.records["x.test", "MX"] = ["20 b.mx.test.", "5 C.MX.test.", "10 a.mx.test."]
 
     assert await zone.site_of("x.test") == Site(
-        "a.mx.test,b.mx.test,c.mx.test", ["5 c.mx.test:25", "10 a.mx.test:25", "20 b.mx.test:25"]
+        "a.mx.test,b.mx.test,c.mx.test", ["5 c.mx.test:25", "10 a.mx.test:25", "20 b.mx.test:25"], ttl=600
     )
 
 
@@ -90,28 +74,29 @@ async def test_a_site_of_many_hosts_has_a_short_stable_name(zone: Zone) -> None:
 async def test_a_domain_without_mx_is_its_own_host(zone: Zone, kind: str) -> None:
     zone.records["x.test", kind] = ["192.0.2.1" if kind == "A" else "2001:db8::1"]
 
-    assert await zone.site_of("x.test") == Site("x.test", ["0 x.test:25"])
+    assert await zone.site_of("x.test") == Site("x.test", ["0 x.test:25"], ttl=300)
 
 
-async def test_null_mx_means_no_mail_for_good(zone: Zone) -> None:
-    zone.records["x.test", "MX"] = ["0 ."]
+@pytest.mark.parametrize("null", ["0 .", "10 ."])
+async def test_null_mx_means_no_mail_for_good(zone: Zone, null: str) -> None:
+    zone.records["x.test", "MX"] = [null]
     zone.records["x.test", "A"] = ["192.0.2.1"]
 
     answer = await zone.site_of("x.test")
 
     assert isinstance(answer, NoMail)
-    assert answer.permanent
+    assert (answer.refuses, answer.absent) == (True, False)
     assert "null MX" in answer.why
 
 
-async def test_a_domain_that_does_not_exist_gets_no_mail_for_good(zone: Zone) -> None:
-    assert await zone.site_of("x.test") == NoMail("the domain x.test does not exist", permanent=True)
+async def test_that_a_domain_does_not_exist_is_told_apart_from_what_it_says_itself(zone: Zone) -> None:
+    assert await zone.site_of("x.test") == NoMail("the domain x.test does not exist", absent=True)
 
 
 async def test_a_domain_without_any_host_gets_no_mail_for_now(zone: Zone) -> None:
     zone.records["x.test", "TXT"] = ["v=spf1 -all"]
 
-    assert await zone.site_of("x.test") == NoMail("the domain x.test has neither MX nor address", permanent=False)
+    assert await zone.site_of("x.test") == NoMail("the domain x.test has neither MX nor address")
 
 
 @pytest.mark.parametrize("silent", [{("x.test", "MX")}, {("x.test", "A")}, {("x.test", "AAAA")}])
@@ -154,71 +139,74 @@ async def test_a_route_goes_before_dns(zone: Zone) -> None:
     assert zone.asked == []
 
 
-@pytest.mark.parametrize(
-    ("ttl", "kept"), [(0.0, LEAST_TTL), (600.0, 600.0), (10 * MOST_TTL, MOST_TTL)], ids=["short", "usual", "long"]
-)
-async def test_answers_are_kept_as_long_as_they_say_within_bounds(ttl: float, kept: float) -> None:
-    zone = Zone(ttl)
-    zone.records["x.test", "MX"] = ["10 a.mx.test."]
-    await zone.site_of("x.test")
-    zone.records["x.test", "MX"] = ["10 b.mx.test."]
+async def test_a_null_mx_beside_others_means_nothing(zone: Zone) -> None:
+    zone.records["x.test", "MX"] = ["0 .", "10 mx.test."]
 
-    await zone.clock.advance(kept - 0.1)
-    before = await zone.site_of("x.test")
-    await zone.clock.advance(0.1)
-    after = await zone.site_of("x.test")
-
-    assert before == Site("a.mx.test", ["10 a.mx.test:25"])
-    assert after == Site("b.mx.test", ["10 b.mx.test:25"])
-    assert len(zone.asked) == 2
+    assert await zone.site_of("x.test") == Site("mx.test", ["10 mx.test:25"], ttl=600)
 
 
-async def test_what_does_not_exist_is_remembered_for_a_while(zone: Zone) -> None:
-    await zone.site_of("x.test")
-    await zone.clock.advance(NEGATIVE_TTL - 1)
-    await zone.site_of("x.test")
-    assert len(zone.asked) == 1
+async def test_a_host_whose_name_cannot_be_one_is_left_out(zone: Zone) -> None:
+    """Octets that DNS may hold and TLS may not be asked for."""
+    bad = [r"1 \195\188.test.", r"2 a\032b.test.", r"3 a\.b.test.", "4 a:25.test."]
+    zone.records["x.test", "MX"] = [*bad, "5 mx_1.test."]
+    zone.records["y.test", "MX"] = bad
 
-    await zone.clock.advance(1)
-    await zone.site_of("x.test")
-    assert len(zone.asked) == 2
+    assert await zone.site_of("x.test") == Site("mx_1.test", ["5 mx_1.test:25"], ttl=600)
+    assert await zone.site_of("y.test") == NoMail("no MX of the domain y.test is the name of a host")
 
 
-async def test_failures_are_not_remembered(zone: Zone) -> None:
-    zone.silent = {("x.test", "MX")}
-    with pytest.raises(Unresolved):
-        await zone.site_of("x.test")
-    zone.silent = set()
-    zone.records["x.test", "MX"] = ["10 a.mx.test."]
+async def test_only_the_best_of_very_many_hosts_count(zone: Zone) -> None:
+    zone.records["x.test", "MX"] = [f"{n} mx{n}.test." for n in range(1000)]
 
-    assert isinstance(await zone.site_of("x.test"), Site)
+    site = await zone.site_of("x.test")
+
+    assert isinstance(site, Site)
+    assert site.hosts == [f"{n} mx{n}.test:25" for n in range(MAX_HOSTS)]
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("ours", "left"),
     [
-        (dns.resolver.NXDOMAIN, Records((), 0.0, exists=False)),
-        (dns.resolver.NoNameservers, None),
-        (dns.exception.Timeout, None),
-        (OSError, None),
+        ("30", ["10 a.test:25", "20 b.test:25", "20 c.test:25"]),
+        ("20", ["10 a.test:25"]),
+        ("15", ["10 a.test:25"]),
     ],
 )
-async def test_what_dnspython_raises_is_nxdomain_or_unresolved(
-    monkeypatch: pytest.MonkeyPatch, error: type[Exception], expected: Records | None
-) -> None:
-    async def resolve(*_: Any, **__: Any) -> None:
-        raise error
+async def test_hosts_no_better_than_we_are_would_send_it_back_to_us(zone: Zone, ours: str, left: list[str]) -> None:
+    zone.records["x.test", "MX"] = ["10 a.test.", "20 b.test.", "20 c.test.", f"{ours} Mail.us.test."]
 
-    monkeypatch.setattr(dns.asyncresolver.Resolver, "resolve", resolve)
-    monkeypatch.setattr(dns.asyncresolver.Resolver, "read_resolv_conf", lambda *_: None)
+    site = await zone.site_of("x.test")
 
-    if expected is None:
-        with pytest.raises(Unresolved):
-            await DnsLookup().records("x.test", "MX")
-    else:
-        assert await DnsLookup().records("x.test", "MX") == expected
+    assert isinstance(site, Site)
+    assert site.hosts == left
 
 
-async def test_a_name_that_dns_cannot_hold_is_unresolved() -> None:
-    with pytest.raises(Unresolved):
-        await DnsLookup().records("a" * 64 + ".test", "A")
+async def test_where_we_are_the_best_host_mail_waits_and_nobody_is_dialled(zone: Zone) -> None:
+    zone.records["x.test", "MX"] = ["10 gate.us.test.", "20 b.test."]
+    zone.records["mail.us.test", "A"] = ["192.0.2.1"]
+    config = msgspec.structs.replace(CONFIG, mta=Mta(hostname="gate.us.test"))
+
+    looped = await zone.site_of("x.test", config)
+    ourselves = await zone.site_of("mail.us.test")
+
+    assert looped == NoMail("mail for the domain x.test would come back to us: gate.us.test is its best MX")
+    assert isinstance(ourselves, NoMail)
+    assert not ourselves.refuses
+
+
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [
+        ("ipv4", ["192.0.2.1", "2001:db8::1"]),
+        ("ipv6", ["2001:db8::1", "192.0.2.1"]),
+        ("ipv4_only", ["192.0.2.1"]),
+        ("ipv6_only", ["2001:db8::1"]),
+    ],
+)
+async def test_the_preferred_kind_of_address_comes_first(zone: Zone, prefer: str, expected: list[str]) -> None:
+    zone.records["mx.test", "A"] = ["192.0.2.1"]
+    zone.records["mx.test", "AAAA"] = ["2001:db8::1"]
+    resolver = Resolver(zone.clock, zone.lookup, prefer=prefer)
+
+    assert await resolver.addresses("mx.test") == expected
+    assert len(zone.asked) == len(expected)

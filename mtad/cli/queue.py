@@ -1,0 +1,134 @@
+"""`mtad queue`: what waits where, what hurts most first."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mtad.base.config import Config
+from mtad.base.db import Pool
+from mtad.cli.answers_view import duration, plain
+from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
+from mtad.ops.answers.queue import Filter, LaneState, QueueState, SiteQueue, queue_state
+from mtad.ops.answers.times import local
+from mtad.queue.suspensions import Suspension
+
+app = typer.Typer()
+
+# Longer replies are cut on the screen; --json has them whole.
+REPLY = 160
+
+
+@app.command("queue")
+def queue(
+    site: Annotated[str, typer.Argument(help="Part of a site's name, or a domain. Without it: every site.")] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    program: Annotated[str, typer.Option("--program", help="Only this program's mail.")] = "",
+    closed: Annotated[bool, typer.Option("--closed", help="Only sites where nothing begins now.")] = False,
+    most: Annotated[int, typer.Option("--most", min=1, max=10_000, help="Sites listed.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """What waits for which site, and why; the sites that hurt most come first."""
+    wanted = Filter(site, program, closed, most)
+
+    async def work(_: Config, pool: Pool) -> QueueState:
+        async with pool.acquire() as conn:
+            return await queue_state(conn, wanted)
+
+    found = run(config, work)
+    if as_json:
+        print_json(found)
+    else:
+        out.print(queue_view(found))
+
+
+def queue_view(found: QueueState) -> RenderableType:
+    """The sites in a table, then what there is to say of each lane, then what is suspended."""
+    parts: list[RenderableType] = [_totals(found)]
+    if found.sites:
+        parts += [Text(), sites_table(found.sites)]
+        if remarks := [line for site in found.sites for line in _remarks(site)]:
+            parts += [Text(), *remarks]
+    if found.hidden:
+        parts.append(plain(f"{found.hidden:,} more sites; --most shows them", "dim"))
+    if found.suspended:
+        parts += [Text(), suspensions_table(found.suspended)]
+    if found.sampled is not None:
+        parts.append(plain(f"~ is an estimate from {found.sampled:.2g} % of the queue's pages", "dim"))
+    return Group(*parts)
+
+
+def sites_table(sites: tuple[SiteQueue, ...]) -> Table:
+    """A line a site; what it has several lanes for stands below each other."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("site", overflow="ellipsis", no_wrap=True, max_width=40)
+    for name in ("waiting", "due", "deferred", "claimed", "in doubt", "late", "rate", "tokens", "sessions"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for site in sites:
+        lanes = site.lanes
+        table.add_row(
+            plain(site.site), str(site.waiting), str(site.due), str(site.deferred), f"{site.claimed:,}",
+            f"{site.in_doubt:,}", duration(site.late) if site.late else "-",
+            "\n".join(rate(lane.rate) for lane in lanes), "\n".join(f"{lane.tokens:,.0f}" for lane in lanes),
+            "\n".join(f"{lane.sessions}/{lane.session_limit}" for lane in lanes),
+        )  # fmt: skip
+    return table
+
+
+def suspensions_table(rows: tuple[Suspension, ...] | list[Suspension]) -> Table:
+    """What is suspended, by whom, until when and why."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("id", "suspended", "", "until", "by", "since", "reason"):
+        table.add_column(name, justify="right" if name == "id" else "left", overflow="fold")
+    for row in rows:
+        until = local(row.until) if row.until else "it is resumed"
+        table.add_row(
+            str(row.id), row.kind, plain(row.key), until, plain(row.made_by), local(row.made), plain(row.reason)
+        )
+    return table
+
+
+def rate(per_second: float) -> str:
+    """As operators write rates: '100/s', '1/min', '20/h'."""
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        if per_second * seconds >= 1:
+            return f"{per_second * seconds:,.4g}/{unit}"
+    return f"{per_second * 86400:,.4g}/d"
+
+
+def lane_state(lane: LaneState) -> str:
+    """Why nothing begins on it, or ''."""
+    said = []
+    for row in lane.suspended:
+        until = f" until {local(row.until)}" if row.until else ""
+        said.append(f"{row.kind} suspended{until} by {row.made_by}: {row.reason}")
+    if lane.closed_until:
+        said.append(f"closed until {local(lane.closed_until)}: {lane.closed_why}")
+    return "; ".join(said)
+
+
+def _totals(found: QueueState) -> Text:
+    said = [
+        f"{found.waiting} waiting", f"{found.due} due", f"{found.deferred} deferred", f"{found.claimed:,} claimed",
+        f"{found.in_doubt:,} in doubt",
+    ]  # fmt: skip
+    if found.held.n:
+        said.append(f"{found.held} held by paused programs")
+    if found.unresolved:
+        said.append(f"{found.unresolved:,} without a site: their domains are being resolved")
+    return Text.assemble(("queue", "bold"), "  ", (", ".join(said), "dim"), "  ", (f"at {local(found.at)}", "dim"))
+
+
+def _remarks(site: SiteQueue) -> list[Text]:
+    lines = []
+    for lane in site.lanes:
+        if state := lane_state(lane):
+            source = f" from {lane.source}" if len(site.lanes) > 1 else ""
+            lines.append(Text.assemble(plain(f"{site.site}{source} ", "yellow"), plain(state)))
+    if site.last_reply:
+        reply = site.last_reply if len(site.last_reply) <= REPLY else f"{site.last_reply[: REPLY - 1]}…"
+        lines.append(Text.assemble(plain(f"{site.site} ", "dim"), plain(f"said: {reply}", "dim")))
+    return lines

@@ -1,0 +1,154 @@
+"""What operators do to mail that waits: purge it, send it to another site, wake what was suspended.
+
+The queue is gone through once, in windows of ids, each its own short transaction: delivery
+goes on meanwhile, whatever the depth, and an interruption leaves whole windows done. What
+a worker has claimed in between is left to it.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from engine.programs import next_stop
+from engine.service import Catalogue
+from mtad.base.address import normal_domain
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.errors import InputError
+from mtad.base.sqlfiles import queries
+from mtad.ops.answers.programs import program_by_name
+from mtad.queue import store
+from mtad.queue.enqueue import COMMAND_SLOT
+
+SQL = queries("operate")
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Jobs of one site, domain or program; None: of any."""
+
+    site: int | None = None
+    domain: int | None = None
+    program: int | None = None
+
+
+class Done(msgspec.Struct):
+    """How far the queue has been gone through, of how many ids, and how many jobs were changed."""
+
+    passed: int
+    total: int
+    changed: int = 0
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """A job that waits."""
+
+    id: int
+    program_id: int
+    version: int
+    node: str
+
+
+Change = Callable[[Connection, Sequence[Waiting]], Awaitable[int]]
+"""Changes these jobs in the caller's transaction; how many."""
+
+
+async def site_by_name(conn: Connection, name: str) -> tuple[int, str]:
+    """Id and name of the site of this name, of this domain, or the only one with it in its name; else InputError."""
+    found = [(row[0], row[1]) for row in await conn.fetch(SQL["sites_of_name"], name)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(f"site {name!r} is unknown; `mtad queue` lists those with mail")
+    raise InputError(f"site {name!r} is not the only one: {', '.join(other for _, other in found)}")
+
+
+async def selection(conn: Connection, kind: str, key: str) -> Selection:
+    """What `kind` (site, domain, campaign) and `key` name; InputError when there is no such thing."""
+    match kind:
+        case "site":
+            return Selection(site=(await site_by_name(conn, key))[0])
+        case "campaign":
+            return Selection(program=(await program_by_name(conn, key)).id)
+        case _:
+            domain = await conn.fetchval(SQL["domain_by_name"], domain_name(key))
+            if domain is None:
+                raise InputError(f"domain {key!r}: no contact has an address there")
+            return Selection(domain=domain)
+
+
+def domain_name(text: str) -> str:
+    """A domain as rows have it; InputError when it is none."""
+    try:
+        return normal_domain(text)
+    except ValueError as error:
+        raise InputError(f"domain {text!r}: {error}") from None
+
+
+async def purge(pool: Pool, chosen: Selection, why: str) -> AsyncIterator[Done]:
+    """End what waits as skipped, with the reason 'purged' and `why` in the ledger; entries go on to their next step."""
+    catalogue = Catalogue(pool)
+
+    async def end(conn: Connection, jobs: Sequence[Waiting]) -> int:
+        stops = [next_stop(catalogue.program(job.program_id, job.version).definition, job.node) for job in jobs]
+        nodes, waits = [stop.node for stop in stops], [stop.wait for stop in stops]
+        ids = [job.id for job in jobs]
+        return int(await conn.fetchval(SQL["purge_jobs"], ids, why, nodes, waits, COMMAND_SLOT))
+
+    async def prepare(jobs: Sequence[Waiting]) -> None:
+        await catalogue.need({(job.program_id, job.version) for job in jobs}, (), 0)
+
+    async for done in _windows(pool, chosen, end, prepare):
+        yield done
+
+
+async def rebind(pool: Pool, chosen: Selection, site: int) -> AsyncIterator[Done]:
+    """Have what waits go to `site` instead. What is queued later goes where its domain says."""
+
+    async def move(conn: Connection, jobs: Sequence[Waiting]) -> int:
+        moved = await conn.fetch(SQL["rebind_jobs"], [job.id for job in jobs], site)
+        await store.wake_sites(conn, [site])
+        return len(moved)
+
+    async for done in _windows(pool, chosen, move):
+        yield done
+
+
+async def wake(pool: Pool, chosen: Selection) -> AsyncIterator[Done]:
+    """Have what the gate put off while it was suspended be due now."""
+
+    async def hasten(conn: Connection, jobs: Sequence[Waiting]) -> int:
+        sites = [row[0] for row in await conn.fetch(SQL["wake_suspended"], [job.id for job in jobs])]
+        await store.wake_sites(conn, sorted({site for site in sites if site is not None}))
+        return len(sites)
+
+    async for done in _windows(pool, chosen, hasten):
+        yield done
+
+
+async def _nothing(_: Sequence[Waiting]) -> None:
+    return None
+
+
+async def _windows(
+    pool: Pool,
+    chosen: Selection,
+    change: Change,
+    prepare: Callable[[Sequence[Waiting]], Awaitable[None]] = _nothing,
+) -> AsyncIterator[Done]:
+    """Change what waits, window by window, up to the newest job of now."""
+    [(first, last)] = await pool.fetch(SQL["ends_of_queue"])
+    done = Done(0, last - first + 1)
+    yield done
+    after = first - 1
+    while (end := await pool.fetchval(SQL["window_end"], after, last)) is not None:
+        rows = await pool.fetch(SQL["waiting_in_window"], after, end, chosen.site, chosen.domain, chosen.program)
+        if jobs := [Waiting(*row.values()) for row in rows]:
+            await prepare(jobs)
+            done.changed += await in_transaction(pool, partial(_changed, change, jobs))
+        after = end
+        done.passed = after - first + 1
+        yield done
+
+
+async def _changed(change: Change, jobs: Sequence[Waiting], conn: Connection) -> int:
+    return await change(conn, jobs)

@@ -1,0 +1,140 @@
+"""Which limits are in force for a lane: tables laid over each other, knob by knob. Pure.
+
+    default → provider → site → domain, and over each what it says of the lane's source
+
+The site of a domain that has a table of its own is its own, `gmail.com via mx.google.com`,
+so that its limits bind nobody else's mail to the same hosts.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from mtad.base.section import dotted
+from mtad.base.shape import Knobs, Layer, Provider, Shape, Shaping, shipped_providers
+
+_VIA = " via "
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A knob, its value in force, and the table that says so."""
+
+    knob: str
+    value: Any
+    origin: str
+
+
+class Shaper:
+    """Answers for every site and source; keeps one Shape for all lanes under the same tables."""
+
+    def __init__(self, shaping: Shaping, routes: Mapping[str, Layer]) -> None:
+        """`routes`: by site, host:port."""
+        self._shaping = shaping
+        self._routes = routes
+        self._suffixes = _suffixes(shaping)
+        self._shapes: dict[tuple[str | None, str, str | None, str | None], Shape] = {}
+
+    def provider(self, hosts: Sequence[str]) -> str | None:
+        """Who runs a site, by its hosts ("10 mx1.example.com:25"): all of the best preference are his.
+
+        The longest suffix counts. Where a customer has a host of his own beside, behind
+        others, mail goes to the provider all the same.
+        """
+        ranked = [host.partition(" ") for host in hosts]
+        best = min((int(rank) for rank, _, _ in ranked), default=0)
+        found = {self._provider_of(target.rpartition(":")[0]) for rank, _, target in ranked if int(rank) == best}
+        return found.pop() if len(found) == 1 else None
+
+    def shape(self, site: str, hosts: Sequence[str], source: str) -> Shape:
+        """The limits of the lane from a source to a site."""
+        provider = self.provider(hosts)
+        domain, name = _taken_apart(site)
+        known = name if name in self._routes or name in self._shaping.site else None
+        key = (provider, source, known, domain if domain in self._shaping.domain else None)
+        shape = self._shapes.get(key)
+        if shape is None:
+            layers = [knobs for _, knobs in self._layers(site, provider, source)]
+            shape = self._shapes[key] = Shape(
+                max_age=self._shaping.max_age,
+                in_doubt_interval=self._shaping.in_doubt_interval,
+                **_set(reduce(over, layers, Knobs())),
+            )
+        return shape
+
+    def settings(self, site: str, hosts: Sequence[str], source: str) -> list[Setting]:
+        """The same with the origin of each value, in the order of the reference."""
+        shape = self.shape(site, hosts, source)
+        layers = list(self._layers(site, self.provider(hosts), source))
+        return [
+            Setting(knob, value, self._origin(knob, value, layers))
+            for knob, value in msgspec.structs.asdict(shape).items()
+        ]
+
+    def _origin(self, knob: str, value: object, layers: Sequence[tuple[str, Knobs]]) -> str:
+        if knob not in Knobs.__struct_fields__:  # one value for all destinations
+            return "default" if value == getattr(Shape(), knob) else "[shape]"
+        return next((name for name, knobs in reversed(layers) if getattr(knobs, knob) is not UNSET), "default")
+
+    def _layers(self, site: str, provider: str | None, source: str) -> Iterator[tuple[str, Knobs]]:
+        """What is said of a lane, from the general to the particular, with the names of the tables."""
+        domain, site = _taken_apart(site)
+        shaping = self._shaping
+        yield from _of(shaping, source, "shape")
+        if provider in shipped_providers():
+            yield f"provider {provider} (shipped)", shipped_providers()[provider]
+        if provider in shaping.provider:
+            yield from _of(shaping.provider[provider], source, "shape", "provider", provider)
+        if site in self._routes:
+            yield from _of(self._routes[site], source, "route", "shape")
+        if site in shaping.site:
+            yield from _of(shaping.site[site], source, "shape", "site", site)
+        if domain in shaping.domain:
+            yield from _of(shaping.domain[domain], source, "shape", "domain", domain)
+
+    def _provider_of(self, host: str) -> str | None:
+        labels = host.split(".")
+        suffixes = ("." + ".".join(labels[start:]) for start in range(len(labels)))
+        return next((self._suffixes[suffix] for suffix in suffixes if suffix in self._suffixes), None)
+
+
+def over(below: Knobs, above: Knobs) -> Knobs:
+    """Both in one: what `above` sets counts. Associative; Knobs() changes nothing."""
+    return Knobs(**(_set(below) | _set(above)))
+
+
+def _set(knobs: Knobs) -> dict[str, Any]:
+    values = ((knob, getattr(knobs, knob)) for knob in Knobs.__struct_fields__)
+    return {knob: value for knob, value in values if value is not UNSET}
+
+
+def site_name(shaping: Shaping, domain: str, site: str) -> str:
+    """The name of the site that a domain's mail goes to: its own where it has a table of its own."""
+    return f"{domain}{_VIA}{site}" if domain in shaping.domain else site
+
+
+def bare_site(name: str) -> str:
+    """The name of a site's hosts, without the domain whose own it is."""
+    return _taken_apart(name)[1]
+
+
+def _taken_apart(site: str) -> tuple[str, str]:
+    """Domain ("" for a site of many) and name of the hosts."""
+    domain, via, name = site.partition(_VIA)
+    return (domain, name) if via else ("", site)
+
+
+def _of(layer: Layer, source: str, *names: str) -> Iterator[tuple[str, Knobs]]:
+    yield f"[{dotted(*names)}]", layer
+    if source in layer.source:
+        yield f"[{dotted(*names, 'source', source)}]", layer.source[source]
+
+
+def _suffixes(shaping: Shaping) -> dict[str, str]:
+    """Suffix → provider; a table that names suffixes replaces those that mtad knows."""
+    providers: dict[str, Provider] = shipped_providers() | {
+        name: provider for name, provider in shaping.provider.items() if provider.mx_suffix
+    }
+    return {suffix: name for name, provider in providers.items() for suffix in provider.mx_suffix}

@@ -1,0 +1,158 @@
+"""Dialogues as they happen, for an operator who looks.
+
+The dialler asks `Trace` for the client of each session that it opens. While nobody looks
+that is a plain `Client`; else one that also notes what is said, for those whose look it
+fits. So a session that was open before somebody looked is not seen, and messages cost
+nothing. Bodies are never noted.
+
+A look keeps at most MOST_LINES; one that is read too slowly loses the newest and is told
+how many.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import count
+
+import msgspec
+
+from mtad.base.clock import Clock
+from mtad.smtp.client import Client
+from mtad.smtp.results import TooLate
+
+MOST_LOOKS = 4
+MOST_LINES = 2000
+LONGEST = 1000  # characters of a line
+
+_ids = count(1)
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of a dialogue."""
+
+    at: datetime
+    session: int  # counted up in each worker
+    host: str  # name, address and port of the server
+    who: str  # client, server, or '' for what is said about them
+    text: str
+
+
+class Look:
+    """What one who looks wants to see, and what was said meanwhile."""
+
+    def __init__(self, hosts: frozenset[str], domain: str) -> None:
+        """Dialogues with these servers ("host:port"; none is all), mails to this domain only ('' is any)."""
+        self._hosts = hosts
+        self._domain = domain
+        self._lines: deque[Line] = deque()
+        self._dropped = 0
+        self._arrived = asyncio.Event()
+
+    def wants_host(self, host: str) -> bool:
+        """`host` as the client has it: "mx1.example.com [192.0.2.1]:25"."""
+        name, port = host.partition(" ")[0], host.rpartition(":")[2]
+        return not self._hosts or f"{name}:{port}" in self._hosts
+
+    def wants_recipient(self, recipient: str) -> bool:
+        return not self._domain or recipient.rpartition("@")[2].lower() == self._domain
+
+    def note(self, line: Line) -> None:
+        """Keep it until it is read; at MOST_LINES it is dropped."""
+        if len(self._lines) >= MOST_LINES:
+            self._dropped += 1
+            return
+        self._lines.append(line)
+        self._arrived.set()
+
+    async def read(self) -> tuple[list[Line], int]:
+        """What came since, at least one line, and how many were dropped."""
+        await self._arrived.wait()
+        self._arrived.clear()
+        lines, self._lines = list(self._lines), deque()
+        dropped, self._dropped = self._dropped, 0
+        return lines, dropped
+
+
+class Trace:
+    """Who looks, in this worker."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._looks: list[Look] = []
+
+    @contextmanager
+    def looking(self, look: Look) -> Iterator[bool]:
+        """Note for `look` inside the block; False: too many look already, and it sees nothing."""
+        room = len(self._looks) < MOST_LOOKS
+        if room:
+            self._looks.append(look)
+        try:
+            yield room
+        finally:
+            if room:
+                self._looks.remove(look)
+
+    def client(self, hostname: str, host: str, *, try_tls: bool) -> Client:
+        """The client for a session that is about to be opened."""
+        if self._looks and (looks := [look for look in self._looks if look.wants_host(host)]):
+            return TracedClient(hostname, host, looks, self._clock, try_tls=try_tls)
+        return Client(hostname, host, try_tls=try_tls)
+
+
+class TracedClient(Client):
+    """A client that notes what is said. What is said about a mail to somebody else is not."""
+
+    def __init__(self, hostname: str, host: str, looks: list[Look], clock: Clock, *, try_tls: bool) -> None:
+        super().__init__(hostname, host, try_tls=try_tls)
+        self._all = looks
+        self._looks = looks  # those that see the present message
+        self._clock = clock
+        self._session = next(_ids)
+
+    def start(self) -> None:
+        self._note("", "connected")
+        super().start()
+
+    def tls_started(self) -> None:
+        self._note("", "TLS started")
+        super().tls_started()
+
+    def begin(self, return_path: str, recipient: str, message: bytes, data_by: float) -> None:
+        self._looks = [look for look in self._all if look.wants_recipient(recipient)]
+        super().begin(return_path, recipient, message, data_by)
+
+    def take(self, now: float) -> bytes:
+        written = super().take(now)
+        for line in written.splitlines():
+            self._note("client", _text(line))
+        return written
+
+    def dot_written(self, at: datetime) -> None:
+        self._note("", "message written")
+        super().dot_written(at)
+
+    def receive(self, data: bytes, at: datetime) -> None:
+        for line in data.splitlines():
+            self._note("server", _text(line))
+        super().receive(data, at)
+
+    def closed(self, why: str = "the server closed the connection") -> None:
+        super().closed(why)
+        if isinstance(self.result, TooLate):
+            self._note("", why)
+
+    def broke(self, why: str) -> None:
+        if self.usable:
+            self._note("", why)
+        super().broke(why)
+
+    def _note(self, who: str, text: str) -> None:
+        line = Line(self._clock.now(), self._session, self.host, who, text)
+        for look in self._looks:
+            look.note(line)
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")[:LONGEST]

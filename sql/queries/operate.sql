@@ -1,0 +1,229 @@
+-- What operators ask of the queue as a whole: mtad/ops/answers/queue.py. Reads only. Nothing here
+-- costs more for a deeper queue: heads of indexes, bounded counts, a sample of its pages.
+
+-- name: sample_percent
+-- How much of the queue's table a sample reads, in percent: $1 pages, or all of it.
+select least(100, 100.0 * $1::int * current_setting('block_size')::int / greatest(pg_relation_size('job'), 1))::float8;
+
+-- name: sampled_sites
+-- By site, in $1 percent of the table's pages, of program $2 or of all (null): waiting, of
+-- these due, of these tried before; held (of paused programs); when the first is due.
+select site_id,
+       count(*) filter (where worker is null),
+       count(*) filter (where worker is null and due <= now()),
+       count(*) filter (where worker is null and attempt > 0),
+       count(*) filter (where worker = 0),
+       nullif(min(due) filter (where worker is null), 'infinity')
+  from job tablesample system ($1)
+ where $2::int is null or program_id = $2
+ group by site_id;
+
+-- name: program_sites
+-- The same of program $1, from up to 50,000 of its jobs: fewer, and it is exact.
+with few as materialized (
+  select site_id, worker, due, attempt from job where program_id = $1 limit 50000
+)
+select site_id,
+       count(*) filter (where worker is null),
+       count(*) filter (where worker is null and due <= now()),
+       count(*) filter (where worker is null and attempt > 0),
+       count(*) filter (where worker = 0),
+       nullif(min(due) filter (where worker is null), 'infinity')
+  from few
+ group by site_id;
+
+-- name: busy_sites
+-- By site: claimed by workers, of these begun; and in doubt, wherever they are. Of program
+-- $1 or of all (null). Both are few: what workers hold in memory, what sessions had open.
+select site_id,
+       count(*) filter (where worker > 0),
+       count(*) filter (where worker > 0 and begun is not null),
+       count(*) filter (where doubts > 0)
+  from (select id, site_id, worker, begun, doubts, program_id from job where worker > 0
+         union
+        select id, site_id, worker, begun, doubts, program_id from job where doubts > 0) x
+ where $1::int is null or program_id = $1
+ group by site_id;
+
+-- name: heads
+-- The sites that have waiting jobs, and when the first of each is or was due. By leaping
+-- from one site and prio to the next, as refresh_hints does.
+with recursive heads as (
+  (select site_id, prio, due
+     from job
+    where worker is null and site_id is not null
+    order by site_id, prio, due
+    limit 1)
+   union all
+  select n.site_id, n.prio, n.due
+    from heads h
+   cross join lateral (
+     select site_id, prio, due
+       from job
+      where worker is null and (site_id, prio) > (h.site_id, h.prio)
+      order by site_id, prio, due
+      limit 1
+   ) n
+)
+select site_id, nullif(min(due), 'infinity') from heads group by site_id;
+
+-- name: counted_sites
+-- Of sites $1: waiting, due and tried before, each counted up to 10,000; and the reply
+-- to the mail that was deferred for longest, which mostly is the last that was deferred.
+select s.id,
+       (select count(*) from (
+          select from job where site_id = s.id and worker is null limit 10000) x),
+       (select count(*) from (
+          select from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint), (4::smallint), (5::smallint)) p (prio)
+           cross join lateral (
+             select from job where site_id = s.id and prio = p.prio and worker is null and due <= now() limit 10000) y
+           limit 10000) x),
+       (select count(*) from (
+          select from (values (1::smallint), (3::smallint), (5::smallint)) p (prio)
+           cross join lateral (select from job where site_id = s.id and prio = p.prio and worker is null limit 10000) y
+           limit 10000) x),
+       (select y.reason
+          from (values (1::smallint), (3::smallint), (5::smallint)) p (prio)
+         cross join lateral (
+           select reason, due from job where site_id = s.id and prio = p.prio and worker is null
+            order by due desc limit 1) y
+         order by y.due desc
+         limit 1)
+  from unnest($1::int[]) s (id);
+
+-- name: unlabelled
+-- Waiting jobs whose domain is not resolved yet, counted up to 10,000.
+select count(*) from (select from job where site_id is null and worker is null limit 10000) x;
+
+-- name: lanes_of_sites
+-- The lanes to sites $1 as begin would find them now: tokens at hand, sessions that living
+-- workers hold, and until when and why nothing begins.
+select l.site_id, s.name, l.source, l.rate::float8, l.burst::float8,
+       greatest(0, floor(b.most - greatest(0, extract(epoch from l.tat - now())) * l.rate))::float8,
+       (select coalesce(sum(x.sessions), 0)::int
+          from lane_session x join worker w on w.id = x.worker
+         where x.lane_id = l.id and w.dead is null),
+       l.sessions,
+       case when l.closed_until > now() then l.closed_until end,
+       case when l.closed_until > now() then l.closed_why end
+  from lane l
+  join site s on s.id = l.site_id
+ cross join lateral (select greatest(1, l.burst - greatest(1, l.rate * 0.05)) as most) b
+ where l.site_id = any($1::int[])
+ order by l.site_id, l.source;
+
+-- name: names_of_sites
+select id, name from site where id = any($1::int[]);
+
+-- name: closed_sites
+-- Sites with a lane on which nothing begins now.
+select distinct site_id from lane where closed_until > now() or suspended_until > now();
+
+-- name: sites_like
+-- Sites whose name holds $1, up to 1,000; the site of the domain of that name too.
+(select id from site where position(lower($1) in lower(name)) > 0 order by id limit 1000)
+union
+select site_id from domain where name = lower($1) and site_id is not null;
+
+-- ── What operators do to waiting jobs: mtad/ops/waiting.py ──────────────────
+
+-- name: ends_of_queue
+-- The lowest and the highest id; 1 and 0 when nothing is queued.
+select coalesce(min(id), 1), coalesce(max(id), 0) from job;
+
+-- name: window_end
+-- The last of the 5,000 jobs that follow $1, at most $2; null: there is none. Windows of
+-- ids read the queue once, in order, however often it is deleted from at their start.
+select max(id) from (select id from job where id > $1 and id <= $2 order by id limit 5000) x;
+
+-- name: waiting_in_window
+-- Of jobs $1 < id ≤ $2 those that wait, paused ones among them: of site $3, of domain $4,
+-- of program $5; null: of any.
+select j.id, j.program_id, j.version, m.node
+  from job j
+  join lateral (select * from message where id = j.message_id limit 1) m on true
+ where j.id > $1 and j.id <= $2 and (j.worker is null or j.worker = 0)
+   and ($3::int is null or j.site_id = $3)
+   and ($4::int is null or (select domain_id from contact where id = j.contact_id) = $4)
+   and ($5::int is null or j.program_id = $5)
+ order by j.id;
+
+-- name: purge_jobs
+-- End jobs $1 without sending them: skipped as 'purged', by $2; what is in doubt is given up
+-- as that, it may have arrived. Entries go on to nodes $3 after $4 seconds. Passes over what
+-- was claimed meanwhile. Locks entries, then jobs, each in the order of its key.
+with o as materialized (
+  select * from unnest($1::bigint[], $3::text[], $4::float8[]) as o (job_id, next_node, next_wait)
+), entries as materialized (
+  select n.id
+    from entry n
+   where n.id in (select j.entry_id from job j where j.id in (select job_id from o)) and n.ended is null
+   order by n.id
+     for no key update
+), jobs as materialized (
+  select j.*, o.next_node, o.next_wait, case when j.doubts > 0 then 'in_doubt' else 'skipped' end::outcome as outcome
+    from job j
+    join o on o.job_id = j.id
+   where (j.worker is null or j.worker = 0) and (select count(*) from entries) >= 0
+   order by j.id
+     for update of j
+), gone as (
+  delete from job using jobs where job.id = jobs.id returning job.id
+), data_gone as (
+  delete from job_data using jobs where job_data.job_id = jobs.id
+), written as (
+  insert into ledger (job_id, program_id, stream_id, message_id, contact_id, entry_id, outcome, reason, reply,
+                      attempts, doubts, site_id, created, ended)
+  select id, program_id, stream_id, message_id, contact_id, entry_id, outcome, 'purged', $2,
+         attempt, doubts, site_id, created, now()
+    from jobs
+), moved as (
+  update entry set node = j.next_node, due = now() + j.next_wait * interval '1 s'
+    from jobs j
+    join entries n on n.id = j.entry_id
+   where entry.id = j.entry_id
+), tallied as (
+  insert into tally (program_id, slot, key, n)
+  select program_id, $5::smallint, case when outcome = 'skipped' then 'skipped:purged' else 'in_doubt' end as key, count(*)
+    from jobs
+   group by 1, 3
+   order by 1, 3
+  on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
+)
+select count(*) from gone;
+
+-- name: rebind_jobs
+-- Waiting jobs $1 go to site $2.
+with jobs as materialized (
+  select id from job where id = any($1::bigint[]) and (worker is null or worker = 0) order by id for no key update
+)
+update job set site_id = $2 from jobs where job.id = jobs.id and site_id is distinct from $2 returning job.id;
+
+-- name: wake_suspended
+-- Jobs $1 that the gate put off because they were suspended are due now; their sites.
+with jobs as materialized (
+  select id
+    from job
+   where id = any($1::bigint[]) and worker is null and starts_with(reason, 'suspended:') and due > now()
+   order by id
+     for no key update
+)
+update job set due = now(), reason = null from jobs where job.id = jobs.id returning job.site_id;
+
+-- name: domain_by_name
+select id from domain where name = $1;
+
+-- name: sites_of_name
+-- The site of exactly this name, or that of the domain of this name; else up to 5 sites that have it in theirs.
+select id, name from site
+ where id = coalesce((select id from site where name = $1), (select site_id from domain where name = lower($1)))
+ union
+select id, name from (
+  select id, name
+    from site
+   where position(lower($1) in lower(name)) > 0
+     and not exists (select from site where name = $1)
+     and not exists (select from domain where name = lower($1) and site_id is not null)
+   order by name
+   limit 5) x
+ order by name;
