@@ -32,6 +32,10 @@ from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.lag import LagMeter
+from mtad.ops.line import answering
+from mtad.ops.moves import Movers
+from mtad.ops.outcome_log import OutcomeLog
+from mtad.ops.watch import Watch
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
 from mtad.queue.workers import Heart
@@ -243,3 +247,4 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
     ]
+        Sweep("move jobs", 1.0, Movers(pool).run),
