@@ -32,10 +32,7 @@ from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.lag import LagMeter
-from mtad.ops.line import answering
 from mtad.ops.moves import Movers
-from mtad.ops.outcome_log import OutcomeLog
-from mtad.ops.watch import Watch
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
 from mtad.queue.workers import Heart

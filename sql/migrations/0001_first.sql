@@ -40,7 +40,9 @@ create table domain (
   id int generated always as identity primary key,
   name text collate "C" not null unique,
   site_id int references site,               -- null: not resolved yet
-  resolve_at timestamptz not null default '-infinity'
+  resolve_at timestamptz not null default '-infinity',
+  absent_since timestamptz,                  -- since then DNS says each time that it does not exist
+  trouble text                               -- why the last question had no answer that helps
 );
 create index domain_resolve_idx on domain (resolve_at);
 
