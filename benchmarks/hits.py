@@ -30,8 +30,14 @@ select l.job_id, k.id, k.position
 """
 _INGESTED = "select coalesce(min(ingested_until), '-infinity') > $1 from worker where dead is null"
 # Mark and number of a request are the network that it says it comes from: fd01:2:3::/48 is 0x20003 of mark 1.
+# A hit is in pending until it is judged, and in event from then on; a person's on a mail in doubt is in both.
 _NETWORKS = """
-select data ->> 'network' as network, count(*) as n from event where data ->> 'network' like $1 group by 1
+select network, count(*) as n
+  from (select data ->> 'network' as network from event
+        union all
+        select network::text from pending where class is null) h
+ where network like $1
+ group by 1
 """
 
 

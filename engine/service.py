@@ -14,7 +14,7 @@ import msgspec
 
 from engine import store
 from engine.catalogue import Catalogue, Program, Stream
-from engine.fold import ADVERTISING, fold
+from engine.fold import ADVERTISING, fold, fold_signs
 from engine.score import Key, Leave
 from engine.states import Event, Kind, Row, Transition, apply
 from engine.store import raise_epoch
@@ -30,6 +30,7 @@ __all__ = [
     "end_silent",
     "enter",
     "fold",
+    "fold_signs",
     "raise_epoch",
     "release",
     "set_program_status",

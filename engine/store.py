@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -16,22 +16,41 @@ from mtad.base.sqlfiles import queries
 SQL = queries("engine")
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """A pending hit, with what the ledger says; contact None: no mail that arrived, or erased."""
+class Sign(Protocol):
+    """An open or a click by a person, as the tracker and `pending` know it."""
+
+    @property
+    def event_id(self) -> UUID: ...
+    @property
+    def job_id(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def link_id(self) -> int: ...
+    @property
+    def at(self) -> datetime: ...
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """A pending hit that is judged."""
 
     event_id: UUID
     job_id: int
     kind: str
     link_id: int
     at: datetime
-    stream_id: int | None
+
+
+class Arrived(msgspec.Struct, frozen=True, gc=False):
+    """A mail that arrived, maybe; contact None: erased since."""
+
+    job_id: int
+    stream_id: int
     contact_id: int | None
     entry_id: int | None
-    class_: int | None
-    delivered_at: datetime | None
-    node: str | None
-    position: int | None
-    measured: bool | None
+    message_id: int
+    ended: datetime
+    tracking: str | None  # None: what the stream says
 
 
 class EndedWay(msgspec.Struct, frozen=True):
@@ -86,6 +105,22 @@ async def current_streams(conn: Connection, streams: Collection[int]) -> dict[in
 async def take_hits(conn: Connection) -> list[Taken]:
     """Lock up to 500 judged hits whose mail is not queued any more, in the order of their receipt."""
     return [Taken(*row_values(row)) for row in await conn.fetch(SQL["take_hits"])]
+
+
+async def mails_that_arrived(conn: Connection, jobs: Collection[int]) -> dict[int, Arrived]:
+    """By job; those of which no copy can have arrived are missing."""
+    rows = await conn.fetch(SQL["mails_that_arrived"], list(jobs))
+    return {row[0]: Arrived(*row_values(row)) for row in rows}
+
+
+async def messages(conn: Connection, ids: Collection[int]) -> dict[int, tuple[str, int]]:
+    """Node and class of each."""
+    return {row[0]: (row[1], row[2]) for row in await conn.fetch(SQL["messages"], list(ids))}
+
+
+async def positions(conn: Connection, links: Collection[int]) -> dict[int, int]:
+    """Which link of its message each is; 0 is the pixel."""
+    return {row[0]: row[1] for row in await conn.fetch(SQL["positions"], list(links))}
 
 
 async def drop_hits(conn: Connection, events: Sequence[UUID]) -> None:
@@ -165,6 +200,17 @@ async def write_engagements(conn: Connection, rows: Mapping[Key, Row], moved: Co
         [row.cycle for row in rows.values()],
         [row.cool_until for row in rows.values()],
         [key in moved for key in rows],
+    )
+
+
+async def write_signs(conn: Connection, rows: Mapping[Key, Row]) -> None:
+    """Store score and last sign of rows that are locked and changed in nothing else."""
+    await conn.execute(
+        SQL["write_signs"],
+        [key[0] for key in rows],
+        [key[1] for key in rows],
+        [row.score for row in rows.values()],
+        [row.last_sign for row in rows.values()],
     )
 
 

@@ -32,6 +32,7 @@ from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.lag import LagMeter
+from mtad.ops.moves import Movers
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
 from mtad.queue.workers import Heart
@@ -239,7 +240,8 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("advance entries", 0.25, partial(advance.advance, pool, catalogue, config)),
         Sweep("finish programs", 1.0, partial(advance.finish, pool)),
         Sweep("content faults", 2.0, partial(advance.pause_on_content_faults, pool)),
-        Sweep("ripen hits", 0.25, partial(tracker.ripen, pool)),
+        Sweep("ripen hits", 0.25, partial(tracker.ripen, pool, engine.fold_signs)),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
     ]
+        Sweep("move jobs", 1.0, Movers(pool).run),

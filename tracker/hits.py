@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -97,35 +98,35 @@ class Judgement(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-def judge(hits: Sequence[Hit], mail: Mail) -> list[Judgement]:
-    """One judgement for each hit, in the order given; the order itself does not matter.
+def judge(hits: Sequence[Hit], mail: Mail, *, beside: Sequence[Hit] = ()) -> list[Judgement]:
+    """One judgement for each of `hits`, in the order given; the order itself does not matter.
 
-    `hits` are all hits on one mail within reach of each other, and those on its
-    unsubscribe page, which count as one more link.
+    With `beside`, which were judged before, they are all hits on one mail within reach of each
+    other, and those on its unsubscribe page, which count as one more link.
     """
-    burst = _in_burst(hits, mail.links)
+    burst = _in_burst([*hits, *beside], mail.links)
     return [_judgement(hit, mail, burst=index in burst) for index, hit in enumerate(hits)]
 
 
 def certain(hit: Hit) -> Judgement | None:
     """What the request alone decides, against points; None when the rest must be asked too."""
-    signs = _signs_of_request(hit)
-    if not any(class_ in (HitClass.MACHINE, HitClass.VEILED) for class_, _ in signs):
-        return None
-    return _judgement_of(signs)
+    judgement = _judgement_of(_signs_of_request(hit.kind, hit.method, hit.agent))
+    return judgement if judgement.class_ in (HitClass.MACHINE, HitClass.VEILED) else None
 
 
-def _signs_of_request(hit: Hit) -> list[tuple[HitClass, str]]:
+# Few agents stand behind most hits, and each hit is asked about twice.
+@lru_cache(maxsize=4096)
+def _signs_of_request(kind: Kind, method: Method, text: str) -> tuple[tuple[HitClass, str], ...]:
     """What the request alone says about who made it; empty for an ordinary browser."""
     signs: list[tuple[HitClass, str]] = []
-    if hit.method in (Method.HEAD, Method.PREFETCH):
-        signs.append((HitClass.MACHINE, f"method:{hit.method.lower()}"))
-    match kind_of_agent(hit.agent):
+    if method in (Method.HEAD, Method.PREFETCH):
+        signs.append((HitClass.MACHINE, f"method:{method.lower()}"))
+    match kind_of_agent(text):
         case Agent.NONE:
             signs.append((HitClass.MACHINE, "agent:none"))
         case Agent.ROBOT:
             signs.append((HitClass.MACHINE, "agent:robot"))
-        case Agent.IMAGE_PROXY | Agent.PRIVACY_PROXY if hit.kind is not Kind.OPEN:
+        case Agent.IMAGE_PROXY | Agent.PRIVACY_PROXY if kind is not Kind.OPEN:
             # They load images and follow no links: somebody borrows the name.
             signs.append((HitClass.MACHINE, "agent:proxy_clicks"))
         case Agent.IMAGE_PROXY:
@@ -134,17 +135,17 @@ def _signs_of_request(hit: Hit) -> list[tuple[HitClass, str]]:
             signs.append((HitClass.VEILED, "agent:privacy_proxy"))
         case Agent.BROWSER:
             pass
-    return signs
+    return tuple(signs)
 
 
 def _judgement(hit: Hit, mail: Mail, *, burst: bool) -> Judgement:
-    signs = [*_signs_of_request(hit), *_signs_of_time(hit, mail)]
-    if burst:
-        signs.append((HitClass.SCANNER, "burst"))
-    return _judgement_of(signs)
+    signs = (*_signs_of_request(hit.kind, hit.method, hit.agent), *_signs_of_time(hit, mail))
+    return _judgement_of((*signs, (HitClass.SCANNER, "burst")) if burst else signs)
 
 
-def _judgement_of(signs: Sequence[tuple[HitClass, str]]) -> Judgement:
+# There are some dozens.
+@lru_cache(maxsize=256)
+def _judgement_of(signs: tuple[tuple[HitClass, str], ...]) -> Judgement:
     class_ = max((sign for sign, _ in signs), key=_PRECEDENCE.__getitem__, default=HitClass.HUMAN)
     return Judgement(class_, tuple(reason for _, reason in signs))
 
@@ -166,6 +167,8 @@ def _signs_of_time(hit: Hit, mail: Mail) -> list[tuple[HitClass, str]]:
 def _in_burst(hits: Sequence[Hit], links: int) -> set[int]:
     """The indexes of hits that belong to a burst, and of pixels fetched beside one."""
     enough = max(BURST_LEAST, min(BURST_LINKS, links))
+    if len(hits) < enough:
+        return set()
     followed = sorted((i for i, hit in enumerate(hits) if hit.kind is not Kind.OPEN), key=lambda i: hits[i].at)
     found: list[int] = []
     seen: Counter[int] = Counter()

@@ -1,28 +1,42 @@
 """The tracker as a whole, and the ripening of hits."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
+import prometheus_client
 from aiohttp import web
-from prometheus_client import Counter
 
 from mtad.base.clock import Clock
 from mtad.base.db import Connection, Pool, in_transaction
 from tracker import store
-from tracker.hits import Hit, judge
+from tracker.hits import EARNING, Hit, Judgement, Mail, judge
 from tracker.ingest import Ingest, Unsubscribe
 from tracker.links import Link, Links
 from tracker.tokens import Keys
 from tracker.web import make_app
 from tracker.writer import Journal
 
-JUDGED = Counter("mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"])
+JUDGED = prometheus_client.Counter(
+    "mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"]
+)
 
-# Jobs judged in one transaction: the literal limit of the query ripe_jobs.
-RIPE_BATCH = 200
+# Hits whose mails are judged in one transaction: the literal limit of the query settled_hits.
+RIPE_BATCH = 500
+
+# The settle window of mail of which nobody knows the stream, and how many windows are waited at most.
+DEFAULT_SETTLE = timedelta(seconds=5)
+PATIENCE = 12
+
+# Mails judged in one turn of the loop: half a millisecond.
+SLICE = 50
+
+# Takes people's hits, in the transaction that judges them.
+Fold = Callable[[Connection, Sequence[Hit]], Awaitable[object]]
 
 
 class Tracker:
@@ -74,41 +88,75 @@ class Tracker:
             tasks.create_task(self.links.run(), name="links")
 
 
-async def ripen(pool: Pool) -> int:
+async def ripen(pool: Pool, fold: Fold | None = None) -> int:
     """Judge the hits of every mail whose settle window is over; how many hits were judged.
 
-    Per mail, all hits of all workers together. Events get class and reasons; in
-    `pending` only what may earn points stays, with its class. A mail that is being
-    sent waits. A person's hit on a job in doubt proves that it arrived: it stays in
-    `pending` for whoever settles that job. Running it again, or twice at once,
-    changes nothing.
+    Per mail, all hits of all workers together. Each becomes an event with class and reasons,
+    and leaves `pending`; a person's on a mail that has ended is handed to `fold` in the same
+    transaction. A mail that is being sent waits. A person's hit on a job in doubt proves that
+    it arrived: it stays in `pending`, with its class, for whoever settles that job, and so
+    does all that may earn points when there is no `fold`. Running it again, or twice at
+    once, changes nothing.
     """
-    judged = after = 0
-    while True:
-        jobs, count = await in_transaction(pool, partial(_ripen_batch, after=after))
+    judged = 0
+    after: UUID | None = UUID(int=0)
+    while after is not None:
+        after, count = await in_transaction(pool, partial(_ripen_batch, after=after, fold=fold))
         judged += count
-        if len(jobs) < RIPE_BATCH:
-            return judged
-        after = jobs[-1].job_id
+    return judged
 
 
-async def _ripen_batch(conn: Connection, *, after: int) -> tuple[list[store.RipeJob], int]:
-    jobs = await store.ripe_jobs(conn, after)
-    if not jobs:
-        return jobs, 0
-    pending = await store.lock_pending(conn, jobs)
-    hits: defaultdict[int, dict[object, Hit]] = defaultdict(dict)
-    for job_id, hit in await store.evidence(conn, jobs):
-        hits[job_id][hit.event_id] = hit
-    for hit in pending:
-        hits[hit.job_id][hit.event_id] = hit
-    waiting = {hit.event_id for hit in pending}
-    verdicts = []
-    for job in jobs:
-        together = list(hits[job.job_id].values())
-        for hit, judgement in zip(together, judge(together, job.mail), strict=True):
-            if hit.event_id in waiting:
-                verdicts.append((hit.event_id, judgement))
-                JUDGED.labels(hit.kind, judgement.class_).inc()
-    await store.write_verdicts(conn, verdicts)
-    return jobs, len(verdicts)
+async def _ripen_batch(conn: Connection, *, after: UUID, fold: Fold | None) -> tuple[UUID | None, int]:
+    """Where to go on, and how many hits were judged."""
+    settled = await store.settled_hits(conn, after)
+    if not settled.jobs or not await store.ripening(conn):
+        return None, 0
+    verdicts = await _verdicts(conn, settled, folded=fold is not None)
+    fresh = await store.write_verdicts(conn, verdicts) if verdicts else set()
+    if fold and (signs := [one.hit for one in verdicts if one.earns and not one.stays and one.hit.event_id in fresh]):
+        await fold(conn, signs)
+    judged = Counter((one.hit.kind, one.judgement.class_) for one in verdicts if one.judgement)
+    for labels, count in judged.items():
+        JUDGED.labels(*labels).inc(count)
+    return settled.last if settled.hits == RIPE_BATCH else None, judged.total()
+
+
+async def _verdicts(conn: Connection, settled: store.Settled, *, folded: bool) -> list[store.Verdict]:
+    """One for each hit that can be judged now."""
+    unjudged = await store.unjudged_hits(conn, settled.jobs)
+    ripe = [
+        (mail, hits)
+        for mail in await store.mails_hit(conn, sorted(unjudged))
+        if (hits := _ripe(unjudged[mail.job_id], mail.settle or DEFAULT_SETTLE, settled.heard_until))
+    ]
+    seen = await store.evidence(conn, [(mail, hits[0].at, hits[-1].at) for mail, hits in ripe])
+    links = await store.links_of_messages(conn, {mail.message_id for mail, _ in ripe if mail.message_id})
+    verdicts: list[store.Verdict] = []
+    for number, (mail, hits) in enumerate(ripe):
+        if number % SLICE == 0:
+            await asyncio.sleep(0)  # who is being served meanwhile does not wait for all of them
+        judgements: Sequence[Judgement | None] = [None] * len(hits)
+        if mail.known:
+            about = Mail(links.get(mail.message_id or 0, 0), mail.dot_at, mail.accepted_at, mail.doubts)
+            later = unjudged[mail.job_id][len(hits) :]
+            judgements = judge(hits, about, beside=[*seen[mail.job_id], *later])
+        may_stay = mail.queued or not folded
+        for hit, judged in zip(hits, judgements, strict=True):
+            earns = judged is not None and judged.class_ in EARNING
+            verdicts.append(store.Verdict(hit, judged, mail.contact_id, mail.stream_id, earns, earns and may_stay))
+    return verdicts
+
+
+def _ripe(hits: list[Hit], settle: timedelta, heard_until: datetime) -> list[Hit]:
+    """Those of one mail's unjudged hits, in order of time, that can be judged now.
+
+    The newest must be a settle window old. Who asks again and again is not waited for beyond
+    twelve windows after the oldest: then all that is a window old is judged, for what could
+    make a burst of it is in by then.
+    """
+    until = heard_until - settle
+    if hits[-1].at <= until:
+        return hits
+    if hits[0].at + PATIENCE * settle > heard_until:
+        return []
+    return [hit for hit in hits if hit.at <= until]

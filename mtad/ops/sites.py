@@ -1,71 +1,127 @@
 """Which site a domain belongs to: resolved ahead of the queue, kept fresh, never on its path."""
 
 import asyncio
+from collections.abc import Sequence
 
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.queue import store
+from mtad.queue.store import Due, Label
 from mtad.shape.layers import site_name
 from mtad.wire.dns import Unresolved
 from mtad.wire.resolver import NoMail, Resolver, Site
 
-# A domain is asked for again after this; one without an answer sooner.
-FRESH = 3600.0
-AGAIN = 60.0
+# A domain is asked for again when the answer is no longer true, within these: below, a
+# million domains would cost a core; above, a move would go unnoticed for long.
+LEAST_FRESH, FRESH = 900.0, 3600.0
+
+# And so where there was no answer that helps: mail waits for the first site of a domain;
+# one that has a site keeps it.
+AGAIN, AGAIN_KNOWN = 60.0, 300.0
+
+# That a domain does not exist is believed when DNS has said so each time for an hour: a
+# resolver or a registry that is out of order says it too, and all its people would be
+# suppressed.
+ABSENT_AGAIN, ABSENT_FOR = 1200.0, 3600.0
 
 # The site of mail that could not be told where to go until it was too late.
 NOWHERE = "nowhere"
 
-# Questions under way at once.
-ABREAST = 50
+# Domains in hand, and questions under way at once.
+IN_HAND, ABREAST = 400, 200
+
+# Answers are written down, and new domains looked for, so often while questions are under way.
+WRITTEN_EVERY = 0.1
+LABELLED_EVERY = 1.0
+
+Answer = Site | NoMail | str  # a text: why there is none
 
 
 async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int:
-    """Label up to 200 domains, and the jobs that waited for it; how many domains were asked for.
+    """Label all domains that are due, and the jobs that waited for it; how many domains were asked for.
 
-    A domain that takes no mail gets a site without hosts, where the pipeline ends its
-    mail. One without an answer keeps its site, or its mail waits: DNS trouble is never
-    the recipient's.
+    One without an answer keeps its site, or its mail waits: DNS trouble is never the
+    recipient's. Slow ones hold up nobody: others are asked for meanwhile.
     """
-    async with pool.acquire() as conn:
-        asked = await store.domains_to_resolve(conn)
-    if not asked:
-        return 0
     gate = asyncio.Semaphore(ABREAST)
 
-    async def resolve(domain: str) -> Site | NoMail | None:
+    async def ask(due: Due) -> tuple[Due, Answer]:
         async with gate:
             try:
-                return await resolver.site_of(domain, config)
-            except Unresolved:
-                return None
+                return due, await resolver.site_of(due.name, config)
+            except Unresolved as error:
+                return due, str(error)
 
-    answers = await asyncio.gather(*(resolve(name) for _, name in asked))
-    found: dict[str, list[str]] = {}
-    labels: list[tuple[int, str]] = []
-    later: list[tuple[int, float]] = []
-    for (domain_id, name), answer in zip(asked, answers, strict=True):
-        match answer:
-            case Site(site, hosts):
-                site = site_name(config.shape, name, site)
-                found[site] = hosts
-                labels.append((domain_id, site))
-            case NoMail(why) if answer.absent or answer.refuses:
-                site = f"{name}: {why}"
-                found[site] = []
-                labels.append((domain_id, site))
-            case _:
-                later.append((domain_id, AGAIN))
-
-    async def write(conn: Connection) -> None:
-        ids = await store.sites_by_name(conn, found)
-        await store.label_domains(conn, [(domain, ids[site], FRESH) for domain, site in labels])
-        await store.postpone_domains(conn, later)
-
-    await in_transaction(pool, write)
-    if labels:
+    asked = firsts = 0
+    labelled = asyncio.get_running_loop().time()
+    asking: set[asyncio.Task[tuple[Due, Answer]]] = set()
+    try:
+        while True:
+            found = await _due(pool) if len(asking) <= IN_HAND - 200 else []
+            asked += len(found)
+            asking |= {asyncio.create_task(ask(due)) for due in found}
+            if not asking:
+                break
+            done, asking = await asyncio.wait(asking, timeout=WRITTEN_EVERY)
+            if done:
+                firsts += await _write(pool, config, [task.result() for task in done])
+            now = asyncio.get_running_loop().time()
+            if firsts and now > labelled + LABELLED_EVERY:
+                await label_jobs(pool)
+                firsts, labelled = 0, now
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    if firsts:
         await label_jobs(pool)
-    return len(asked)
+    return asked
+
+
+async def _due(pool: Pool) -> list[Due]:
+    async with pool.acquire() as conn:
+        return await store.domains_to_resolve(conn)
+
+
+async def _write(pool: Pool, config: Config, answers: Sequence[tuple[Due, Answer]]) -> int:
+    """How many of the domains have their first site now."""
+    hosts: dict[str, list[str]] = {}
+    for due, answer in answers:
+        name, found = _site(due, answer, config)
+        if name:
+            hosts[name] = found
+
+    async def write(conn: Connection) -> int:
+        ids = await store.sites_by_name(conn, hosts)
+        return await store.label_domains(conn, [_label(due, answer, config, ids) for due, answer in answers])
+
+    return await in_transaction(pool, write)
+
+
+def _site(due: Due, answer: Answer, config: Config) -> tuple[str, list[str]]:
+    """Name and hosts of the site that a domain belongs to now; "": as before.
+
+    One that takes no mail gets a site without hosts, where the pipeline ends its mail.
+    """
+    match answer:
+        case Site(name, hosts):
+            return site_name(config.shape, due.name, name), hosts
+        case NoMail(why) if answer.refuses or (answer.absent and (due.absent or 0) >= ABSENT_FOR):
+            return f"{due.name}: {why}", []
+        case _:
+            return "", []
+
+
+def _label(due: Due, answer: Answer, config: Config, ids: dict[str, int]) -> Label:
+    site = ids.get(_site(due, answer, config)[0])
+    match answer:
+        case Site():
+            return Label(due.id, site, min(max(answer.ttl, LEAST_FRESH), FRESH) if answer.ttl else FRESH, absent=False)
+        case NoMail(why):
+            again = FRESH if site else ABSENT_AGAIN if answer.absent else AGAIN_KNOWN
+            return Label(due.id, site, again, why, absent=answer.absent)
+        case str(why):
+            return Label(due.id, None, AGAIN_KNOWN if due.known else AGAIN, why)
 
 
 async def label_jobs(pool: Pool) -> int:

@@ -249,9 +249,18 @@ async def site_of_domain(conn: Connection, domain: str) -> tuple[str, list[str]]
     return (row[0], row[1]) if row else None
 
 
-async def domains_to_resolve(conn: Connection) -> list[tuple[int, str]]:
-    """Domains whose site is not known or has to be asked for again."""
-    return [(row[0], row[1]) for row in await conn.fetch(SQL["domains_to_resolve"])]
+class Due(msgspec.Struct, frozen=True):
+    """A domain that has to be asked for."""
+
+    id: int
+    name: str
+    known: bool  # it has a site
+    absent: float | None  # for so many seconds DNS has said each time that it does not exist
+
+
+async def domains_to_resolve(conn: Connection) -> list[Due]:
+    """Up to 200 domains that have to be asked for; each is handed out once a minute."""
+    return [Due(*row) for row in await conn.fetch(SQL["domains_to_resolve"])]
 
 
 async def sites_by_name(conn: Connection, hosts: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -259,14 +268,54 @@ async def sites_by_name(conn: Connection, hosts: Mapping[str, Sequence[str]]) ->
     return {row[0]: row[1] for row in await conn.fetch(SQL["sites_by_name"], hosts)}
 
 
-async def label_domains(conn: Connection, labels: Sequence[tuple[int, int, float]]) -> None:
-    """(domain, site, seconds until it is asked for again)."""
-    await conn.execute(SQL["label_domains"], *([x[i] for x in labels] for i in range(3)))
+class Label(msgspec.Struct, frozen=True):
+    """What was found out about a domain."""
+
+    domain_id: int
+    site_id: int | None  # None: as before
+    again: float  # seconds until it is asked for again
+    trouble: str | None = None  # why there was no answer that helps
+    absent: bool | None = None  # whether DNS says that it does not exist; None: it says nothing
 
 
-async def postpone_domains(conn: Connection, again: Sequence[tuple[int, float]]) -> None:
-    """(domain, seconds until it is asked for again)."""
-    await conn.execute(SQL["postpone_domains"], *([x[i] for x in again] for i in range(2)))
+async def label_domains(conn: Connection, labels: Sequence[Label]) -> int:
+    """Write down where domains' mail goes; how many have their first site now. Mail of those that moved will follow."""
+    columns = ([getattr(label, name) for label in labels] for name in Label.__struct_fields__)
+    return sum(row[0] for row in await conn.fetch(SQL["label_domains"], *columns))
+
+
+class Move(msgspec.Struct, frozen=True):
+    """A domain that has left a site where mail may wait for it."""
+
+    domain_id: int
+    from_site: int
+    to_site: int
+    moved: datetime
+    age: float  # seconds since then
+
+
+async def domain_moves(conn: Connection) -> list[Move]:
+    """Up to 10,000 domains whose mail has to follow them."""
+    return [Move(*row) for row in await conn.fetch(SQL["domain_moves"])]
+
+
+async def move_jobs(conn: Connection, move: Move, after: int) -> tuple[int | None, int, list[int]]:
+    """Mail to the 5,000 contacts behind `after`: the last of them, how many jobs went, and those that workers hold."""
+    row = await conn.fetchrow(SQL["move_jobs"], move.domain_id, move.from_site, move.to_site, after)
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+async def move_held(conn: Connection, move: Move, jobs: Sequence[int]) -> tuple[list[int], int]:
+    """Of jobs that workers held: those that they hold still, and how many went."""
+    rows = await conn.fetch(SQL["move_held"], jobs, move.from_site, move.to_site)
+    held = [row[0] for row in rows if not row[1]]
+    return held, len(rows) - len(held)
+
+
+async def end_move(conn: Connection, move: Move) -> None:
+    """All mail of the domain has followed."""
+    await conn.execute(SQL["end_move"], move.domain_id, move.from_site, move.moved)
 
 
 async def label_jobs(conn: Connection) -> list[int]:

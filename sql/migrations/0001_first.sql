@@ -40,12 +40,22 @@ create table domain (
   id int generated always as identity primary key,
   name text collate "C" not null unique,
   site_id int references site,               -- null: not resolved yet
-  resolve_at timestamptz not null default '-infinity'
+  resolve_at timestamptz not null default '-infinity',
+  absent_since timestamptz,                  -- since then DNS says each time that it does not exist
+  trouble text                               -- why the last question had no answer that helps
 );
 create index domain_resolve_idx on domain (resolve_at);
 
 create table contact (
   id bigint generated always as identity primary key,
+-- Domains that have left a site where mail may wait for them; gone when it has followed.
+create table domain_move (
+  domain_id int not null references domain,
+  from_site int not null references site,
+  moved timestamptz not null default now(),
+  primary key (domain_id, from_site)
+);
+
   address text not null,                     -- as it was given
   address_key text collate "C" not null unique,
   domain_id int not null,
@@ -58,6 +68,7 @@ create table contact (
 );
 
 -- A contact's row is never deleted, only emptied (`erased`), and no domain's is;
+create index contact_domain_idx on contact (domain_id, id); -- mail follows its domain, page by page
 -- contact, identity, gate and subscription are written from such rows in the same
 -- transaction: a foreign key would lock 100,000 rows one by one in every import to
 -- learn what it knows.

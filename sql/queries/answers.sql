@@ -111,13 +111,16 @@ select m.node, min(k.position), k.url, count(v.id), count(distinct v.contact_id)
 
 -- name: hits_of_program
 -- Opens and clicks of program $1's mails by class; null: not judged yet. $2 as above.
-select v.kind, v.class::text, count(*)
+select h.kind, h.class, count(*)
   from message m
   join message_link k on k.message_id = m.id
-  join event v on v.link_id = k.id and v.id >= $2
+ cross join lateral (
+   select kind, class::text from event where link_id = k.id and id >= $2
+   union all
+   select kind::text, null from pending where link_id = k.id and class is null) h
  where m.program_id = $1
- group by v.kind, v.class
- order by v.kind, v.class;
+ group by h.kind, h.class
+ order by h.kind, h.class;
 
 -- name: contact_by_key
 select id, address, address_key, created, locale, zone, attributes, erased, merged_into
@@ -167,14 +170,19 @@ select j.id, p.name, s.name, m.node,
  order by 12 nulls last, 13, 1;
 
 -- name: events_of_contact
--- Every event of contact $1, with the mail and the link that it came from.
-select v.id, v.kind, v.at, v.class::text, v.job_id, p.name, m.node, k.position, nullif(k.url, ''), s.name, v.data
-  from event v
+-- Every event of contact $1, with the mail and the link that it came from, and the hits
+-- that are not judged yet.
+select v.id, v.kind, v.at, v.class, v.job_id, p.name, m.node, k.position, nullif(k.url, ''), s.name, v.data
+  from (select id, kind, at, class::text, job_id, link_id, stream_id, data from event where contact_id = $1
+        union all
+        select h.event_id, h.kind::text, h.at, null, h.job_id, h.link_id, l.stream_id,
+               jsonb_strip_nulls(jsonb_build_object('method', h.method, 'agent', h.agent, 'network', h.network))
+          from ledger l join pending h on h.job_id = l.job_id and h.class is null
+         where l.contact_id = $1) v
   left join message_link k on k.id = v.link_id
   left join message m on m.id = k.message_id
   left join program p on p.id = m.program_id
   left join stream s on s.id = coalesce(v.stream_id, p.stream_id)
- where v.contact_id = $1
  order by v.at, v.id;
 
 -- name: transitions_of_contact

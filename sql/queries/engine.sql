@@ -52,9 +52,8 @@ select s.id, v.definition
 
 -- name: take_hits
 -- Lock up to 500 hits of people whose mail is not queued any more, in the order of their
--- receipt, with what the ledger says about it. contact_id null: no mail that arrived, or
--- erased. full: this contact may be measured. Ledger and queue are read in one snapshot, so
--- a mail that is settled meanwhile is in one of them.
+-- receipt. Ledger and queue are read in one snapshot, so a mail that is settled meanwhile
+-- is in one of them.
 -- Plan: pending_judged_idx without a sort (behind 100,000 others: 12 ms instead of 170),
 -- and the queue only for mail without a ledger row, for the reason given at ripe_jobs.
 with taken as materialized (
@@ -69,25 +68,33 @@ with taken as materialized (
    limit 500
      for update of p skip locked
 )
-select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, l.stream_id, l.contact_id, l.entry_id, g.class,
-       l.ended, m.node, k.position,
-       coalesce(u.tracking::text, v.definition ->> 'tracking') = 'full'
-  from taken t
-  left join ledger l on l.job_id = t.job_id and l.outcome in ('delivered', 'in_doubt')
-  left join program g on g.id = l.program_id
-  left join message m on m.id = l.message_id
-  left join message_link k on k.id = t.link_id
-  left join stream s on s.id = l.stream_id
-  left join stream_version v on v.stream_id = s.id and v.version = s.version
-  left join subscription u on u.stream_id = l.stream_id and u.contact_id = l.contact_id
- order by t.at, t.event_id;
+select event_id, job_id, kind::text, link_id, at from taken;
+
+-- name: mails_that_arrived
+-- Of jobs $1, what the ledger says; contact_id null: erased. tracking null: as the stream says.
+-- Plan: single-row look-ups by primary key.
+select l.job_id, l.stream_id, l.contact_id, l.entry_id, l.message_id, l.ended, u.tracking::text
+  from unnest($1::bigint[]) as a (job_id)
+ cross join lateral (
+   select * from ledger where job_id = a.job_id and outcome in ('delivered', 'in_doubt') offset 0) l
+  left join lateral (
+    select tracking from subscription where stream_id = l.stream_id and contact_id = l.contact_id offset 0) u on true;
+
+-- name: messages
+select m.id, m.node, p.class from message m join program p on p.id = m.program_id where m.id = any($1::int[]);
+
+-- name: positions
+select id, position from message_link where id = any($1::int[]);
 
 -- name: drop_hits
 delete from pending where event_id = any($1::uuid[]);
 
 -- name: answered
 -- Which (job, kind) of jobs $1 earned their points before.
-select job_id, kind::text from answer where job_id = any($1::bigint[]);
+-- Plan: a look-up by primary key for each, whatever was in the table when it was planned.
+select w.job_id, w.kind::text
+  from unnest($1::bigint[]) as a (job_id)
+ cross join lateral (select job_id, kind from answer where job_id = a.job_id offset 0) w;
 
 -- name: add_answers
 -- First answers: $1 job, $2 kind, $3 contact, $4 stream, $5 link, $6 time, $7 event, $8 points.
@@ -143,6 +150,13 @@ update engagement
   from unnest($1::int[], $2::bigint[], $3::text[], $4::timestamptz[], $5::int[], $6::timestamptz[],
               $7::timestamptz[], $8::timestamptz[], $9::smallint[], $10::timestamptz[], $11::boolean[])
     as a (stream_id, contact_id, state, since, score, round_from, last_sign, first_sent, cycle, cool_until, moved)
+ where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id;
+
+-- name: write_signs
+-- The same of rows where only score $3 and last sign $4 changed.
+update engagement
+   set score = a.score, last_sign = a.last_sign
+  from unnest($1::int[], $2::bigint[], $3::int[], $4::timestamptz[]) as a (stream_id, contact_id, score, last_sign)
  where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id;
 
 -- name: add_transitions

@@ -559,7 +559,17 @@ update site set ready_at = greatest(site.ready_at, closed.closed_until)
 select s.name, s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
 
 -- name: domains_to_resolve
-select id, name from domain where resolve_at <= now() order by resolve_at limit 200;
+-- Up to 200 domains that have to be asked for (again), whether they have a site, and for
+-- how many seconds DNS has said that they do not exist. They are not handed out again for
+-- a minute: so many can be under way, and those of a housekeeper that died are not lost.
+with due as materialized (
+  select id from domain where resolve_at <= now() order by resolve_at limit 200 for no key update skip locked
+)
+update domain set resolve_at = now() + interval '1 min'
+  from due
+ where domain.id = due.id
+returning domain.id, domain.name, domain.site_id is not null,
+          extract(epoch from now() - domain.absent_since)::float8;
 
 -- name: sites_by_name
 -- Sites $1 (an object, name → hosts), made or brought up to date. Returns name and id.
@@ -575,15 +585,32 @@ on conflict (name) do update set hosts = excluded.hosts
 returning name, id;
 
 -- name: label_domains
--- Domains $1 go to sites $2; asked again in $3 seconds.
-update domain set site_id = x.site_id, resolve_at = now() + x.again * interval '1 s'
-  from unnest($1::int[], $2::int[], $3::float8[]) as x (id, site_id, again)
- where domain.id = x.id;
-
--- name: postpone_domains
-update domain set resolve_at = now() + x.again * interval '1 s'
-  from unnest($1::int[], $2::float8[]) as x (id, again)
- where domain.id = x.id;
+-- What was found out about domains $1: their sites $2 (null: as before), in how many
+-- seconds they are asked for again $3, why there was no answer that helps $4 (null: there
+-- was one), and whether DNS says that they do not exist $5 (null: it says nothing).
+-- Up to a tenth is added to the seconds, so that what was imported at once is not asked
+-- for at once for ever. Where a domain had another site, its mail has to follow.
+-- Returns whether each has its first site now.
+with given as materialized (
+  select * from unnest($1::int[], $2::int[], $3::float8[], $4::text[], $5::boolean[])
+    as g (id, site_id, again, trouble, absent)
+), domains as materialized (
+  select d.id, d.site_id from domain d where d.id in (select id from given) order by d.id for no key update
+), moved as (
+  insert into domain_move (domain_id, from_site)
+  select d.id, d.site_id from domains d join given g using (id) where d.site_id <> g.site_id order by d.id
+  on conflict (domain_id, from_site) do update set moved = now()
+)
+update domain
+   set site_id = coalesce(g.site_id, domain.site_id),
+       resolve_at = now() + g.again * (1 + random() / 10) * interval '1 s',
+       trouble = g.trouble,
+       absent_since = case when g.absent then coalesce(domain.absent_since, now())
+                           when g.absent is null then domain.absent_since end
+  from given g
+  join domains d using (id)
+ where domain.id = g.id
+returning d.site_id is null and domain.site_id is not null;
 
 -- name: label_jobs
 -- Waiting jobs whose domain has been resolved since they were made.
@@ -621,3 +648,56 @@ update job set site_id = nowhere.id, due = least(job.due, now())
  cross join nowhere
  where job.id = jobs.id
 returning job.id;
+
+-- name: domain_moves
+-- Domains whose mail has to follow them: from where, to where, since when, and how many seconds ago.
+select m.domain_id, m.from_site, d.site_id, m.moved, extract(epoch from now() - m.moved)::float8
+  from domain_move m
+  join domain d on d.id = m.domain_id
+ order by m.domain_id, m.from_site
+ limit 10000;
+
+-- name: move_jobs
+-- Waiting mail to the next 5,000 contacts of domain $1 behind contact $4 goes from site $2
+-- to site $3, paused mail too. Returns the last of these contacts (null: there was none),
+-- how many jobs went, and the ids of those that a worker holds.
+-- Plan: contact_domain_idx, job_contact_idx (tests/db/test_plans.py).
+with contacts as materialized (
+  select id from contact where domain_id = $1 and id > $4 order by id limit 5000
+), here as materialized (
+  select j.id
+    from contacts c
+   cross join lateral (select id from job where contact_id = c.id and site_id = $2 offset 0) j
+), waiting as materialized (
+  select id
+    from job
+   where id = any(array(select id from here)) and site_id = $2 and (worker is null or worker = 0)
+   order by id
+     for no key update
+), moved as (
+  update job set site_id = $3 from waiting where job.id = waiting.id returning job.id
+)
+select (select max(id) from contacts),
+       (select count(*) from moved),
+       array(select id from here except select id from moved);
+
+-- name: move_held
+-- Those of jobs $1 that wait again by now go from site $2 to site $3. Returns those that
+-- were there still, and whether they went.
+with waiting as materialized (
+  select id
+    from job
+   where id = any($1::bigint[]) and site_id = $2 and (worker is null or worker = 0)
+   order by id
+     for no key update
+), moved as (
+  update job set site_id = $3 from waiting where job.id = waiting.id returning job.id
+)
+select j.id, m.id is not null
+  from job j
+  left join moved m on m.id = j.id
+ where j.id = any($1::bigint[]) and j.site_id = $2;
+
+-- name: end_move
+-- All mail of domain $1 has left site $2, unless it moved again after $3.
+delete from domain_move where domain_id = $1 and from_site = $2 and moved = $3;

@@ -1,14 +1,29 @@
 -- The tracker: hits from the journal, what becomes of them, and where links lead. tracker/store.py.
 
 -- name: ingest
--- Write hits down, each once however often its journal is read, and queue those
--- that may earn points. $1 event ids, $2 kinds, $3 times, $4 jobs (0: nobody's),
--- $5 links, $6 contacts, $7 programs, $8 methods, $9 agents, $10 networks,
--- $11 classes already certain, $12 the reasons for them, joined by commas.
--- Whose mail it was stands in the ledger, or still in the queue: one snapshot
--- shows each job in exactly one of them. Returns how many were new.
--- Plan: single-row look-ups by primary key; in the queue only for what the ledger
--- does not have, as in ripe_jobs.
+-- What may earn points waits in pending until it is judged with all that was asked of the
+-- same mail. $1 event ids, $2 kinds, $3 times, $4 jobs, $5 links, $6 methods, $7 agents,
+-- $8 networks. Whose mail it was is asked when it is judged, and so is whether it was
+-- judged before, by the key of event. Returns how many do not wait there already.
+with queued as (
+  insert into pending (event_id, job_id, kind, link_id, at, method, agent, network)
+  select id, job_id, kind::sign_kind, link_id, at, method, agent, network::inet
+    from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[], $5::int[], $6::text[], $7::text[], $8::text[])
+      as h (id, kind, at, job_id, link_id, method, agent, network)
+   order by id
+      on conflict (event_id) do nothing
+  returning 1
+)
+select count(*) from queued;
+
+-- name: ingest_decided
+-- What can earn nothing is an event at once. $1 event ids, $2 kinds, $3 times, $4 jobs (0:
+-- nobody's), $5 links, $6 contacts, $7 programs, $8 methods, $9 agents, $10 networks, $11
+-- classes (null: nothing to judge), $12 the reasons for them, joined by commas.
+-- Whose mail it was stands in the ledger, or still in the queue: one snapshot shows each
+-- job in exactly one of them. Returns how many were new.
+-- Plan: single-row look-ups by primary key; in the queue only for what the ledger does
+-- not have, as in ripe_jobs.
 with hit as (
   select *
     from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[], $5::int[], $6::bigint[],
@@ -32,15 +47,7 @@ with hit as (
     from placed
    order by id
       on conflict (id) do nothing
-  returning id
-), queued as (
-  insert into pending (event_id, job_id, kind, link_id, at, method, agent, network)
-  select id, job_id, kind::sign_kind, link_id, at, method, agent, network::inet
-    from placed
-    join fresh using (id)
-   where class is null and kind in ('open', 'click') and who is not null
-   order by id
-      on conflict (event_id) do nothing
+  returning 1
 )
 select count(*) from fresh;
 
@@ -52,64 +59,86 @@ select id from event where id = any($1::uuid[]);
 -- Every hit that worker $1 received before $2 is in `event`.
 update worker set ingested_until = greatest(ingested_until, $2) where id = $1 and dead is null;
 
--- name: ripe_jobs
--- Up to 200 jobs after job $1 whose hits can be judged: the newest is a settle
--- window of its stream old, no live worker may still hold an older one, and no
--- attempt is under way. Who asks again and again is not waited for beyond twelve
--- windows after the oldest: then all that is a window old is judged, for what
--- could make a burst of it is in by then. Of one job 5,000 at once, so that a single
--- link hit 10,000 times a second does not outlast statement_timeout (100,000: 11 s,
--- 135 MB) and hold up everybody's. Returns RipeJob (tracker/store.py).
+-- name: settled_hits
+-- The mails of up to 500 unjudged hits after event $1 that are the shortest settle window of
+-- all streams old, the oldest first. Returns Settled (tracker/store.py): the jobs, the last
+-- of the hits, their number, and the time up to which no live worker holds a hit.
+-- Plan: a piece of the primary key. What is younger is not read: grouping all that is
+-- pending took 73 µs a hit behind 5 s of 2,000 hits.
+with horizon as materialized (
+  select least(clock_timestamp(), min(ingested_until)) as at from worker where dead is null
+), settled as materialized (
+  select greatest(z.at - (
+           select least(interval '5 s', min(make_interval(secs => (v.definition->'policy'->>'settle')::float8)))
+             from stream s
+             join stream_version v on v.stream_id = s.id and v.version = s.version), 'epoch') as until
+    from horizon z
+), last as materialized (
+  select (lpad(to_hex(floor(1000 * extract(epoch from until))::bigint), 12, '0') || repeat('f', 20))::uuid as id
+    from settled
+), hit as materialized (
+  select event_id, job_id
+    from pending
+   where class is null
+     and event_id > $1
+     and event_id <= (select id from last)
+   order by event_id
+   limit 500
+)
+select array(select distinct job_id from hit order by job_id),
+       (select event_id from hit order by event_id desc limit 1),
+       (select count(*) from hit),
+       z.at
+  from horizon z;
+
+-- name: unjudged_hits
+-- All unjudged hits of jobs $1, of each the 5,000 oldest: a single link hit 10,000 times a
+-- second must not outlast statement_timeout (100,000: 11 s, 135 MB) and hold up everybody's.
+-- Plan: pending_job_idx.
+select p.event_id, p.at, p.kind::text, p.method, p.agent, p.network::text, p.job_id, p.link_id
+  from unnest($1::bigint[]) as a (job_id)
+ cross join lateral (
+   select * from pending where job_id = a.job_id and class is null order by at limit 5000) p;
+
+-- name: mails_hit
+-- What is known of jobs $1, but for those that are being sent: MailHit (tracker/store.py).
+-- settle null: as nobody says.
 -- Plan: the queue is asked only for jobs without a ledger row, because a plan made
 -- while it was empty reads the whole of it for each (110 hits, 200,000 jobs: 3 s).
--- All that is not judged is grouped each time: 33 ms behind 100,000 hits.
-with horizon as (
-  select least(clock_timestamp(), min(ingested_until)) as at from worker where dead is null
-), hit as (
-  select job_id, min(at) as oldest, max(at) as newest, array_agg(at) as times
-    from pending
-   where class is null and job_id > $1
-   group by job_id
+with window_of as materialized (
+  select s.id, make_interval(secs => (v.definition->'policy'->>'settle')::float8) as settle
+    from stream s
+    join stream_version v on v.stream_id = s.id and v.version = s.version
+), asked as materialized (
+  select a.job_id,
+         l.job_id is not null or j.id is not null as known,
+         coalesce(l.contact_id, j.contact_id) as contact_id,
+         coalesce(l.stream_id, j.stream_id) as stream_id,
+         coalesce(l.program_id, j.program_id) as program_id,
+         coalesce(l.message_id, j.message_id) as message_id,
+         l.dot_at, case when l.outcome = 'delivered' then l.ended end as accepted_at,
+         coalesce(l.doubts, j.doubts, 0) as doubts, j.id is not null as queued
+    from unnest($1::bigint[]) as a (job_id)
+    left join lateral (select * from ledger where job_id = a.job_id offset 0) l on true
+    left join lateral (select * from job where id = a.job_id and l.job_id is null offset 0) j on true
+   where j.begun is null
 )
-select h.job_id, h.oldest, r.newest,
-       coalesce(l.contact_id, j.contact_id),
-       coalesce(l.program_id, j.program_id),
-       (select count(*) from message_link k
-         where k.message_id = coalesce(l.message_id, j.message_id) and k.position > 0 and k.tracked),
-       l.dot_at,
-       case when l.outcome = 'delivered' then l.ended end,
-       coalesce(l.doubts, j.doubts, 0)
-  from hit h
- cross join horizon z
-  left join lateral (select * from ledger where job_id = h.job_id) l on true
-  left join lateral (select * from job where id = h.job_id and l.job_id is null offset 0) j on true
-  left join lateral (
-    select make_interval(secs => (v.definition->'policy'->>'settle')::float8) as settle
-      from stream s
-      join stream_version v on v.stream_id = s.id and v.version = s.version
-     where s.id = coalesce(l.stream_id, j.stream_id)) p on true
- cross join lateral (select coalesce(p.settle, interval '5 s') as settle) w
- cross join lateral (
-   select max(ripe.at) as newest
-     from (select t.at from unnest(h.times) as t (at) where t.at + w.settle <= z.at order by t.at limit 5000) ripe) r
- where (h.newest + w.settle <= z.at or h.oldest + 12 * w.settle <= z.at)
-   and j.begun is null
- order by h.job_id
- limit 200;
+select a.*, w.settle
+  from asked a
+  left join window_of w on w.id = a.stream_id
+ order by a.job_id;
 
--- name: lock_pending
--- The unjudged hits of jobs $1, none later than $2 (one time a job), locked in order.
-select p.event_id, p.at, p.kind::text, p.method, p.agent, p.network::text, p.job_id, p.link_id
-  from pending p
-  join unnest($1::bigint[], $2::timestamptz[]) as r (job_id, newest) on r.job_id = p.job_id
- where p.class is null and p.at <= r.newest
- order by p.event_id
-   for update of p;
+-- name: links_of_messages
+-- Tracked links of messages $1, without pixels.
+select message_id, count(*) from message_link
+ where message_id = any($1::int[]) and position > 0 and tracked group by message_id;
 
 -- name: evidence
 -- What else was asked of the same mails from $4 to $5: hits that earn nothing, hits
 -- judged before, and looks at the unsubscribe page of the program $3, by contact $2.
--- Plan: event_contact_idx.
+-- $6 and $7 are the least and the last id of all of these, so that one partition is read,
+-- or two.
+-- Plan: event_contact_idx for each mail, never a scan of that time.
 select e.id, e.at, e.kind, e.data->>'method', coalesce(e.data->>'agent', ''), e.data->>'network',
        r.job_id, coalesce(e.link_id, 0)
   from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::timestamptz[])
@@ -117,34 +146,47 @@ select e.id, e.at, e.kind, e.data->>'method', coalesce(e.data->>'agent', ''), e.
  cross join lateral (
    select *
      from event
-    where contact_id = r.contact_id and at between r.since and r.until
+    where contact_id = r.contact_id and at between r.since and r.until and id between $6::uuid and $7::uuid
       and (job_id = r.job_id and kind in ('open', 'click')
            or kind = 'unsubscribe_page' and (data->>'program')::int = r.program_id)
+   offset 0
  ) e;
 
 -- name: write_verdicts
--- Events $1 are of class $2 for the reasons $3 (joined by commas). Those that may
--- earn points stay in pending for the fold; the others leave it.
-with verdict as (
-  select * from unnest($1::uuid[], $2::text[], $3::text[]) as v (id, class, why)
-), locked as (
-  select id from event where id = any($1::uuid[]) order by id for no key update
-), told as (
-  update event
-     set class = v.class::hit_class,
-         data = event.data || jsonb_strip_nulls(
-           jsonb_build_object('why', to_jsonb(string_to_array(nullif(v.why, ''), ','))))
-    from verdict v
-    join locked using (id)
-   where event.id = v.id
+-- Hits $1 are of class $2 (null: nobody's) for the reasons $3 (joined by commas), on mail to
+-- contact $4 of stream $5: now they are events. $6: who stays in pending, with the class.
+-- Returns the ids that were no events before.
+-- Only one sweep at a time comes here, under an advisory lock.
+with verdict as materialized (
+  select *
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::boolean[])
+      as v (id, class, why, contact_id, stream_id, stays)
+), gone as (
+  delete from pending p
+   using verdict v
+   where p.event_id = v.id and not v.stays
+  returning p.*
 ), kept as (
-  update pending set class = v.class::hit_class
+  update pending p
+     set class = v.class::hit_class
     from verdict v
-   where pending.event_id = v.id and v.class in ('human', 'proxy')
+   where p.event_id = v.id and v.stays
+  returning p.*
 )
-delete from pending
- using verdict v
- where pending.event_id = v.id and v.class not in ('human', 'proxy');
+insert into event (id, kind, at, contact_id, stream_id, job_id, link_id, class, data)
+select v.id, p.kind, p.at, v.contact_id, v.stream_id, p.job_id, nullif(p.link_id, 0), v.class::hit_class,
+       jsonb_strip_nulls(jsonb_build_object(
+         'method', p.method, 'agent', p.agent, 'network', p.network::text,
+         'why', to_jsonb(string_to_array(nullif(v.why, ''), ','))))
+  from (select * from gone union all select * from kept) p
+  join verdict v on v.id = p.event_id
+ order by v.id
+    on conflict (id) do nothing
+returning id;
+
+-- name: ripening
+-- Whether this transaction is the one that judges.
+select pg_try_advisory_xact_lock(hashtext('mtad ripen'));
 
 -- name: links
 -- The next $3 links above id $1, and those of $2, in order of id.

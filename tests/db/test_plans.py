@@ -67,6 +67,7 @@ HOT = {
     "settle_returned": (store.SQL["settle_returned"], RETURNED, 64 * 3),
     "release": (store.SQL["release"], f"1, {IDS}", 64 * 3),
     "due_entries": (programs.SQL["due_entries"], "", 2000),
+    "move_jobs": (store.SQL["move_jobs"], "5, 5, 6, 0", 5000),
     # Behind half of the audience, which is enrolled already: a page costs what a page costs.
     "audience_page": (programs.SQL["audience_page"], "1, 30000, '{}'::jsonb, 1, 'a'", 5000 + 10),
     "enqueue": (

@@ -14,7 +14,8 @@ from mtad.base.shape import Layer
 from mtad.ops import explain as module
 from mtad.ops.explain import Explained, explain
 from mtad.queue import store
-from mtad.wire.resolver import NoMail, Resolver, Site, Unresolved
+from mtad.wire.dns import Unresolved
+from mtad.wire.resolver import NoMail, Resolver, Site
 
 GMAIL = ["5 gmail-smtp-in.l.google.com:25"]
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from mtad.base.clock import SystemClock
 from mtad.base.config import Config
 from mtad.base.db import Pool
@@ -21,11 +23,15 @@ class Answers(Resolver):
     def __init__(self, **answers: Site | NoMail) -> None:
         super().__init__(SystemClock())
         self._answers = answers
+        self.hanging = asyncio.Event()  # what asks for `slow` waits until this is set
 
     async def site_of(self, domain: str, config: Config) -> Site | NoMail:
         del config
+        name = domain.partition(".")[0]
+        if name == "slow":
+            await self.hanging.wait()
         try:
-            return self._answers[domain.partition(".")[0]]
+            return self._answers[name]
         except KeyError:
             raise Unresolved(domain) from None
 
@@ -91,3 +97,104 @@ async def test_a_closed_site_stays_closed_when_more_mail_for_it_is_queued(pool: 
         await conn.execute("update lane set closed_until = '-infinity'")
         await store.wake_sites(conn, [world.site])
         assert len(await store.claim(conn, await world.worker(), [])) == 1
+
+
+ABSENT = NoMail("the domain reader.test does not exist", absent=True)
+SITE = Site("mx.test", ["10 mx.test:25"], ttl=1200)
+
+
+async def ask(pool: Pool, answer: Site | NoMail | None, *, hours: float = 0.0) -> tuple[str | None, str | None]:
+    """Ask for reader.test `hours` after its last time; its site and its trouble."""
+    await pool.execute(
+        "update domain set resolve_at = now(), absent_since = absent_since - $1 * interval '1 h'", float(hours)
+    )
+    await sites.resolve_domains(pool, Answers(**({"reader": answer} if answer else {})), CONFIG)
+    row = await pool.fetchrow("select s.name, d.trouble from domain d left join site s on s.id = d.site_id")
+    assert row is not None
+    return row[0], row[1]
+
+
+async def again_in(pool: Pool) -> float:
+    return float(await pool.fetchval("select extract(epoch from resolve_at - now()) from domain"))
+
+
+async def test_that_a_domain_does_not_exist_is_believed_when_dns_has_said_so_for_an_hour(pool: Pool) -> None:
+    await pool.execute("insert into domain (name) values ('reader.test')")
+    gone = "reader.test: the domain reader.test does not exist"
+
+    first = await ask(pool, ABSENT)
+    soon = await again_in(pool)
+    steps = [first, await ask(pool, None, hours=0.9), await ask(pool, ABSENT, hours=0.2)]
+    hosts = await pool.fetchval("select hosts from site")
+
+    assert steps == [(None, ABSENT.why), (None, "reader.test"), (gone, ABSENT.why)]
+    assert soon < sites.ABSENT_FOR
+    assert hosts == []
+
+
+async def test_one_answer_in_between_and_the_hour_begins_again(pool: Pool) -> None:
+    await pool.execute("insert into domain (name) values ('reader.test')")
+    steps = [
+        await ask(pool, ABSENT),
+        await ask(pool, SITE, hours=0.9),
+        await ask(pool, ABSENT, hours=0.9),
+        await ask(pool, ABSENT, hours=0.9),
+    ]
+
+    assert steps == [(None, ABSENT.why), ("mx.test", None), ("mx.test", ABSENT.why), ("mx.test", ABSENT.why)]
+
+
+async def test_what_a_domain_says_itself_is_believed_at_once_and_what_dns_does_not_say_never(pool: Pool) -> None:
+    await pool.execute("insert into domain (name) values ('reader.test')")
+    nothing = NoMail("neither MX nor address")
+    steps = [
+        await ask(pool, None),
+        await ask(pool, nothing, hours=9),
+        await ask(pool, SITE),
+        await ask(pool, nothing, hours=9),
+        await ask(pool, NoMail("null MX", refuses=True)),
+    ]
+
+    assert steps == [
+        (None, "reader.test"), (None, nothing.why), ("mx.test", None), ("mx.test", nothing.why),
+        ("reader.test: null MX", "null MX"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ttl", "least"), [(0.0, sites.FRESH), (60.0, sites.LEAST_FRESH), (1200.0, 1200.0), (86400.0, sites.FRESH)]
+)
+async def test_a_domain_is_asked_for_again_when_its_answer_is_no_longer_true(
+    pool: Pool, ttl: float, least: float
+) -> None:
+    await pool.execute("insert into domain (name) values ('reader.test')")
+    await ask(pool, Site("mx.test", ["10 mx.test:25"], ttl))
+
+    assert least - 5 <= await again_in(pool) <= least * 1.1
+
+
+async def test_a_slow_answer_holds_up_nobody(pool: Pool) -> None:
+    """Not those in hand, and not those that come while it is waited for."""
+    await pool.execute("insert into domain (name) select n || '.test' from unnest('{slow,reader}'::text[]) n")
+    answers = Answers(reader=SITE, late=SITE, slow=SITE)
+    async with asyncio.timeout(30):
+        resolving = asyncio.create_task(sites.resolve_domains(pool, answers, CONFIG))
+        for count in (1, 2):
+            while await pool.fetchval("select count(site_id) from domain") < count:
+                assert not resolving.done()
+            await pool.execute("insert into domain (name) values ('late.test') on conflict do nothing")
+        answers.hanging.set()
+
+        assert await resolving == 3
+
+
+async def test_domains_that_were_taken_and_never_answered_are_taken_again_soon(pool: Pool) -> None:
+    await pool.execute("insert into domain (name) values ('slow.test')")
+    async with pool.acquire() as conn:
+        resolving = asyncio.create_task(sites.resolve_domains(pool, Answers(), CONFIG))
+        while not await conn.fetchval("select count(*) from domain where resolve_at > now()"):
+            pass
+        resolving.cancel()
+        await asyncio.gather(resolving, return_exceptions=True)
+
+    assert 0 < await again_in(pool) <= 60

@@ -127,8 +127,11 @@ class World:
         return int(found)
 
     async def classes(self) -> list[str | None]:
-        """The classes of all opens and clicks, in order of their time."""
-        rows = await self.pool.fetch("select class::text from event where kind in ('open', 'click') order by at, id")
+        """The classes of all opens and clicks, in order of their time; of those that are not judged, None."""
+        rows = await self.pool.fetch(
+            "select class::text from (select id, at, class from event where kind in ('open', 'click')"
+            " union all select event_id, at, null from pending where class is null) h order by at, id"
+        )
         return [row[0] for row in rows]
 
     async def earning(self) -> list[str | None]:

@@ -1,21 +1,31 @@
 """Hits become people's or machines', once, and not before all of them are in."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 
-from mtad.base.db import Pool, in_transaction
+from mtad.base.db import Connection, Pool, in_transaction
 from tests.tracker.made import NOON, World, hit, unsubscribe
 from tracker import store
 from tracker.hits import Hit, Kind, Method
-from tracker.service import RIPE_BATCH, ripen
+from tracker.service import RIPE_BATCH, Fold, ripen
 
 LATER = NOON + timedelta(minutes=10)
 
 
 async def ingest(pool: Pool, *hits: Hit) -> int:
     return await in_transaction(pool, lambda conn: store.ingest(conn, hits))
+
+
+def folding(into: list[Hit]) -> Fold:
+    """A fold that keeps what it is given."""
+
+    async def fold(_conn: Connection, signs: Sequence[Hit]) -> None:
+        into.extend(signs)
+
+    return fold
 
 
 @pytest.fixture
@@ -42,12 +52,29 @@ async def test_a_replayed_hit_changes_nothing_before_or_after_it_was_judged(pool
 
     assert await ingest(pool, *hits) == 2
     assert await ingest(pool, *hits) == 0
-    await ripen(pool)
-    await pool.execute("delete from pending")  # the fold
-    assert await ingest(pool, *hits) == 0
-    assert await ripen(pool) == 0
+    assert await world.classes() == [None, "machine"]
+    folded: list[Hit] = []
+    assert await ripen(pool, folding(folded)) == 1
+    await ingest(pool, *hits)
+    await ripen(pool, folding(folded))
     assert await world.earning() == []
     assert await world.classes() == ["human", "machine"]
+    assert [one.event_id for one in folded] == [hits[0].event_id]
+
+
+async def test_a_persons_hit_is_folded_in_the_transaction_that_judges_it(pool: Pool, world: World) -> None:
+    await ingest(pool, hit(), hit(at=-1))
+
+    async def fails(_conn: Connection, _signs: Sequence[Hit]) -> None:
+        raise RuntimeError("no fold")
+
+    with pytest.raises(RuntimeError):
+        await ripen(pool, fails)
+    assert await world.classes() == [None, None]
+    folded: list[Hit] = []
+    assert await ripen(pool, folding(folded)) == 2
+    assert [one.job_id for one in folded] == [1]
+    assert await world.earning() == []
 
 
 @pytest.mark.parametrize(
@@ -194,16 +221,17 @@ async def test_a_hit_on_a_mail_that_is_forgotten_meanwhile_does_not_stay(pool: P
     await ingest(pool, hit())
     await pool.execute("delete from ledger")
 
-    assert await ripen(pool) == 1
+    assert await ripen(pool) == 0
     assert await world.earning() == []
+    assert await world.classes() == [None]
 
 
 async def test_a_link_hit_without_end_is_judged_piece_by_piece(pool: Pool, world: World) -> None:
     await ingest(pool, *[hit(at=60 + n * 2) for n in range(5001)])
 
-    assert await ripen(pool) == 5000
-    assert await ripen(pool) == 1
+    assert await ripen(pool) == 5001
     assert await world.earning() == ["human"] * 5001
+    assert await pool.fetchval("select count(distinct xmin::text) from event") == 2  # transactions
 
 
 async def test_two_sweeps_at_once_judge_each_hit_once(pool: Pool, world: World) -> None:
@@ -217,13 +245,16 @@ async def test_two_sweeps_at_once_judge_each_hit_once(pool: Pool, world: World) 
     assert await world.earning() == ["human"] * 117
 
 
-async def test_more_jobs_than_a_batch_are_all_judged(pool: Pool, world: World) -> None:
-    jobs = range(2, 2 * RIPE_BATCH + 3)
-    for job in jobs:
-        await world.ended(job)
-    await ingest(pool, *[hit(job=job) for job in jobs])
+async def test_more_hits_than_a_batch_are_all_judged_and_those_that_wait_hold_up_nobody(
+    pool: Pool, world: World
+) -> None:
+    sent = range(2, RIPE_BATCH + 3)
+    for job in sent:
+        await world.queued(job, begun=True)
+    await ingest(pool, *[hit(job=job) for job in sent], *[hit(at=70 + 2 * n) for n in range(RIPE_BATCH + 1)])
 
-    assert await ripen(pool) == 2 * RIPE_BATCH + 1
+    assert await ripen(pool) == RIPE_BATCH + 1
+    assert await world.earning() == [*[None] * len(sent), *["human"] * (RIPE_BATCH + 1)]
 
 
 async def test_the_watermark_never_moves_back(pool: Pool, world: World) -> None:
