@@ -236,6 +236,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("wake proven", 1.0, wake_proven),
         Sweep("resolve domains", 0.5, partial(sites.resolve_domains, pool, resolver, config)),
         Sweep("label jobs", 5.0, partial(sites.label_jobs, pool)),
+        Sweep("move jobs", 1.0, Movers(pool).run),
         Sweep("start scheduled", 1.0, start_scheduled),
         Sweep("advance entries", 0.25, partial(advance.advance, pool, catalogue, config)),
         Sweep("finish programs", 1.0, partial(advance.finish, pool)),
@@ -244,4 +245,3 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
     ]
-        Sweep("move jobs", 1.0, Movers(pool).run),
