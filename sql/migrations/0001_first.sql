@@ -46,8 +46,6 @@ create table domain (
 );
 create index domain_resolve_idx on domain (resolve_at);
 
-create table contact (
-  id bigint generated always as identity primary key,
 -- Domains that have left a site where mail may wait for them; gone when it has followed.
 create table domain_move (
   domain_id int not null references domain,
@@ -56,6 +54,8 @@ create table domain_move (
   primary key (domain_id, from_site)
 );
 
+create table contact (
+  id bigint generated always as identity primary key,
   address text not null,                     -- as it was given
   address_key text collate "C" not null unique,
   domain_id int not null,
@@ -66,9 +66,9 @@ create table domain_move (
   merged_into bigint references contact,
   created timestamptz not null default now()
 );
+create index contact_domain_idx on contact (domain_id, id); -- mail follows its domain, page by page
 
 -- A contact's row is never deleted, only emptied (`erased`), and no domain's is;
-create index contact_domain_idx on contact (domain_id, id); -- mail follows its domain, page by page
 -- contact, identity, gate and subscription are written from such rows in the same
 -- transaction: a foreign key would lock 100,000 rows one by one in every import to
 -- learn what it knows.
@@ -262,7 +262,6 @@ create table job (
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 create index job_due_idx on job (site_id, prio, due) where worker is null;
-create index job_urgent_idx on job (due) where worker is null and prio < 2 and site_id is not null;
 create index job_worker_idx on job (worker) where worker is not null;
 create index job_contact_idx on job (contact_id);
 create index job_program_idx on job (program_id);
