@@ -32,12 +32,16 @@ from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.lag import LagMeter
+from mtad.ops.line import answering
 from mtad.ops.moves import Movers
+from mtad.ops.outcome_log import OutcomeLog
+from mtad.ops.watch import Watch
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
 from mtad.queue.workers import Heart
 from mtad.wire.resolver import Resolver, routed_host
 from mtad.wire.session import Dialer
+from mtad.wire.trace import Trace
 from tracker import service as tracker
 from tracker.tokens import Keys
 from tracker.web import make_runner
@@ -163,10 +167,13 @@ async def _deliver(
     catalogue = Catalogue(pool)
     resolver = Resolver(clock)
     heart = Heart(pool, clock, worker)
-    async with asyncio.TaskGroup() as group:
+    lag, trace = LagMeter(clock), Trace(clock)
+    watch = Watch(clock, lag, _outcome_log(config, clock))
+    figures = partial(watch.figures, place.slot, worker, os.getpid())
+    async with answering(config.state, place.slot, trace, figures), asyncio.TaskGroup() as group:
         background = [
             group.create_task(heart.run(), name="heart"),
-            group.create_task(LagMeter(clock).run(), name="lag meter"),
+            group.create_task(lag.run(), name="lag meter"),
         ]
         if "engine" in place.roles:
             keeper = Housekeeper(pool, clock, _sweeps(config, pool, catalogue, resolver, heart))
@@ -180,9 +187,11 @@ async def _deliver(
             catalogue=catalogue,
             composer=Composer(config, keys),
             dkim=Dkim.from_config(config),
-            dialer=Dialer(config.hostname, resolver, clock, routed=[routed_host(r) for r in config.route]),
+            dialer=Dialer(config.hostname, resolver, clock, routed=[routed_host(r) for r in config.route], trace=trace),
             luck=random.random,
+            settled=watch.settled,
         )
+        watch.lanes = pipeline.lanes
         delivering = group.create_task(pipeline.run(), name="pipeline") if "mta" in place.roles else None
         await stop.wait()
         log.info("draining", extra={"worker": worker})
@@ -190,6 +199,12 @@ async def _deliver(
             await _drain(pipeline, delivering, seconds(config.mta.drain))
         for task in background:
             task.cancel()
+
+
+def _outcome_log(config: Config, clock: Clock) -> OutcomeLog | None:
+    if config.log_outcomes == "off":
+        return None
+    return OutcomeLog(clock, socket.gethostname(), addresses=config.log_outcomes == "addresses")
 
 
 async def _drain(pipeline: Pipeline, delivering: asyncio.Task[None], within: float) -> None:

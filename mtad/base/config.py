@@ -97,6 +97,8 @@ class Config(Section, frozen=True, kw_only=True):
     """Journals, snapshots and the embedded database live here."""
     log_format: str = "logfmt"
     """logfmt or json."""
+    log_outcomes: str = "off"
+    """A line of JSON on stdout for each outcome: off, on (recipients as …@domain), addresses (in full)."""
     database: Database = Database()
     mta: Mta = Mta()
     tracker: Tracker = Tracker()
@@ -177,6 +179,8 @@ def _check(config: Config, path: Path) -> None:
             raise ConfigError(f"{path}: {key}: {error}") from None
     if config.log_format not in ("logfmt", "json"):
         raise ConfigError(f"{path}: log_format: logfmt or json, is {config.log_format!r}")
+    if config.log_outcomes not in ("off", "on", "addresses"):
+        raise ConfigError(f"{path}: log_outcomes: off, on or addresses, is {config.log_outcomes!r}")
     # DNS has one key for a selector: of two, one would sign what nobody can verify.
     names = [(dkim.domain.lower(), dkim.selector.lower()) for dkim in config.dkim]
     for number, name in enumerate(names):

@@ -11,6 +11,7 @@ dialogues hold addresses. Nothing is done for it while nobody asks.
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -20,6 +21,8 @@ from typing import Any
 import msgspec
 
 from mtad.wire.trace import Look, Trace
+
+log = logging.getLogger("mtad.line")
 
 FOLDER = "workers"
 
@@ -44,7 +47,7 @@ class Request(msgspec.Struct, frozen=True):
 
 @contextlib.asynccontextmanager
 async def answering(state: Path, slot: int, trace: Trace, figures: Callable[[], object]) -> AsyncIterator[None]:
-    """Answer operators inside the block. OSError when the socket cannot be made."""
+    """Answer operators inside the block; mail is worth more than answers, so it goes on where that cannot be had."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # An asker that goes away in the middle is no trouble of ours.
@@ -56,10 +59,7 @@ async def answering(state: Path, slot: int, trace: Trace, figures: Callable[[], 
             elif asked.do == "trace":
                 await _trace(reader, writer, trace, Look(frozenset(asked.hosts), asked.domain))
 
-    folder = state / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)
-    with _listener(folder, f"{slot}.sock") as listener:
+    with contextlib.ExitStack() as stack:
         tasks: set[asyncio.Task[None]] = set()
 
         def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,6 +67,12 @@ async def answering(state: Path, slot: int, trace: Trace, figures: Callable[[], 
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
+        try:
+            listener = stack.enter_context(_listener(state / FOLDER, f"{slot}.sock"))
+        except OSError as error:
+            log.warning("operators cannot ask this worker", extra={"why": str(error)})
+            yield
+            return
         server = await asyncio.start_unix_server(serve, sock=listener, limit=LONGEST_REQUEST)
         try:
             yield
@@ -154,6 +160,8 @@ def _lines(folder: Path) -> Iterator[tuple[int, socket.socket]]:
 @contextlib.contextmanager
 def _listener(folder: Path, name: str) -> Iterator[socket.socket]:
     """The socket, in the place of one that a dead worker left."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
     path = folder / name
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener, _short(folder) as short:

@@ -15,6 +15,7 @@ from mtad.base.config import Config, Shape, rate
 from mtad.base.db import AWAY, Connection, Pool
 from mtad.compose.composer import Composer
 from mtad.dkim.sign import Signer as Dkim
+from mtad.ops.watch import LaneFigures
 from mtad.outcome.kinds import Scope
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.endings import Mail, ended_by_proof, ended_by_skip, returned_by_deferral
@@ -50,7 +51,9 @@ class Pipeline:
     def __init__(
         self, *, config: Config, pool: Pool, clock: Clock, worker: int, slot: int, catalogue: Catalogue,
         composer: Composer, dkim: Dkim, dialer: Dialer, luck: Callable[[], float],
+        settled: Callable[[Sequence[Ending]], None] = lambda _: None,
     ) -> None:  # fmt: skip
+        """`settled` hears of every ending that was written down."""
         self._shaper = Shaper(config.shape, config.routes)
         self._pool = pool
         self._clock = clock
@@ -58,7 +61,7 @@ class Pipeline:
         self._catalogue = catalogue
         self._composer = composer
         signer = Signer(composer, dkim, clock)
-        self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy)
+        self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy, told=settled)
         beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)
         self._services = (self._settler, signer, beginner, self._sessions)
@@ -78,6 +81,10 @@ class Pipeline:
             await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
             for task in running:
                 task.cancel()
+
+    def lanes(self) -> list[LaneFigures]:
+        """Every lane that there is something to do for."""
+        return [LaneFigures(site, lane.lane.name, lane.running, lane.waiting) for site, lane in self._lanes.items()]
 
     def drain(self) -> None:
         """Claim nothing more, finish what is on the wire, give the rest back; then `run` returns."""

@@ -106,6 +106,11 @@ class LaneRunner:
         return len(self._backlog)
 
     @property
+    def running(self) -> int:
+        """Its sessions."""
+        return self._running
+
+    @property
     def is_low(self) -> bool:
         """Whether its sessions will soon have nothing to do, though more is queued."""
         return self._more and len(self._backlog) < LOW + self._running

@@ -37,8 +37,12 @@ AGAIN = 0.5
 class Settler:
     """Collects endings, returns and releases, one transaction a batch of each."""
 
-    def __init__(self, pool: Pool, clock: Clock, worker: int, slot: int, *, more: Callable[[], bool]) -> None:
-        """`more`: whether the worker is busy, so that further endings will soon come."""
+    def __init__(
+        self, pool: Pool, clock: Clock, worker: int, slot: int, *, more: Callable[[], bool],
+        told: Callable[[Sequence[Ending]], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """`more`: whether the worker is busy, so that further endings will soon come; `told` hears what was settled."""
+        self._told = told
         self._pool = pool
         self._clock = clock
         self._worker = worker
@@ -83,6 +87,7 @@ class Settler:
 
     def forget(self, batch: Sequence[Ending]) -> None:
         """These are written down."""
+        self._told(batch)
         self.unsettled.difference_update([job.facts.job_id for job in batch])
 
     async def _until_done(

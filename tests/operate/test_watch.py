@@ -1,0 +1,113 @@
+"""What a worker tells of itself: counts, refusals that blame us, a line for each outcome."""
+
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine.facts import Facts
+from mtad.base.clock import ManualClock
+from mtad.ops import watch
+from mtad.ops.lag import LagMeter
+from mtad.ops.outcome_log import OutcomeLog
+from mtad.ops.watch import Blame, Counts, LaneFigures, Watch
+from mtad.queue.settle import Ending
+from mtad.queue.store import Ended, Released, Returned
+from tests.pipeline.test_endings import FACTS
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def facts(**changes: Any) -> Facts:
+    return msgspec.structs.replace(FACTS, **changes)
+
+
+ENDINGS: list[tuple[Ending, str]] = [
+    (Ended(facts(), "delivered", reply="250 2.0.0 ok", attempts=1, ended=NOW), "Delivery"),
+    (Ended(facts(), "bounced", "SpamBlock", scope="source", reply="550 5.7.1 [BL21] listed", attempts=1), "Bounce"),
+    (Ended(facts(), "bounced", "InvalidRecipient", scope="recipient", reply="550 nobody", attempts=1), "Bounce"),
+    (Ended(facts(), "expired", "Greylisted", scope="policy", reply="451 later", attempts=9), "Expiration"),
+    (Ended(facts(), "in_doubt", reply="timed out", attempts=2), "InDoubt"),
+    (Ended(facts(), "skipped", "unsubscribed"), "Skip"),
+    (Returned(facts(), 60, "421 4.7.0 [TSS04] later", 1), "TransientFailure"),
+    (Returned(facts(), 60, "in doubt: timed out", 1, doubt=True), "TransientFailure"),
+    (Returned(facts(), 60, "paused", 0), "Delayed"),
+]
+
+
+def watching() -> Watch:
+    clock = ManualClock(NOW)
+    return Watch(clock, LagMeter(clock))
+
+
+def test_endings_are_counted_by_site_and_in_all() -> None:
+    seen = watching()
+    seen.settled([*(ending for ending, _ in ENDINGS), Released(facts())])
+    seen.settled([Ended(facts(site_id=77), "delivered")])
+    seen.lanes = lambda: [LaneFigures(77, "mx.x.test", 2, 5)]
+
+    found = seen.figures(0, 3, 99)
+
+    assert found.total == Counts(delivered=2, deferred=1, bounced=2, in_doubt=2)
+    assert found.sites[77] == Counts(delivered=1)
+    assert (found.sessions, found.waiting) == (2, 5)
+
+
+def test_only_refusals_that_blame_us_are_kept_and_only_the_last() -> None:
+    seen = watching()
+    for _ in range(watch.BLAMED + 5):
+        seen.settled([ending for ending, _ in ENDINGS])
+
+    blamed = seen.figures(0, 3, 99).blamed
+
+    assert blamed == [Blame(NOW, FACTS.site_id, "SpamBlock", "source", "550 5.7.1 [BL21] listed")] * watch.BLAMED
+
+
+def test_memory_does_not_grow_with_the_number_of_sites() -> None:
+    seen = watching()
+    seen.settled([Ended(facts(site_id=n), "delivered") for n in range(3 * watch.MOST_SITES)])
+
+    found = seen.figures(0, 3, 99)
+
+    assert len(seen._sites) <= watch.MOST_SITES
+    assert len(found.sites) <= watch.LISTED
+    assert found.total.delivered == 3 * watch.MOST_SITES
+
+
+@pytest.mark.parametrize(("ending", "kind"), ENDINGS)
+def test_each_outcome_is_one_line_of_json_in_the_fields_of_others(ending: Ending, kind: str) -> None:
+    stream = io.BytesIO()
+    OutcomeLog(ManualClock(NOW), "host", addresses=True, stream=stream)([ending, Released(facts())])
+    [line] = stream.getvalue().splitlines()
+    found = json.loads(line)
+
+    assert found["type"] == kind
+    assert found["id"] == str(FACTS.job_id)
+    assert found["recipient"] == FACTS.address
+    assert found["timestamp"] == int(NOW.timestamp())
+    assert set(found["response"]) == {"code", "enhanced_code", "content"}
+
+
+def test_replies_are_taken_apart() -> None:
+    stream = io.BytesIO()
+    OutcomeLog(ManualClock(NOW), "host", addresses=True, stream=stream)([ending for ending, _ in ENDINGS])
+    said = [json.loads(line)["response"] for line in stream.getvalue().splitlines()]
+
+    assert said[1] == {
+        "code": 550,
+        "enhanced_code": {"class": 5, "subject": 7, "detail": 1},
+        "content": "[BL21] listed",
+    }
+    assert said[2] == {"code": 550, "enhanced_code": None, "content": "nobody"}
+    assert said[4] == {"code": 0, "enhanced_code": None, "content": "timed out"}
+
+
+def test_recipients_are_hidden_unless_they_are_asked_for() -> None:
+    stream = io.BytesIO()
+    OutcomeLog(ManualClock(NOW), "host", addresses=False, stream=stream)([ending for ending, _ in ENDINGS])
+
+    assert FACTS.address not in stream.getvalue().decode()
+    assert f"…@{FACTS.domain}" in stream.getvalue().decode()
