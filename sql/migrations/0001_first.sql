@@ -262,6 +262,7 @@ create table job (
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 create index job_due_idx on job (site_id, prio, due) where worker is null;
+create index job_urgent_idx on job (due) where worker is null and prio < 2 and site_id is not null;
 create index job_worker_idx on job (worker) where worker is not null;
 create index job_contact_idx on job (contact_id);
 create index job_program_idx on job (program_id);
