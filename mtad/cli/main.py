@@ -23,7 +23,7 @@ def _brought(module: str) -> tuple[typer.Typer, typer.Typer]:
             found.register(root, program)
         case "program":
             program.add_typer(found.app)
-        case "server" | "demo" | "queue" | "hold":
+        case "server" | "demo" | "queue" | "hold" | "live":
             root.add_typer(found.app)
         case _:
             root.add_typer(found.app, name=module)
@@ -72,6 +72,8 @@ class _Root(_Lazy):
         "suspensions": "hold",
         "purge": "hold",
         "rebind": "hold",
+        "top": "live",
+        "trace": "live",
         "demo": "demo",
     }
     place: ClassVar[int] = 0

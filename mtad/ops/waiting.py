@@ -76,6 +76,14 @@ async def selection(conn: Connection, kind: str, key: str) -> Selection:
             return Selection(domain=domain)
 
 
+async def hosts_of_domain(conn: Connection, domain: str) -> tuple[str, ...]:
+    """Where its mail goes, "host:port" each; InputError when that is not known."""
+    hosts = await conn.fetchval(SQL["hosts_of_domain"], domain)
+    if not hosts:
+        raise InputError(f"domain {domain!r}: where its mail goes is not known; no contact has an address there yet")
+    return tuple(host.partition(" ")[2] for host in hosts)
+
+
 def domain_name(text: str) -> str:
     """A domain as rows have it; InputError when it is none."""
     try:

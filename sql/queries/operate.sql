@@ -227,3 +227,16 @@ select id, name from (
    order by name
    limit 5) x
  order by name;
+
+-- ── Who delivers: mtad/ops/top.py, mtad/cli/live.py ─────────────────────────
+
+-- name: living_workers
+select w.id, w.host, w.slot::int, w.pid, w.started, extract(epoch from clock_timestamp() - w.beat)::float8,
+       (select coalesce(sum(s.sessions), 0)::int from lane_session s where s.worker = w.id)
+  from worker w
+ where w.dead is null
+ order by w.host, w.slot, w.id;
+
+-- name: hosts_of_domain
+-- The hosts of the site of domain $1, "preference host:port".
+select s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
