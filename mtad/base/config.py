@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from datetime import date
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +30,7 @@ __all__ = [
 _TRACKER_URL = re.compile(
     r"https://[a-z0-9.-]+(?::\d+)?(?:/[\w./-]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?"
 )
-_SELECTOR = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
+SELECTOR = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 
 
 class Database(Section, frozen=True, kw_only=True):
@@ -67,7 +68,11 @@ class Dkim(Section, frozen=True, kw_only=True):
     selector: str
     """The s= of the signature."""
     key: str
-    """File with the private key, PEM: RSA of 2048 to 4096 bits, or Ed25519. Several for one domain sign each mail."""
+    """File with the private key, PEM: RSA of 2048 to 4096 bits, or Ed25519. One of each kind signs."""
+    streams: tuple[str, ...] = ()
+    """Streams for which it signs instead of the keys that name none."""
+    starts: date | None = None
+    """Signs from this day on, 0:00 UTC, in place of the older key of its kind. None: at once."""
 
 
 class Route(Section, frozen=True, kw_only=True):
@@ -218,7 +223,7 @@ def _tracker_url(text: str) -> None:
 
 
 def _selector(text: str) -> None:
-    if not _SELECTOR.fullmatch(text):
+    if not SELECTOR.fullmatch(text):
         raise ValueError(f"{text!r} is not a name in DNS; write letters, digits, hyphens, dots")
 
 

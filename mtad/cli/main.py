@@ -56,6 +56,7 @@ class _Root(_Lazy):
         "init": "server",
         "check": "server",
         "config": "config",
+        "dkim": "dkim",
         "migrate": "server",
         "run": "server",
         "stream": "stream",

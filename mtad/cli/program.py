@@ -18,6 +18,7 @@ from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
 from mtad.compose import store
 from mtad.compose.apply import apply_program
+from mtad.compose.composer import Composed
 from mtad.compose.preview import Rendered, rendered
 from mtad.dkim.sign import NotCovered, Signer
 from mtad.smtp.results import Accepted, Lost, Refused, Result, TooLate
@@ -137,8 +138,14 @@ def send_test(
 
 async def _rendered(config: Config, pool: Pool, name: str, contact: str | None, to: str | None) -> list[Rendered]:
     signer = Signer.from_config(config)
+
+    def sign(mail: Composed, stream: str, now: int) -> bytes:
+        return signer.sign(
+            mail.headers, mail.body, mail.from_domain, now, return_domain=mail.return_domain, stream=stream
+        )
+
     try:
-        return await rendered(pool, config, name, contact, to, sign=signer.sign, now=datetime.now(UTC))
+        return await rendered(pool, config, name, contact, to, sign=sign, now=datetime.now(UTC))
     except NotCovered as error:
         raise Problem(f"{name}: not signed, so not sent: {error}") from None
 

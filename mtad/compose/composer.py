@@ -74,6 +74,11 @@ class Composed(msgspec.Struct, frozen=True):
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
+    @property
+    def return_domain(self) -> str:
+        """The domain of the return path."""
+        return self.return_path.rpartition("@")[2]
+
     def message(self, signature: bytes = b"") -> bytes:
         """The whole message as it goes on the wire, dots not stuffed; `signature` is a field with its CRLF."""
         lines = [b"%b: %b" % header for header in self.headers]

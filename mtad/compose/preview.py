@@ -21,7 +21,7 @@ from mtad.compose import store
 from mtad.compose.composer import Composed, Composer, ContentFault
 from tracker.tokens import Keys
 
-Sign = Callable[[list[tuple[bytes, bytes]], bytes, str, int], bytes]
+Sign = Callable[[Composed, str, int], bytes]  # a mail, its stream, Unix time
 """mtad.dkim.sign.Signer.sign: headers, body, From's domain, Unix time → the field."""
 
 # What a stand-in has for an attribute of each type, where text shows its own name.
@@ -71,7 +71,7 @@ async def rendered(
             composed = composer.compose(facts, program, stream, now)
         except ContentFault as fault:
             raise InputError(f"{name}: {node}: cannot be made for {person.address}: {fault.reason}") from None
-        signature = sign(composed.headers, composed.body, composed.from_domain, int(now.timestamp()))
+        signature = sign(composed, stream.name, int(now.timestamp()))
         mails.append(Rendered(node, texts.subject, texts.html, texts.txt, composed, composed.message(signature)))
     return mails
 

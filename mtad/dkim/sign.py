@@ -11,7 +11,10 @@ and what is not signed is not sent.
 
 import base64
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime, time
 from operator import itemgetter
 from pathlib import Path
 
@@ -65,49 +68,72 @@ class NotCovered(Exception):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who signs: d=, s= and the private key."""
+    """Who signs: d=, s= and the private key; for which streams (none: all), and from when on (Unix time)."""
 
     domain: str
     selector: str
     key: Key
+    streams: tuple[str, ...] = ()
+    starts: float = -math.inf
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """What all mails with the same names of headers and the same domain in From have in common."""
+    """What all mails of a stream with the same names of headers and the same domains have in common."""
 
+    until: float  # when another key starts
     missing: list[str]  # what a bulk mail must have and these have not
     hashed: list[tuple[bytes, int]]  # `name:` in the order of hashing, and which header it is
     fields: list[tuple[Key, bytes, bytes]]  # who signs; the field up to h=, on the wire and relaxed
 
 
 class Signer:
-    """Signs messages with the identities that are nearest to the domain in From, each of them.
+    """Signs messages with the identities that are nearest to the domain in From, one of each kind of key.
 
-    Several for one domain are several selectors, such as RSA for everybody and Ed25519
-    for who knows it already (RFC 8463 section 6); Ed25519 stands above, as in its appendix A.3.
+    RSA is for everybody and Ed25519 for who knows it already (RFC 8463 section 6); Ed25519
+    stands above, as in its appendix A.3. Of several keys of one kind the one that started
+    last signs: so a key is changed at a moment that was announced in DNS before.
     """
 
     def __init__(self, identities: Sequence[Identity]) -> None:
         self._identities = sorted(identities, key=lambda identity: not isinstance(identity.key, Ed25519PrivateKey))
-        self._plans: dict[tuple[str, tuple[bytes, ...]], _Plan] = {}
+        self._plans: dict[tuple[str, str, str, tuple[bytes, ...]], _Plan] = {}
 
     @classmethod
     def from_config(cls, config: Config) -> "Signer":
-        """Read the keys of [[dkim]]; ConfigError names the file that is missing or no key."""
+        """Read the keys of [[dkim]]; ConfigError names the file that is missing or no key, or keys that rival."""
         identities = []
         for dkim in config.dkim:
             path: Path = config.path(dkim.key)
             if not dkim.domain or not dkim.selector:
                 raise ConfigError(f"dkim: {path}: domain and selector must not be empty")
-            identities.append(Identity(dkim.domain.lower().rstrip("."), dkim.selector, read_key(path)))
+            starts = datetime.combine(dkim.starts, time(), UTC).timestamp() if dkim.starts else -math.inf
+            domain = dkim.domain.lower().rstrip(".")
+            identities.append(Identity(domain, dkim.selector, read_key(path), dkim.streams, starts))
+        ranks = Counter(
+            (i.domain, algorithm(i.key), stream, i.starts) for i in identities for stream in i.streams or [""]
+        )
+        for (domain, kind, _, _), number in ranks.items():
+            if number > 1:
+                raise ConfigError(
+                    f"dkim: {domain}: {number} keys of {kind} start at the same time; set `starts` of the newer"
+                )
         return cls(identities)
 
-    def identities_for(self, from_domain: str) -> list[Identity]:
-        """Those with the longest d= that equals `from_domain` or is a parent of it (DMARC's relaxed alignment)."""
-        domain = "." + from_domain.lower().rstrip(".")
-        fit = [identity for identity in self._identities if domain.endswith("." + identity.domain)]
-        longest = max((len(identity.domain) for identity in fit), default=0)
-        return [identity for identity in fit if len(identity.domain) == longest]
+    def identities_for(self, domain: str, stream: str = "", now: float = math.inf) -> list[Identity]:
+        """Who signs at Unix time `now`: those with the longest d= that equals `domain` or is a parent of it.
+
+        That is DMARC's relaxed alignment. Those that name the stream go before those that name none.
+        """
+        parents = "." + domain.lower().rstrip(".")
+        fit = [
+            i for i in self._identities
+            if parents.endswith("." + i.domain) and i.starts <= now and (not i.streams or stream in i.streams)
+        ]  # fmt: skip
+        longest = max((len(i.domain) for i in fit), default=0)
+        near = [i for i in fit if len(i.domain) == longest]
+        named = [i for i in near if i.streams] or near
+        newest = {algorithm(i.key): i for i in sorted(named, key=lambda i: i.starts)}
+        return [i for i in named if i in newest.values()]
 
     def sign(
         self,
@@ -116,20 +142,25 @@ class Signer:
         from_domain: str,
         now_unix: int,
         *,
+        return_domain: str = "",
+        stream: str = "",
         bulk: bool = True,
         canonical: bool = False,
     ) -> bytes:
         """The whole `DKIM-Signature: …` fields with their CRLF, to be put before `headers`.
 
+        A return path of another organisation's domain is signed for too, where there is a
+        key: feedback loops and reputation hang on it.
         `headers` are (name, value), folded or not; `body` has CRLF only. `canonical`: it has
         no tab, no two blanks in a row and no blank before a CRLF, which need not be looked for.
         Raises NotCovered when no identity fits `from_domain`, when From is missing, or when a
         bulk mail lacks a header that its signature must cover.
         """
         names = tuple(map(_NAME, headers))
-        plan = self._plans.get((from_domain, names))
-        if plan is None:
-            plan = self._plans[from_domain, names] = self._plan(from_domain, names)
+        key = (from_domain, return_domain, stream, names)
+        plan = self._plans.get(key)
+        if plan is None or now_unix >= plan.until:
+            plan = self._plans[key] = self._plan(*key, now_unix)
         if bulk and plan.missing:
             raise NotCovered(f"the signature would not cover {', '.join(plan.missing)}")
         pieces: list[bytes] = []
@@ -139,19 +170,21 @@ class Signer:
         body_hash = hashlib.sha256(ended(body) if canonical else relaxed_body(body)).digest()
         last = f"t={now_unix}; bh={base64.b64encode(body_hash).decode()};".encode()
         out: list[bytes] = []
-        for key, field, relaxed in plan.fields:
+        for private, field, relaxed in plan.fields:
             digest = common.copy()
             # The field itself comes last, with an empty b= and without its CRLF (section 3.7).
             digest.update(b"%b %b b=" % (relaxed, last))
-            value = base64.b64encode(signature(key, digest.digest()))
+            value = base64.b64encode(signature(private, digest.digest()))
             lines = [value[at : at + _WIDTH] for at in range(0, len(value), _WIDTH)]
             out += (b"DKIM-Signature: ", field, b"\r\n\t", last, b"\r\n\tb=", b"\r\n\t".join(lines), b"\r\n")
         return b"".join(out)
 
-    def _plan(self, from_domain: str, names: Sequence[bytes]) -> _Plan:
-        identities = self.identities_for(from_domain)
+    def _plan(self, from_domain: str, return_domain: str, stream: str, names: Sequence[bytes], now: float) -> _Plan:
+        identities = self.identities_for(from_domain, stream, now)
         if not identities:
             raise NotCovered(f"no [[dkim]] of the configuration fits From: …@{from_domain}")
+        if not f".{return_domain}".endswith(f".{identities[0].domain}"):
+            identities += self.identities_for(return_domain, stream, now)
         lower = [name.lower() for name in names]
         if _FROM not in lower:
             raise NotCovered("the signature would not cover from")
@@ -167,6 +200,7 @@ class Signer:
             ).encode()
             fields.append((identity.key, field, b"dkim-signature:" + relaxed_value(field)))
         return _Plan(
+            until=min((i.starts for i in self._identities if i.starts > now), default=math.inf),
             missing=sorted(name.decode() for name in _BULK_NEEDS.difference(covered)),
             hashed=[(name + b":", at) for name, at in hashed],
             fields=fields,

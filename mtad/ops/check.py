@@ -93,6 +93,26 @@ def _state(config: Config) -> Finding:
     return Finding(Level.BAD, "state_dir", f"{place}: cannot be written", "give it to the user that runs mtad")
 
 
+class Published(StrEnum):
+    """What DNS has of a key."""
+
+    YES = "published"
+    NO = "missing"
+    OTHER = "another key"
+    UNKNOWN = "not to be had"
+
+
+async def published(name: str, record: str, lookup: Lookup = txt_records) -> Published:
+    """Whether DNS has the key of `record` at `name`."""
+    try:
+        found = await lookup(name)
+    except OSError:
+        return Published.UNKNOWN
+    if _public_key(record) in map(_public_key, found):
+        return Published.YES
+    return Published.OTHER if found else Published.NO
+
+
 async def _published(config: Config, number: int, lookup: Lookup) -> Finding:
     """Whether DNS has the public half of the key that signs."""
     dkim = config.dkim[number]
@@ -102,15 +122,15 @@ async def _published(config: Config, number: int, lookup: Lookup) -> Finding:
         ours = dns_record(read_key(config.path(dkim.key)))
     except Problem:
         return Finding(Level.SKIPPED, about, f"{name}: not compared, the key cannot be read")
-    try:
-        published = await lookup(name)
-    except OSError:
-        return Finding(Level.SKIPPED, about, f"{name}: not compared, DNS cannot be had from here")
-    if _public_key(ours) in map(_public_key, published):
-        return Finding(Level.OK, about, f"{name}: published")
-    if not published:
-        return Finding(Level.BAD, about, f"{name}: has no TXT record", f"publish {ours}")
-    return Finding(Level.BAD, about, f"{name}: DNS has another key than {dkim.key}", f"publish {ours}")
+    match await published(name, ours, lookup):
+        case Published.YES:
+            return Finding(Level.OK, about, f"{name}: published")
+        case Published.UNKNOWN:
+            return Finding(Level.SKIPPED, about, f"{name}: not compared, DNS cannot be had from here")
+        case Published.NO:
+            return Finding(Level.BAD, about, f"{name}: has no TXT record", f"publish {ours}")
+        case Published.OTHER:
+            return Finding(Level.BAD, about, f"{name}: DNS has another key than {dkim.key}", f"publish {ours}")
 
 
 def _public_key(record: str) -> tuple[str, str]:

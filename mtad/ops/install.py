@@ -62,7 +62,7 @@ def install(folder: Path, domain: str, selector: str, *, dkim: str = "rsa2048") 
     try:
         keys.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path, content in contents.items():
-            _write_new(path, content, 0o644 if path == config else 0o600)
+            write_new(path, content, 0o644 if path == config else 0o600)
     except OSError as error:
         raise Problem(f"{error.filename}: {error.strerror}") from None
     made = load_config(config)
@@ -76,8 +76,8 @@ def install(folder: Path, domain: str, selector: str, *, dkim: str = "rsa2048") 
     return Installation(config, list(contents), records, reverse_reminder(made.hostname))
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Secrets are never readable to others, not even for a moment."""
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """A file that was not there, on disk when this returns; secrets are never readable to others, not for a moment."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()

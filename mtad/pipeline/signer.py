@@ -85,7 +85,14 @@ class Signer:
         bulk = mail.facts.class_ == BULK
         try:
             signature = self._dkim.sign(
-                composed.headers, composed.body, composed.from_domain, int(now.timestamp()), bulk=bulk, canonical=True
+                composed.headers,
+                composed.body,
+                composed.from_domain,
+                int(now.timestamp()),
+                return_domain=composed.return_domain,
+                stream=mail.stream.name,
+                bulk=bulk,
+                canonical=True,
             )
         except NotCovered as error:
             raise ContentFault(f"{Reason.CONTENT}:{error}") from None

@@ -229,7 +229,7 @@ def test_the_nearest_identities_sign() -> None:
         [
             Identity("example.com", "top", key),
             Identity("news.example.com", "sub", key),
-            Identity("news.example.com", "sub2", key),
+            Identity("news.example.com", "sub2", identity("e1").key),
         ]
     )
 
@@ -241,10 +241,80 @@ def test_the_nearest_identities_sign() -> None:
     assert chosen == {
         "example.com": ["top"],
         "Shop.Example.com": ["top"],
-        "news.example.com": ["sub", "sub2"],
-        "a.news.example.com": ["sub", "sub2"],
+        "news.example.com": ["sub2", "sub"],
+        "a.news.example.com": ["sub2", "sub"],
         "badexample.com": [],
     }
+
+
+def selectors(signature: bytes) -> list[str]:
+    return re.findall(r"\bs=(\w+);", signature.decode())
+
+
+def test_the_next_key_takes_over_at_its_time_and_not_before() -> None:
+    signer = Signer([
+        Identity("example.com", "old", identity().key),
+        Identity("example.com", "next", identity().key, starts=1_000.0),
+        Identity("example.com", "ed", identity("e1").key),
+    ])  # fmt: skip
+
+    signed = {
+        now: selectors(signer.sign(bulk_headers(), b"Hello\r\n", "example.com", now))
+        for now in (998, 999, 1_000, 1_001)
+    }
+
+    assert signed == {998: ["ed", "old"], 999: ["ed", "old"], 1_000: ["ed", "next"], 1_001: ["ed", "next"]}
+
+
+def test_a_key_that_names_streams_signs_for_them_in_place_of_the_others() -> None:
+    signer = Signer([
+        Identity("example.com", "all", identity().key),
+        Identity("example.com", "news", identity().key, streams=("news",)),
+        Identity("shop.example.com", "shop", identity().key, streams=("shop",)),
+    ])  # fmt: skip
+
+    signed = {
+        (domain, stream): selectors(signer.sign(bulk_headers(), b"Hello\r\n", domain, 1, stream=stream))
+        for domain in ("example.com", "shop.example.com")
+        for stream in ("news", "shop")
+    }
+
+    assert signed == {
+        ("example.com", "news"): ["news"],
+        ("example.com", "shop"): ["all"],
+        ("shop.example.com", "news"): ["news"],
+        ("shop.example.com", "shop"): ["shop"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("return_domain", "signed"),
+    [
+        ("bounce.example.com", ["s1"]),
+        ("bounce.relay.example", ["s1", "relay"]),
+        ("elsewhere.example", ["s1"]),
+        ("", ["s1"]),
+    ],
+)
+def test_a_return_path_of_another_domain_is_signed_for_too_where_there_is_a_key(
+    return_domain: str, signed: list[str]
+) -> None:
+    signer = Signer([identity(), Identity("relay.example", "relay", identity().key)])
+
+    signature = signer.sign(bulk_headers(), b"Hello\r\n", "example.com", 1, return_domain=return_domain)
+
+    assert selectors(signature) == signed
+
+
+def test_two_keys_of_a_kind_that_start_together_are_refused_in_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(new_key())
+    key = str(tmp_path / "key.pem")
+    config = Config(
+        domain="example.com", dkim=tuple(Dkim(domain="example.com", selector=name, key=key) for name in ("a", "b"))
+    )
+
+    with pytest.raises(ConfigError, match=r"^dkim: example\.com: 2 keys of rsa-sha256 start at the same time[^\n]*$"):
+        Signer.from_config(config)
 
 
 def test_a_sender_without_a_key_is_refused() -> None:
