@@ -36,6 +36,7 @@ from mtad.ops.line import answering
 from mtad.ops.moves import Movers
 from mtad.ops.outcome_log import OutcomeLog
 from mtad.ops.watch import Watch
+from mtad.outcome import automation
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, programs, store, workers
 from mtad.queue.workers import Heart
@@ -258,5 +259,6 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("content faults", 2.0, partial(advance.pause_on_content_faults, pool)),
         Sweep("ripen hits", 0.25, partial(tracker.ripen, pool, engine.fold_signs)),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
+        Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
     ]

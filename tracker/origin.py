@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -16,21 +17,37 @@ def origin(peer: str, forwarded: Sequence[str], trusted: Sequence[IPNetwork]) ->
     `forwarded` are the values of X-Forwarded-For. They are believed only as far as
     trusted proxies wrote them: the client is the rightmost address that is none.
     """
-    hops = [peer, *reversed([hop for value in forwarded for hop in value.split(",")])]
-    client: IPAddress | None = None
-    for hop in hops:
-        address = _address(hop)
-        if address is None:
+    proxies = tuple(trusted)
+    network, believed = _hop(peer, proxies)
+    if not believed or not forwarded:
+        return network
+    for hop in reversed([hop for value in forwarded for hop in value.split(",")]):
+        seen, believed = _hop(hop, proxies)
+        network = seen or network
+        if not believed:
             break
-        client = address
-        if not any(address in network for network in trusted):
-            break
-    if client is None:
-        return None
-    # ip_network would say the same, for 6 µs of the 80 that a hit costs.
-    kept = _KEPT_BITS[client.version]
-    cut = client.max_prefixlen - kept
-    return f"{type(client)(int(client) >> cut << cut)}/{kept}"
+    return network
+
+
+# Few proxies stand before us, and who opens a mail clicks in it: 9 µs a hop otherwise, 22 of IPv6.
+@lru_cache(maxsize=8192)
+def _hop(text: str, trusted: tuple[IPNetwork, ...]) -> tuple[str | None, bool]:
+    """The network of one address, and whether what it says of others is believed."""
+    address = _address(text)
+    if address is None:
+        return None, False
+    return _cut(address), any(address in network for network in trusted)
+
+
+def _cut(address: IPAddress) -> str:
+    """As ip_network would write it, which takes 6 µs: zeros at the end are the longest run of them."""
+    number = int(address)
+    if address.version == 4:
+        return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.0/{_KEPT_BITS[4]}"
+    groups = [number >> 112, number >> 96 & 0xFFFF, number >> 80 & 0xFFFF]
+    while groups and not groups[-1]:
+        groups.pop()
+    return f"{':'.join(f'{group:x}' for group in groups)}::/{_KEPT_BITS[6]}"
 
 
 def _address(text: str) -> IPAddress | None:
@@ -41,7 +58,9 @@ def _address(text: str) -> IPAddress | None:
     elif bare.count(":") == 1:
         bare = bare.partition(":")[0]
     try:
-        address = ipaddress.ip_address(bare)
+        if ":" not in bare:
+            return ipaddress.IPv4Address(bare)
+        address = ipaddress.IPv6Address(bare)
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    return address.ipv4_mapped or address

@@ -10,40 +10,37 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import ip_network
-from typing import Protocol
-from uuid import UUID
+from functools import partial
+from typing import Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
-from prometheus_client import Counter
 
 from mtad.base.clock import Clock
 from mtad.base.db import AWAY
-from mtad.base.ids import uuid7
 from tracker import tokens
-from tracker.agents import MAX_AGENT
+from tracker.door import Door, Doors, date_now
 from tracker.hits import Hit, Kind, Method
 from tracker.ingest import Unsubscribe
 from tracker.links import Link, destination
-from tracker.origin import origin
+from tracker.noting import Noting
 from tracker.pages import POLICY, Page, language_for, render
+from tracker.plain import Plain
 from tracker.tokens import Keys, Purpose
 
 log = logging.getLogger("mtad.tracker")
 http_log = logging.getLogger("mtad.tracker.http")  # what aiohttp says
 
-HITS = Counter("mtad_tracker_hits_total", "Hits with a valid token", ["kind", "method"])
-DROPPED = Counter("mtad_tracker_dropped_total", "Hits that were answered but could not be journalled", ["kind"])
-
 # A form of one field; RFC 8058 needs 26 bytes, multipart a few hundred.
 MOST_BODY = 8 * 1024
 
-# How long a person waits for our disk, and a mail program for our database.
-JOURNAL_PATIENCE = 2.0
+# How long a mail program waits for our database.
 COMMIT_PATIENCE = 10.0
+
+# How long a connection may idle, and how long an answer may take that we stop for; seconds.
+KEEPALIVE = 30.0
+SHUTDOWN = 5.0
 
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 
@@ -57,6 +54,15 @@ _REDIRECT = {
     "Referrer-Policy": "no-referrer",
     "X-Robots-Tag": "noindex",
 }
+
+# As aiohttp writes them, for plain requests.
+_PIXEL_HEAD = (
+    "HTTP/1.1 200 OK\r\n"
+    + "".join(f"{name}: {value}\r\n" for name, value in _NEVER_STORE.items())
+    + f"Content-Type: image/gif\r\nContent-Length: {len(PIXEL)}\r\nDate: "
+).encode("ascii")
+_FOUND = "".join(f"{name}: {value}\r\n" for name, value in _REDIRECT.items())
+
 _PAGE = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": POLICY,
@@ -91,19 +97,14 @@ def make_app(
     `unsubscribe` returns when it is committed; anything it raises means that it is
     not. `ready` answers /healthz.
     """
-    site = _Site(
-        keys=keys,
-        links=links,
-        record=record,
-        unsubscribe=unsubscribe,
-        trusted_proxies=trusted_proxies,
-        clock=clock,
-    )
+    noting = Noting(record, trusted_proxies=trusted_proxies, clock=clock)
+    site = _Site(keys=keys, links=links, noting=noting, unsubscribe=unsubscribe, clock=clock)
 
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if ready() else web.Response(status=503, text="not ready\n")
 
     app = web.Application(client_max_size=MOST_BODY)
+    app[_SITE] = site
     app.on_response_prepare.append(_without_server)
     app.add_routes([
         web.get("/o/{token}", site.pixel),
@@ -130,50 +131,97 @@ def _ours(record: logging.LogRecord) -> bool:
 http_log.addFilter(_ours)
 
 
+class _Runner(web.AppRunner):
+    """aiohttp's, with doors before its connections."""
+
+    __slots__ = ("_doors",)
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            logger=http_log,
+            handle_signals=False,
+            shutdown_timeout=SHUTDOWN,
+            keepalive_timeout=KEEPALIVE,
+            auto_decompress=False,
+        )
+        self._doors = Doors(app[_SITE].plain, keepalive=KEEPALIVE)
+
+    @property
+    def server(self) -> web.Server | None:
+        """What listeners ask for a protocol: a door that leads to aiohttp's."""
+        server = super().server
+        return cast("web.Server", partial(Door, self._doors, server)) if server else None
+
+    async def shutdown(self) -> None:
+        await self._doors.shutdown(SHUTDOWN)
+        await super().shutdown()
+
+
 def make_runner(app: web.Application) -> web.AppRunner:
     """The application ready for sockets: no access log, for it would hold tokens, and 20 µs a hit.
 
     Bodies are not decompressed: nobody compresses 26 bytes, and what cannot be decompressed
     would be an error with a traceback that anybody can cause.
     """
-    return web.AppRunner(
-        app,
-        access_log=None,
-        logger=http_log,
-        handle_signals=False,
-        shutdown_timeout=5.0,
-        keepalive_timeout=30.0,
-        auto_decompress=False,
-    )
+    return _Runner(app)
 
 
 class _Site:
     """The handlers."""
 
-    def __init__(
-        self,
-        *,
-        keys: Keys,
-        links: LinkMap,
-        record: Callable[[Hit], Awaitable[None]],
-        unsubscribe: Unsubscribe,
-        trusted_proxies: Sequence[str],
-        clock: Clock,
-    ) -> None:
+    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, unsubscribe: Unsubscribe, clock: Clock) -> None:
         self._keys = keys
         self._links = links
-        self._record = record
+        self._noting = noting
         self._unsubscribe = unsubscribe
-        self._trusted = [ip_network(network) for network in trusted_proxies]
         self._clock = clock
-        self._refused = False  # whether the journal refused the last hit
+
+    def plain(self, request: Plain, peer: str, answer: Callable[[bytes], None]) -> bool:
+        """What `pixel` and `click` would answer a plain request, without their chain; False for any other answer."""
+        method = Method(request.method)
+        if request.pixel:
+            token = tokens.read_link_token(self._keys, Purpose.OPEN, request.token)
+            respond = partial(self._picture, method)
+            if token is None:
+                answer(respond())
+                return True
+            kind = Kind.OPEN
+        else:
+            values = tokens.values_of(request.values)
+            token = None if values is None else tokens.read_link_token(self._keys, Purpose.CLICK, request.token, values)
+            link = self._links.get(token.link_id) if token else None
+            if values is None or token is None or link is None or not link.url:
+                return False
+            location = destination(link.url, values)
+            if not location.isprintable():
+                return False
+            kind, respond = Kind.CLICK, partial(self._redirect, method, location)
+        forwarded = request.headers.get("x-forwarded-for")
+        hit = self._noting.hit(
+            kind, method, request.headers, peer, (forwarded,) if forwarded is not None else (),
+            job_id=token.job_id, link_id=token.link_id,
+        )  # fmt: skip
+        self._noting.begin(hit, lambda _durable: answer(respond()))
+        return True
+
+    def _picture(self, method: Method) -> bytes:
+        return _PIXEL_HEAD + self._date() + (PIXEL if method is Method.GET else b"")
+
+    def _redirect(self, method: Method, location: str) -> bytes:
+        length = "Content-Length: 0\r\n" if method is Method.GET else ""
+        return f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n{_FOUND}{length}Date: ".encode() + self._date()
+
+    def _date(self) -> bytes:
+        return date_now(self._clock.now().timestamp()) + b"\r\n\r\n"
 
     async def pixel(self, request: web.Request) -> web.Response:
         """Always the picture: no oracle for guessers, no broken image for readers."""
         name = request.match_info["token"]
         token = tokens.read_link_token(self._keys, Purpose.OPEN, name.removesuffix(".gif"))
         if token:
-            await self._note(self._hit(request, Kind.OPEN, job_id=token.job_id, link_id=token.link_id))
+            await self._noting.note(self._hit(request, Kind.OPEN, job_id=token.job_id, link_id=token.link_id))
         return web.Response(body=PIXEL, content_type="image/gif", headers=_NEVER_STORE)
 
     async def click(self, request: web.Request) -> web.Response:
@@ -184,7 +232,7 @@ class _Site:
         token = None if values is None else tokens.read_link_token(self._keys, Purpose.CLICK, name, values)
         if token is None or values is None:
             return _page(request, Page.BAD_LINK, 404)
-        await self._note(self._hit(request, Kind.CLICK, job_id=token.job_id, link_id=token.link_id))
+        await self._noting.note(self._hit(request, Kind.CLICK, job_id=token.job_id, link_id=token.link_id))
         link = self._links.get(token.link_id)
         if link is None:
             answered = await self._links.find(token.link_id)
@@ -202,7 +250,7 @@ class _Site:
             return _page(request, Page.BAD_LINK, 404)
         if not token.contact_id:
             return _page(request, Page.NOBODY, 200)
-        await self._note(self._hit(request, Kind.LOOK, contact_id=token.contact_id, program_id=token.program_id))
+        await self._noting.note(self._hit(request, Kind.LOOK, contact_id=token.contact_id, program_id=token.program_id))
         return _page(request, Page.ASK, 200)
 
     async def leave(self, request: web.Request) -> web.Response:
@@ -223,7 +271,7 @@ class _Site:
             program_id=token.program_id,
             how="page" if by_button else "one_click",
         )
-        journalled = await self._note(hit)
+        journalled = await self._noting.note(hit)
         committed = await self._commit(hit)
         if not by_button:
             if committed:
@@ -232,22 +280,6 @@ class _Site:
         if committed or journalled:
             return _page(request, Page.DONE if committed else Page.NOTED, 200)
         return _page(request, Page.LATER, 503)
-
-    async def _note(self, hit: Hit) -> bool:
-        """Have the hit durable; False, and counted, when the disk refuses or takes too long."""
-        HITS.labels(kind=hit.kind, method=hit.method).inc()
-        try:
-            async with asyncio.timeout(JOURNAL_PATIENCE):
-                await self._record(hit)
-        except (OSError, TimeoutError) as error:
-            DROPPED.labels(kind=hit.kind).inc()
-            if not self._refused:
-                # Once: a line for each of 10,000 hits a second would fill what is left of the disk.
-                log.error("hits cannot be journalled", extra={"why": str(error) or type(error).__name__})  # noqa: TRY400
-            self._refused = True
-            return False
-        self._refused = False
-        return True
 
     async def _commit(self, hit: Hit) -> bool:
         try:
@@ -278,15 +310,13 @@ class _Site:
         program_id: int = 0,
         how: str = "",
     ) -> Hit:
-        at = self._clock.now()
         peer = request.transport.get_extra_info("peername") if request.transport else None
-        return Hit(
-            _event_id(at.timestamp()),
-            at,
+        return self._noting.hit(
             kind,
-            _method(request),
-            _printable(request.headers.get("User-Agent", ""))[:MAX_AGENT],
-            origin(peer[0] if peer else "", request.headers.getall("X-Forwarded-For", []), self._trusted),
+            Method(request.method),
+            request.headers,
+            peer[0] if peer else "",
+            request.headers.getall("X-Forwarded-For", []),
             job_id=job_id,
             link_id=link_id,
             contact_id=contact_id,
@@ -295,23 +325,8 @@ class _Site:
         )
 
 
-def _event_id(unix: float) -> UUID:
-    return uuid7(int(unix * 1000), os.urandom(10))
-
-
-def _method(request: web.Request) -> Method:
-    for name in ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"):
-        purpose = request.headers.get(name, "").lower()
-        if request.method == "GET" and ("prefetch" in purpose or "prerender" in purpose):
-            return Method.PREFETCH
-    return Method(request.method)
-
-
-def _printable(text: str) -> str:
-    """Without control characters and the surrogates in which aiohttp hands on what is not UTF-8."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else "?" for character in text)
+# The plain requests of an application are answered by its site.
+_SITE = web.AppKey("_SITE", _Site)
 
 
 async def _body(request: web.Request) -> bytes:

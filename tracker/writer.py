@@ -12,16 +12,16 @@ import contextlib
 import fcntl
 import itertools
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
-from uuid import UUID
 
 import msgspec
 
-from mtad.base.batcher import Batcher
 from tracker.hits import Hit
 from tracker.journal import encode
 
@@ -31,9 +31,18 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 # One fdatasync for up to so many hits; more only make the first of them wait.
 GROUP = 512
 
+# Groups begin so far apart, in seconds: with a fast disk each would be of one or two hits, and
+# the way to the thread and back costs 100 µs a group. A lone hit does not wait.
+APART = 0.008
+
+# So many hits wait for the disk at most; all above are refused.
+BOUND = 4096
+
 _SUFFIX = ".journal"
 
 T = TypeVar("T")
+
+_Waiting = tuple[Hit, "asyncio.Future[None]"]
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -93,8 +102,9 @@ class Journal:
         self.written = asyncio.Event()  # set after each group; whoever waits clears it
         self._name = str(slot)
         self._segment_bytes = segment_bytes
-        self._batcher: Batcher[Hit, None] = Batcher(self._write_group, most=GROUP)
-        self._unwritten: dict[UUID, datetime] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._writing: list[_Waiting] = []
+        self._asked = asyncio.Event()
         # One thread, so that listing, writing and rotating never interleave.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._slot: Slot | None = None
@@ -102,19 +112,18 @@ class Journal:
         self._path: Path | None = None
         self._durable = 0
 
-    async def append(self, hit: Hit) -> None:
-        """Have one hit on disk; OSError when the disk refuses. Waits until `run` runs."""
-        self._unwritten[hit.event_id] = hit.at
-        try:
-            done = await self._batcher.submit(hit)
-        except BaseException:
-            del self._unwritten[hit.event_id]
-            raise
-        await done
+    def append(self, hit: Hit) -> "asyncio.Future[None]":
+        """Done when the hit is on disk; OSError when the disk refuses or is too slow. Waits until `run` runs."""
+        if len(self._waiting) >= BOUND:
+            raise OSError("too many hits wait for the disk")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((hit, done))
+        self._asked.set()
+        return done
 
     def complete_until(self, now: datetime) -> datetime:
         """The time before which every hit that was handed to `append` is on disk, or refused."""
-        return min(self._unwritten.values(), default=now)
+        return min((hit.at for hit, _ in itertools.chain(self._writing, self._waiting)), default=now)
 
     async def segments(self) -> list[Segment]:
         """What may be read now of our own slot, oldest first."""
@@ -129,20 +138,45 @@ class Journal:
         await self.in_thread(self._claim)
         self.owned.set()
         try:
-            await self._batcher.run()
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                while self._waiting:
+                    began = time.monotonic()
+                    await self._finished(self._write_group())
+                    await asyncio.sleep(began + APART - time.monotonic())
         finally:
-            await self._batcher.drain()
+            while self._waiting:
+                await self._write_group()
             await self.in_thread(self._leave)
             self._thread.shutdown(wait=False)
 
-    async def _write_group(self, hits: Sequence[Hit]) -> Sequence[None]:
+    @staticmethod
+    async def _finished(work: Coroutine[None, None, None]) -> None:
+        """Await work that is finished even when we are cancelled meanwhile."""
+        task = asyncio.ensure_future(work)
         try:
-            await self.in_thread(self._write, b"".join(map(encode, hits)))
-        finally:
-            for hit in hits:
-                del self._unwritten[hit.event_id]
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await task
+            raise
+
+    async def _write_group(self) -> None:
+        """Write what waits, up to a group, and tell those who wait for it."""
+        self._writing = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+        error: Exception | None = None
+        try:
+            await self.in_thread(self._write, b"".join([encode(hit) for hit, _ in self._writing]))
+        except Exception as refused:  # noqa: BLE001 - those who wait decide what it means
+            error = refused
+        group, self._writing = self._writing, []
         self.written.set()
-        return [None] * len(hits)
+        for _, done in group:
+            if not done.done():
+                if error:
+                    done.set_exception(error)
+                else:
+                    done.set_result(None)
 
     # Below: in the thread.
 

@@ -16,14 +16,16 @@ from typing import Annotated
 
 import msgspec
 
+from mtad.base import automation
 from mtad.base.address import normal_domain
+from mtad.base.automation import Automation
 from mtad.base.errors import ConfigError
 from mtad.base.section import Section, decoded, rate, seconds
 from mtad.base.shape import Layer, Shape, Shaping, texts
 
 __all__ = [
-    "Config", "Database", "Dkim", "Metrics", "Mta", "Route", "Shape", "Shaping", "Tracker", "host_and_port",
-    "load_config", "rate", "seconds",
+    "Automation", "Config", "Database", "Dkim", "Metrics", "Mta", "Route", "Shape", "Shaping", "Tracker",
+    "host_and_port", "load_config", "rate", "seconds",
 ]  # fmt: skip
 
 # RFC 8058 section 3.1 wants https; a demo or a test on loopback has no certificate.
@@ -110,6 +112,7 @@ class Config(Section, frozen=True, kw_only=True):
     dkim: tuple[Dkim, ...] = ()
     shape: Shaping = Shaping()
     route: tuple[Route, ...] = ()
+    automation: Automation = Automation()
     metrics: Metrics = Metrics()
 
     folder: Path = Path()
@@ -208,6 +211,7 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
         yield f"dkim[{number}].domain", normal_domain, dkim.domain
         yield f"dkim[{number}].selector", _selector, dkim.selector
     yield from texts(config.shape, {f"route.{route.domain}.shape": route.shape for route in config.route})
+    yield from automation.texts(config.automation)
     if config.metrics.listen:
         yield "metrics.listen", host_and_port, config.metrics.listen
 

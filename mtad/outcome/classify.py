@@ -81,13 +81,14 @@ def _refusal(refused: Refused) -> Deferred | Bounced:
 
 def reading_of(refused: Refused) -> str:
     """A key of READINGS; never one of scope recipient or mailbox when the recipient was not named yet."""
-    return _reading(refused.stage, refused.code, refused.enhanced, _without_names(refused.text[:_MOST_TEXT]))
+    return _reading(refused.stage, refused.code, refused.enhanced, without_names(refused.text))
 
 
-def _without_names(text: str) -> str:
+def without_names(text: str) -> str:
     """A reply without mail addresses, whose words are the recipient's and not the server's, and without ids."""
+    words = text[:_MOST_TEXT].split()
     return " ".join(
-        [word for word in text.split() if "@" not in word and (len(word) <= _LONG_WORD or not _DIGIT.search(word))]
+        [word for word in words if "@" not in word and (len(word) <= _LONG_WORD or not _DIGIT.search(word))]
     )
 
 

@@ -10,12 +10,14 @@ from prometheus_client import Counter, Gauge
 from engine import gate
 from engine.facts import Defer, Facts, Send, Skip
 from engine.service import Catalogue
+from mtad.base.automation import rules_in_force
 from mtad.base.clock import Clock
 from mtad.base.config import Config, Shape, rate
 from mtad.base.db import AWAY, Connection, Pool
 from mtad.compose.composer import Composer
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops.watch import LaneFigures
+from mtad.outcome.automation import Automation
 from mtad.outcome.kinds import Scope
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.endings import Mail, ended_by_proof, ended_by_skip, returned_by_deferral
@@ -64,10 +66,11 @@ class Pipeline:
         self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy, told=settled)
         beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)
-        self._services = (self._settler, signer, beginner, self._sessions)
+        automation = Automation(pool, clock, worker, rules_in_force(config.automation), self._shaper.provider)
+        self._services = (self._settler, signer, beginner, self._sessions, automation)
         self._tools = Tools(
             pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, signer=signer, beginner=beginner,
-            settler=self._settler, luck=luck,
+            settler=self._settler, automation=automation, luck=luck,
         )  # fmt: skip
         self._lanes: dict[int, LaneRunner] = {}  # by site
         self._draining = asyncio.Event()

@@ -30,7 +30,7 @@ from mtad.queue import store
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Offer, Released, Returned, Wish
 from mtad.shape.feedback import Concurrency
-from mtad.smtp.results import Lost, Result, Stage, TooLate
+from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
 from mtad.wire.session import Session
 
 log = logging.getLogger("mtad.lane")
@@ -250,7 +250,7 @@ class LaneRunner:
         elif self._backlog and not opened.usable and not leaves and not self._draining:
             # Dialled again at once, such a server would be dialled for ever.
             await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
-        return opened.deliveries >= self._shape.max_deliveries_per_connection
+        return opened.deliveries >= self._most_deliveries
 
     # One session
 
@@ -258,8 +258,8 @@ class LaneRunner:
         """Until the session is over; whether it ends because there are too many."""
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         leaves = False
-        while session.alive() and session.deliveries < self._shape.max_deliveries_per_connection:
-            if leaves := self._running - self._leaving > self._concurrency.allowed:
+        while session.alive() and session.deliveries < self._most_deliveries:
+            if leaves := self._running - self._leaving > self._most_sessions:
                 self._leaving += 1
                 break
             mail = self._backlog.take(urgent=len(self._idle) < self._keeps)
@@ -325,12 +325,25 @@ class LaneRunner:
     def _ending(self, mail: Mail, result: Result, since: int) -> Ended | Returned:
         outcome = classify(result)
         ATTEMPTS[type(outcome)].inc()
+        if isinstance(result, Refused) and isinstance(outcome, Deferred | Bounced):
+            self._tools.automation.heard(self.lane, mail.program.name, result, outcome)
         if is_trouble(outcome):
             self._concurrency.troubled(since)
         else:
             self._concurrency.succeeded(since)
             self._open_for_backlog()
         return after_attempt(mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck())
+
+    @property
+    def _most_sessions(self) -> int:
+        limit = self._tools.automation.limits(self.lane.id).sessions
+        return self._concurrency.allowed if limit is None else min(limit, self._concurrency.allowed)
+
+    @property
+    def _most_deliveries(self) -> int:
+        limit = self._tools.automation.limits(self.lane.id).max_deliveries_per_connection
+        configured = self._shape.max_deliveries_per_connection
+        return configured if limit is None else min(limit, configured)
 
     async def _mail_arrives(self) -> bool:
         """False when none came for too long, or the session is to end."""

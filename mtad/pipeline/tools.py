@@ -6,6 +6,7 @@ import msgspec
 
 from mtad.base.clock import Clock
 from mtad.base.db import Pool
+from mtad.outcome.automation import Automation
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
@@ -23,4 +24,5 @@ class Tools(msgspec.Struct, frozen=True):
     signer: Signer
     beginner: Beginner
     settler: Settler
+    automation: Automation
     luck: Callable[[], float]  # in [0, 1); spreads the retries

@@ -39,6 +39,11 @@ class Suspension(msgspec.Struct, frozen=True):
     made: datetime
 
 
+def lane_key(source: str, site: str) -> str:
+    """The key of a lane."""
+    return f"{source}/{site}"
+
+
 async def suspend(
     conn: Connection, kind: Kind, key: str, *, until: datetime | None, reason: str, by: str
 ) -> Suspension:

@@ -412,6 +412,9 @@ create table lane (
   closed_until timestamptz not null default '-infinity',
   closed_why text,
   suspended_until timestamptz not null default '-infinity', -- what the rows of `suspension` say
+  most_rate real,                            -- what the rows of `lane_limit` allow; null: as above
+  most_burst real,
+  most_sessions int,
   unique (site_id, source)
 ) with (fillfactor = 30, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 
@@ -436,6 +439,31 @@ create table suspension (
   lifted_by text
 );
 create unique index suspension_open_idx on suspension (kind, key, made_by) where lifted is null;
+
+-- Limits that are set for a while, over what is configured: the lowest of all holds.
+create table lane_limit (
+  id bigint generated always as identity primary key,
+  lane_id int not null references lane,
+  knob text collate "C" not null check (knob in ('max_message_rate', 'connection_limit',
+                                                 'max_deliveries_per_connection')),
+  value text not null,                       -- as in the configuration
+  most real not null,                        -- the same as a number: a second, sessions, messages
+  burst real not null default 0,             -- of a rate
+  until timestamptz not null,
+  reason text not null,
+  made_by text collate "C" not null,
+  made timestamptz not null default now(),
+  unique (lane_id, knob, value, made_by)
+);
+
+-- Replies that rules on replies count, as each worker brings them in; emptied by age.
+create table reply_count (
+  rule text collate "C" not null,
+  key text collate "C" not null,             -- what would be suspended or limited
+  at timestamptz not null default now(),
+  n int not null
+);
+create index reply_count_idx on reply_count (rule, key, at);
 
 -- ── Partitions ──────────────────────────────────────────────────────────────
 

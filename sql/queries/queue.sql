@@ -156,7 +156,7 @@ with offered as materialized (
     from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::boolean[])
       as o (job_id, contact_id, gate_version, program_id, fence, lane_id, epoch, yields)
 ), lanes as materialized (
-  select l.id, l.rate::float8 as rate, l.burst::float8 as burst, l.tat,
+  select l.id, least(l.rate, l.most_rate)::float8 as rate, least(l.burst, l.most_burst)::float8 as burst, l.tat,
          greatest(l.closed_until, l.suspended_until) as closed_until
     from lane l
    where l.id in (select lane_id from offered)
@@ -414,7 +414,10 @@ with recursive heads as (
 ), opening as materialized (
   select l.site_id,
          min(greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)) as at
-    from (select *, greatest(1, burst - greatest(1, rate * 0.05)) as reserved from lane) l
+    from (select *, greatest(1, burst - greatest(1, rate * 0.05)) as reserved
+            from (select site_id, closed_until, suspended_until, tat, least(rate, most_rate) as rate,
+                         least(burst, most_burst) as burst
+                    from lane) x) l
    group by l.site_id
 ), hints as materialized (
   select s.id, s.ready_at, greatest(coalesce(d.due, 'infinity'), coalesce(o.at, '-infinity')) as at
@@ -523,7 +526,7 @@ select id from lane where id = any($1::int[]) order by id for no key update;
 -- are absolute: one that could not be written is put right by the next. Returns lane
 -- and count.
 with wishes as (
-  select w.*, l.sessions as most,
+  select w.*, least(l.sessions, l.most_sessions) as most,
          (select coalesce(sum(x.sessions), 0)
             from lane_session x
             join worker k on k.id = x.worker

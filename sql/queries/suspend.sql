@@ -75,3 +75,99 @@ with wanted as materialized (
   returning lane.site_id, lane.suspended_until
 )
 select distinct site_id from changed where suspended_until <= now() order by site_id;
+
+-- ── Limits for a while ──────────────────────────────────────────────────────
+
+-- name: limit_lane
+-- Lane $1: knob $2 at most $3, as numbers $4 and $5, until $6 because $7, by $8. The same
+-- again by the same hand: the later end.
+insert into lane_limit as x (lane_id, knob, value, most, burst, until, reason, made_by)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict (lane_id, knob, value, made_by) do update
+  set until = greatest(x.until, excluded.until), reason = excluded.reason,
+      made = case when x.until > now() then x.made else now() end
+returning id;
+
+-- name: lane_limits
+-- What is set now, oldest first.
+select x.id, x.lane_id, l.source || '/' || s.name, x.knob, x.value, x.until, x.reason, x.made_by, x.made
+  from lane_limit x
+  join lane l on l.id = x.lane_id
+  join site s on s.id = l.site_id
+ where x.until > now()
+ order by x.made, x.id;
+
+-- name: unlimit
+-- Take back limits $1. Returns their lanes.
+delete from lane_limit where id = any($1::bigint[]) returning id, lane_id;
+
+-- name: lapsed_limits
+-- Take back limits whose time is over. Returns their lanes.
+delete from lane_limit where until <= now() returning lane_id;
+
+-- name: apply_limits
+-- Have lanes $1 say what their limits allow now. A limit of sessions is one for all workers.
+with lanes as materialized (
+  select id from lane where id = any($1::int[]) order by id for no key update
+), allowed as materialized (
+  select x.id,
+         min(m.most) filter (where m.knob = 'max_message_rate') as rate,
+         min(m.burst) filter (where m.knob = 'max_message_rate') as burst,
+         min(m.most) filter (where m.knob = 'connection_limit')::int as sessions
+    from lanes x
+    left join lane_limit m on m.lane_id = x.id and m.until > now()
+   group by x.id
+)
+update lane set most_rate = a.rate, most_burst = a.burst, most_sessions = a.sessions
+  from allowed a
+ where lane.id = a.id;
+
+-- name: limits_in_force
+-- What is not in the lane's row for begin to see, for worker $1, which asks every second: how
+-- many of its sessions may stay, after those of the workers before it, and mails on each.
+select m.lane_id,
+       greatest(0, m.sessions - (select coalesce(sum(x.sessions), 0)
+                                   from lane_session x
+                                   join worker k on k.id = x.worker
+                                  where x.lane_id = m.lane_id and x.worker < $1 and k.dead is null))::int,
+       m.deliveries
+  from (select lane_id, (min(most) filter (where knob = 'connection_limit'))::int as sessions,
+               (min(most) filter (where knob = 'max_deliveries_per_connection'))::int as deliveries
+          from lane_limit
+         where until > now() and knob in ('connection_limit', 'max_deliveries_per_connection')
+         group by lane_id) m;
+
+-- ── Replies that rules count ────────────────────────────────────────────────
+
+-- name: one_counter
+-- Until the end of this transaction nobody else counts: of two workers that each bring
+-- half of a threshold, the second must see the first. Alone, so that the next statement sees it.
+select pg_advisory_xact_lock(hashtext('reply_count'));
+
+-- name: count_replies
+-- Rules $1 on keys $2 were met $3 times; they count within $4 seconds. Returns for each, in
+-- that order, how often within that time, and now.
+with given as materialized (
+  select * from unnest($1::text[], $2::text[], $3::int[], $4::float8[]) with ordinality g (rule, key, n, span, place)
+), added as (
+  insert into reply_count (rule, key, n) select rule, key, n from given
+)
+select g.n + coalesce((select sum(c.n)
+                         from reply_count c
+                        where c.rule = g.rule and c.key = g.key and c.at > now() - g.span * interval '1 s'), 0)::int,
+       now()
+  from given g
+ order by g.place;
+
+-- name: lock_lanes_or_all
+-- Lanes $1, or with $2 all.
+select id from lane where $2::boolean or id = any($1::int[]) order by id for no key update;
+
+-- name: forget_replies
+-- Rules $1 on keys $2 have had their effect and count anew.
+delete from reply_count c
+ using unnest($1::text[], $2::text[]) g (rule, key)
+ where c.rule = g.rule and c.key = g.key;
+
+-- name: forget_old_replies
+delete from reply_count where at < now() - interval '1 day';

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtad.base import config as module
+from mtad.base.automation import Automation, Rule
 from mtad.base.config import (
     Config,
     Database,
@@ -31,6 +32,7 @@ REFERENCE = Path(module.__file__).with_name("README.md")
 SECTIONS: dict[str, type[Section]] = {
     "top": Config, "database": Database, "mta": Mta, "tracker": Tracker,
     "[dkim]": Dkim, "shape": Shape, "[route]": Route, "metrics": Metrics,
+    "automation": Automation, "[automation.rule]": Rule,
 }  # fmt: skip
 
 
@@ -240,9 +242,9 @@ def _as_toml(default: object) -> str:
             return f'`"{default}"`'
         case tuple():
             return "`[" + ", ".join(f'"{one}"' for one in default) + "]`"
-        case Layer():
+        case Layer() | msgspec.UnsetType():
             return "none"
-        case msgspec.UnsetType() | _ if default is msgspec.NODEFAULT:
+        case _ if default is msgspec.NODEFAULT:
             return "required"
         case _:
             return f"`{default}`"

@@ -159,12 +159,17 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def running_place(folder: Path, *, rate: int) -> AsyncIterator[Place]:
-    """Everything started, the stream and its three messages there; stopped and checked at the end."""
+async def running_place(folder: Path, *, rate: int, shape: str = "") -> AsyncIterator[Place]:
+    """Everything started, the stream and its three messages there; stopped and checked at the end.
+
+    `shape`: further tables of the configuration.
+    """
     installation = Installation(folder)
     await installation.command("init", "--domain", DOMAIN, "--dir", str(folder))
     async with Sink() as sink:
         installation.route({"*": sink.port}, tracker_port=free_port(), rate=rate)
+        with installation.config_path.open("a", encoding="utf-8") as config:
+            config.write(shape)
         await installation.start()
         try:
             pool = await open_pool(Postgres(installation.config.state / "postgres").url, most=3, least=0)

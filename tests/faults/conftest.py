@@ -1,16 +1,19 @@
-"""Tests of faults run on a loop whose time passes only when nothing else happens."""
+"""Tests of faults run on a loop whose time passes only when nothing else happens; those with a database on uvloop."""
 
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 
 import pytest
+import uvloop
 
 from tests.faults.loop import FakeTimeLoop
 from tests.wire.peer import server_context
 
 
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if "pool" in getattr(item, "fixturenames", ()):
+        return {"uvloop": uvloop.new_event_loop}
     return {"fake time": FakeTimeLoop}
 
 

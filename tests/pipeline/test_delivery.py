@@ -152,7 +152,7 @@ class PlainDkim(Signer):
 class Office:
     """One worker's pipeline, and what the test does to it."""
 
-    def __init__(self, world: World, pool: FrailPool, worker: int) -> None:
+    def __init__(self, world: World, pool: FrailPool, worker: int, *, dialer: Dialer | None = None) -> None:
         clock = HastyClock()
         self.world = world
         self.pool = pool
@@ -160,8 +160,8 @@ class Office:
         self.post = PostOffice(clock)
         self.pipeline = Pipeline(
             config=CONFIG, pool=cast(Pool, pool), clock=clock, worker=worker, slot=0,
-            catalogue=Catalogue(cast(Pool, pool)), composer=PlainComposer(), dkim=PlainDkim(), dialer=self.post,
-            luck=lambda: 0.5,
+            catalogue=Catalogue(cast(Pool, pool)), composer=PlainComposer(), dkim=PlainDkim(),
+            dialer=dialer or self.post, luck=lambda: 0.5,
         )  # fmt: skip
 
     async def until(self, done: Callable[[], Awaitable[bool]]) -> None:

@@ -38,6 +38,18 @@ def test_unstuffing_gives_the_message(message: bytes) -> None:
     assert unstuffed(encode.data(message)) == whole
 
 
+@given(any_messages)
+@example(b"a\r\n.\r\n")
+def test_a_chunk_is_what_the_receiver_makes_of_data_and_refused_where_that_is(message: bytes) -> None:
+    try:
+        wire = encode.data(message)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"empty|bare CR or LF|NUL"):
+            encode.chunk(message)
+    else:
+        assert encode.chunk(message) == unstuffed(wire)
+
+
 @given(clean_messages)
 @example(b".")
 @example(b"\r\n.\r\n")
@@ -129,3 +141,4 @@ def test_commands_are_spelled_as_the_rfcs_say() -> None:
     assert encode.rcpt("ä@x.test") == "RCPT TO:<ä@x.test>\r\n".encode()
     assert encode.ehlo("mail.us.test") == b"EHLO mail.us.test\r\n"
     assert encode.helo("mail.us.test") == b"HELO mail.us.test\r\n"
+    assert encode.bdat(1234) == b"BDAT 1234 LAST\r\n"

@@ -18,8 +18,9 @@ from tests.tracker.made import BROWSER, KEYS
 from tracker import tokens
 from tracker.hits import Hit, Kind, Method
 from tracker.links import Link
+from tracker.noting import DROPPED
 from tracker.tokens import Purpose
-from tracker.web import DROPPED, make_app, make_runner
+from tracker.web import make_app, make_runner
 
 ODD_URLS = [
     "https://a.test",
@@ -252,7 +253,7 @@ async def test_a_full_disk_is_not_the_readers_fault(http: aiohttp.ClientSession,
 async def test_nothing_is_answered_before_it_is_durable(
     http: aiohttp.ClientSession, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracker.web.JOURNAL_PATIENCE", 60.0)
+    monkeypatch.setattr("tracker.noting.JOURNAL_PATIENCE", 60.0)
     asked, durable = asyncio.Event(), asyncio.Event()
 
     async def slow(hit: Hit) -> None:

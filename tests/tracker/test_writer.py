@@ -68,7 +68,7 @@ async def test_what_arrives_together_shares_one_sync(tmp_path: Path, monkeypatch
 async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 0)
     async with running(journal):
-        waiting = [asyncio.create_task(journal.append(hit())) for _ in range(2000)]
+        waiting = [asyncio.ensure_future(journal.append(hit())) for _ in range(2000)]
         await asyncio.sleep(0)
 
     await asyncio.gather(*waiting)
@@ -142,7 +142,7 @@ async def test_a_failed_sync_is_never_tried_again_on_the_same_file(
 async def test_the_watermark_stays_before_a_hit_that_is_not_on_disk(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 0)
     one = hit(at=5)
-    appending = asyncio.create_task(journal.append(one))
+    appending = asyncio.ensure_future(journal.append(one))
     await asyncio.sleep(0)
 
     assert journal.complete_until(hit(at=60).at) == one.at

@@ -59,7 +59,6 @@ class Peer:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.commands: list[str] = []  # of all connections
-        self.chunks: list[bytes] = []  # as they were read, of all connections
         self.messages: list[bytes] = []  # those answered 2xx, dots still stuffed
         self.connections = 0
         self.encrypted: list[bool] = []  # for each message

@@ -1,0 +1,266 @@
+"""Doors answer what aiohttp would, byte for byte, and leave to it whatever is not plain."""
+
+import asyncio
+import itertools
+import random
+import re
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from aiohttp import web
+
+from mtad.base.clock import SystemClock
+from tests.tracker.made import BROWSER, KEYS
+from tests.tracker.test_web import Outside, clicked, forged, leaving, opened
+from tracker.hits import Hit
+from tracker.links import Link
+from tracker.plain import MOST_BYTES, MOST_HEADERS, read_plain
+from tracker.web import make_app, make_runner
+
+AGENT = f"User-Agent: {BROWSER}\r\n"
+
+
+class Both:
+    """The same tracker twice: with doors, and without."""
+
+    def __init__(self) -> None:
+        self.outsides = (Outside(), Outside())
+        self.ports: list[int] = []
+
+    async def ask(self, *chunks: bytes, bare: bool = False) -> tuple[list[bytes], list[list[tuple[object, ...]]]]:
+        """What each answered to the same bytes in the same pieces, but for the date, and what each noted.
+
+        `bare`: to one request without a body in its answer.
+        """
+        said, noted = [], []
+        for port, outside in zip(self.ports, self.outsides, strict=True):
+            outside.hits.clear()
+            said.append(await _said(port, chunks, bare=bare))
+            noted.append([_without_time(hit) for hit in outside.hits])
+        return said, noted
+
+
+@pytest.fixture
+async def both(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
+    made = Both()
+    runners = []
+    for outside in made.outsides:
+        for link, url in ((3, "https://a.test/ü?ключ=%zz"), (4, ""), (5, "https://b.test/{0}"), (6, "https://c/\x01")):
+            outside.links[link] = Link(url, tracked=True, message_id=1)
+        app = make_app(
+            keys=KEYS, links=outside, record=outside.record, unsubscribe=outside.unsubscribe,
+            trusted_proxies=["127.0.0.0/8"], ready=lambda: True, clock=SystemClock(),
+        )  # fmt: skip
+        runner = make_runner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        made.ports.append(runner.addresses[0][1])
+        runners.append(runner)
+        # The second one has no doors: its listener is aiohttp's own.
+        monkeypatch.setattr(type(runner), "server", web.AppRunner.server)
+    yield made
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def _said(port: int, chunks: Sequence[bytes], *, bare: bool) -> bytes:
+    """The answer to one request; all answers where the last request asks to close."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for chunk in chunks:
+            writer.write(chunk)
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            if chunks[-1] == LAST:
+                said = await reader.read()
+            else:
+                said = await reader.readuntil(b"\r\n\r\n")
+                if said.startswith(b"HTTP/1.1 100"):
+                    said += await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"Content-Length: (\d+)", said)
+                if length and not bare:
+                    said += await reader.readexactly(int(length[1]))
+    except asyncio.IncompleteReadError as error:
+        said = error.partial  # hung up
+    finally:
+        writer.close()
+    return re.sub(rb"Date: [^\r]*", b"Date: now", said)
+
+
+def _without_time(hit: Hit) -> tuple[object, ...]:
+    return hit.kind, hit.method, hit.agent, hit.network, hit.job_id, hit.link_id
+
+
+def request(path: str, headers: str = AGENT, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
+    return f"{method} {path} {version}\r\nHost: t.y.test\r\n{headers}\r\n".encode("latin-1")
+
+
+LAST = request("/healthz", "Connection: close\r\n")
+
+PLAIN = {
+    "pixel": request(opened()),
+    "HEAD of a pixel": request(opened(), method="HEAD"),
+    "pixel without its end": request(opened().removesuffix(".gif")),
+    "forged pixel": request(forged(opened())),
+    "click": request(clicked()),
+    "HEAD of a click": request(clicked(), method="HEAD"),
+    "click with values": request(clicked(link=5, values=("a/b &", "..", ""))),
+    "no agent": request(opened(), ""),
+    "behind a proxy": request(opened(), AGENT + "X-Forwarded-For: 6.6.6.6, 198.51.100.7\r\n"),
+    "prefetch": request(clicked(), AGENT + "SEC-purpose: Prefetch;prerender\r\n"),
+    "kept alive": request(clicked(), AGENT + "Connection:  Keep-Alive \r\nAccept: */*\r\nCookie: a=b\r\n"),
+    "blanks and tabs": request(opened(), "User-Agent: \t a\tb  \r\nX-Forwarded-For:198.51.100.7\r\nPurpose:\r\n"),
+}
+OTHER = {
+    "click that is wrong": request(forged(clicked())),
+    "click to nowhere": request(clicked(link=4)),
+    "link that nobody knows": request(clicked(link=9)),
+    "link with a control character": request(clicked(link=6)),
+    "values as they were not signed": request(clicked(link=5, values=("a",)).replace("-a", "-b")),
+    "click with a pixel's end": request(clicked() + ".gif"),
+    "pixel with values": request(opened().removesuffix(".gif") + "/-a"),
+    "query": request(opened() + "?x=1"),
+    "another spelling": request(opened().replace("/o/", "/%6f/")),
+    "whole URL": request("http://t.y.test" + opened()),
+    "to leave": request(leaving()),
+    "robots": request("/robots.txt"),
+    "nowhere": request("/x"),
+    "POST": request(opened(), AGENT + "Content-Length: 0\r\n", "POST"),
+    "with a length": request(opened(), AGENT + "Content-Length: 0\r\n"),
+    "with a body": request(opened(), AGENT + "Content-Length: 3\r\n") + b"abc",
+    "chunked": request(opened(), AGENT + "Transfer-Encoding: chunked\r\n") + b"0\r\n\r\n",
+    "old": request(opened(), version="HTTP/1.0"),
+    "to be closed": request(opened(), AGENT + "Connection: close\r\n"),
+    "upgrade": request(opened(), AGENT + "Connection: upgrade\r\nUpgrade: h2c\r\n"),
+    "expects": request(opened(), AGENT + "Expect: 100-continue\r\n"),
+    "two proxies' headers": request(opened(), AGENT + "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 10.1.1.1\r\n"),
+    "two hosts": request(opened(), AGENT + "Host: b.test\r\n"),
+    "folded": request(opened(), "User-Agent: a\r\n b\r\n"),
+    "bytes above ASCII": request(opened(), "User-Agent: \xe4\xff\r\n"),
+    "a NUL": request(opened(), "User-Agent: a\x00b\r\n"),
+    "a bare LF": request(opened(), "User-Agent: a\nb: c\r\n"),
+    "blank before the colon": request(opened(), "User-Agent : a\r\n"),
+    "no name": request(opened(), ": a\r\n"),
+    "no colon": request(opened(), "a\r\n"),
+    "no host": request(opened()).replace(b"Host: t.y.test\r\n", b""),
+    "long": request(opened(), "A: " + "x" * MOST_BYTES + "\r\n"),
+    "many headers": request(opened(), "".join(f"A{n}: b\r\n" for n in range(MOST_HEADERS))),
+}
+
+
+@pytest.mark.parametrize("plain", PLAIN.values(), ids=PLAIN)
+async def test_plain_requests_get_aiohttps_answer(both: Both, plain: bytes) -> None:
+    assert read_plain(plain) is not None
+    said, noted = await both.ask(plain, bare=plain.startswith(b"HEAD"))
+
+    assert said[0] == said[1]
+    assert said[0].startswith((b"HTTP/1.1 200 OK", b"HTTP/1.1 302 Found"))
+    assert noted[0] == noted[1]
+
+
+@pytest.mark.parametrize("other", OTHER.values(), ids=OTHER)
+async def test_other_requests_are_aiohttps(both: Both, other: bytes) -> None:
+    said, noted = await both.ask(other)
+
+    assert said[0] == said[1]
+    assert noted[0] == noted[1]
+
+
+async def test_answers_do_not_depend_on_how_requests_are_cut_and_put_together(both: Both) -> None:
+    """Seeded: pipelines of plain and other requests, cut anywhere."""
+    draw = random.Random(8058)
+    keep = ("with a length", "robots", "to leave", "query", "link that nobody knows", "click that is wrong")
+    choice = [*PLAIN.values(), *(OTHER[name] for name in keep)]
+    for _ in range(60):
+        data = b"".join(draw.choices(choice, k=draw.randint(1, 4)))
+        cuts = sorted(draw.choices(range(len(data)), k=draw.randint(0, 3)))
+        chunks = [data[a:b] for a, b in itertools.pairwise([0, *cuts, len(data)])]
+
+        said, noted = await both.ask(*chunks, LAST)
+
+        assert said[0] == said[1], chunks
+        assert noted[0] == noted[1], chunks
+
+
+async def test_what_still_reads_as_plain_with_bytes_changed_gets_aiohttps_answer(both: Both) -> None:
+    """Seeded. What does not is aiohttp's anyway."""
+    draw = random.Random(9112)
+    odd = [
+        b"",
+        b" ",
+        b"\t",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b":",
+        b"\0",
+        b"\x7f",
+        b"\xff",
+        b"/",
+        b"%",
+        b"?",
+        b"-",
+        b"A",
+        b"1",
+        b",",
+    ]
+    found = []
+    for _ in range(5000):
+        data = draw.choice(list(PLAIN.values()))
+        for _ in range(draw.randint(1, 2)):
+            place = draw.randrange(len(data))
+            data = data[:place] + draw.choice(odd) + data[place + draw.randint(0, 1) :]
+        if read_plain(data):
+            found.append(data)
+
+    assert len(found) > 200
+    for data in draw.sample(found, 150):
+        said, noted = await both.ask(data, bare=data.startswith(b"HEAD"))
+
+        assert said[0] == said[1], data
+        assert noted[0] == noted[1], data
+
+
+async def test_one_connection_serves_many_plain_requests_and_then_others(both: Both) -> None:
+    port = both.ports[0]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for path, status in ((opened(), 200), (clicked(), 302), (leaving(), 200), (opened(), 200)):
+        writer.write(request(path))
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        assert length is not None
+        await reader.readexactly(int(length[1]))
+        assert int(head[9:12]) == status
+    writer.close()
+
+    assert len(both.outsides[0].hits) == 4
+
+
+async def test_who_waits_for_the_disk_is_answered_before_the_server_is_gone() -> None:
+    outside = Outside()
+    asked, durable = asyncio.Event(), asyncio.Event()
+
+    async def slow(_hit: Hit) -> None:
+        asked.set()
+        await durable.wait()
+
+    app = make_app(
+        keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
+        ready=lambda: True, clock=SystemClock(),
+    )  # fmt: skip
+    runner = make_runner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    _, idle = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request(opened()))
+    await asked.wait()
+    stopping = asyncio.create_task(runner.cleanup())
+    await asyncio.sleep(0)
+    durable.set()
+
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+    await stopping
+    idle.close()
+    writer.close()

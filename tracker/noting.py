@@ -1,0 +1,136 @@
+"""Hits on their way to disk: counted, journalled, and never waited for too long."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from ipaddress import ip_network
+
+from prometheus_client import Counter
+
+from mtad.base.clock import Clock
+from mtad.base.ids import uuid7
+from tracker.agents import MAX_AGENT
+from tracker.hits import Hit, Kind, Method
+from tracker.origin import origin
+
+log = logging.getLogger("mtad.tracker")
+
+HITS = Counter("mtad_tracker_hits_total", "Hits with a valid token", ["kind", "method"])
+DROPPED = Counter("mtad_tracker_dropped_total", "Hits that were answered but could not be journalled", ["kind"])
+
+# By kind and method: looking a child up by its labels costs five times what counting does.
+_COUNTED = {(kind, method): HITS.labels(kind, method) for kind in Kind for method in Method}
+
+# How long a person waits for our disk.
+JOURNAL_PATIENCE = 2.0
+
+# In which a browser says that nobody looks yet.
+_PURPOSES = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+
+
+class Noting:
+    """Makes hits of requests and has them recorded.
+
+    `record` gives what is done when the hit is durable, and raises OSError, or has
+    it raised, when it cannot be.
+    """
+
+    def __init__(
+        self, record: Callable[[Hit], Awaitable[None]], *, trusted_proxies: Sequence[str], clock: Clock
+    ) -> None:
+        self._record = record
+        self._trusted = tuple(ip_network(network) for network in trusted_proxies)
+        self._clock = clock
+        self._refused = False  # whether the journal refused the last hit
+
+    def hit(
+        self,
+        kind: Kind,
+        method: Method,
+        headers: Mapping[str, str],
+        peer: str,
+        forwarded: Sequence[str],
+        *,
+        job_id: int = 0,
+        link_id: int = 0,
+        contact_id: int = 0,
+        program_id: int = 0,
+        how: str = "",
+    ) -> Hit:
+        """A request as a hit, now; `headers` are asked by names in lower case."""
+        at = self._clock.now()
+        return Hit(
+            uuid7(int(at.timestamp() * 1000), os.urandom(10)),
+            at,
+            kind,
+            Method.PREFETCH if method is Method.GET and _prefetches(headers) else method,
+            _printable(headers.get("user-agent", ""))[:MAX_AGENT],
+            origin(peer, forwarded, self._trusted),
+            job_id=job_id,
+            link_id=link_id,
+            contact_id=contact_id,
+            program_id=program_id,
+            how=how,
+        )
+
+    def begin(self, hit: Hit, then: Callable[[bool], None]) -> None:
+        """Have the hit recorded; `then` is called once: whether it is durable.
+
+        Not, and counted so, when the disk refuses or takes longer than JOURNAL_PATIENCE.
+        """
+        _COUNTED[hit.kind, hit.method].inc()
+        try:
+            recording = asyncio.ensure_future(self._record(hit))
+        except OSError as error:
+            self._refuse(hit, error)
+            then(False)
+            return
+        timer = asyncio.get_running_loop().call_later(JOURNAL_PATIENCE, recording.cancel)
+        recording.add_done_callback(partial(self._recorded, hit, timer, then))
+
+    async def note(self, hit: Hit) -> bool:
+        """Have the hit recorded, and wait for it; whether it is durable."""
+        noted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def tell(durable: bool) -> None:
+            if not noted.done():  # whoever waited may have gone
+                noted.set_result(durable)
+
+        self.begin(hit, tell)
+        return await noted
+
+    def _recorded(
+        self, hit: Hit, timer: asyncio.TimerHandle, then: Callable[[bool], None], recording: "asyncio.Future[None]"
+    ) -> None:
+        timer.cancel()
+        error = TimeoutError() if recording.cancelled() else recording.exception()
+        if error is None:
+            self._refused = False
+        else:
+            self._refuse(hit, error)
+        then(error is None)
+
+    def _refuse(self, hit: Hit, error: BaseException) -> None:
+        DROPPED.labels(kind=hit.kind).inc()
+        if not self._refused:
+            # Once: a line for each of 10,000 hits a second would fill what is left of the disk.
+            log.error("hits cannot be journalled", extra={"why": str(error) or type(error).__name__})
+        self._refused = True
+
+
+def _prefetches(headers: Mapping[str, str]) -> bool:
+    for name in _PURPOSES:
+        if name in headers:
+            purpose = headers[name].lower()
+            if "prefetch" in purpose or "prerender" in purpose:
+                return True
+    return False
+
+
+def _printable(text: str) -> str:
+    """Without control characters and the surrogates in which aiohttp hands on what is not UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "?" for character in text)
