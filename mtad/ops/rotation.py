@@ -5,7 +5,6 @@ there was none. So a key is published first, signs two days later, and the one b
 stays in DNS until no mail that it signed can be on its way any more.
 """
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -113,7 +112,8 @@ def rotate(config: Config, selector: str, new: str, now: datetime) -> Rotation:
             Step(today, "Publish", [record]),
             Step(
                 today,
-                "Add to mtad.toml and send mtad a SIGHUP; it goes on with the old key. `mtad dkim list` shows when DNS has the new one",
+                "Add to mtad.toml and send mtad a SIGHUP; it goes on with the old key. `mtad dkim list` shows when DNS"
+                " has the new one",
                 lines=lines,
             ),
             Step(starts, f"From 0:00 UTC on {new} signs instead of {selector}: DNS must have it by then"),
