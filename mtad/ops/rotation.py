@@ -5,6 +5,7 @@ there was none. So a key is published first, signs two days later, and the one b
 stays in DNS until no mail that it signed can be on its way any more.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -101,9 +102,7 @@ def rotate(config: Config, selector: str, new: str, now: datetime) -> Rotation:
     record = Record(name, "TXT", dns_record(read_key(path)), "DKIM: the public half of the next key")
     today = now.astimezone(UTC).date()
     starts = today + ANNOUNCED
-    streams = (
-        f"streams = [{', '.join(f'{stream!r}' for stream in old.streams)}]\n".replace("'", '"') if old.streams else ""
-    )
+    streams = f"streams = {json.dumps(old.streams)}\n" if old.streams else ""
     lines = f'[[dkim]]\ndomain = "{old.domain}"\nselector = "{new}"\nkey = "{file}"\n{streams}starts = {starts}\n'
     withdrawn = Record(f"{selector}._domainkey.{old.domain}", "TXT", "v=DKIM1; p=", "DKIM: this key is withdrawn")
     return Rotation(
