@@ -25,6 +25,7 @@ from mtad.pipeline.backlog import TRANSACTIONAL, Backlog
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_skip, is_trouble
 from mtad.pipeline.signer import Signed
+from mtad.pipeline.terms import terms_of
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.settle import Ending
@@ -235,7 +236,7 @@ class LaneRunner:
     async def _open_and_send(self) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
         since = self._concurrency.falls
-        opened = await self._tools.dialer.open(self.lane.hosts)
+        opened = await self._tools.dialer.open(self.lane.hosts, terms_of(self._shape))
         if not isinstance(opened, Session):
             await self._cannot_connect(opened, since)
             return False
@@ -372,7 +373,12 @@ class LaneRunner:
         if self._tools.clock.monotonic() < self._shut_until:
             return  # several sessions were being opened at once; the first to fail has closed the lane
         self._failures += 1
-        closed = min(CLOSED_FIRST * 2 ** (self._failures - 1), CLOSED_LONGEST)
+        beyond = self._failures - self._shape.consecutive_connection_failures_before_delay
+        if beyond < 0:
+            if mail := self._backlog.take():
+                await self._settle(self._ending(mail, failure, since))
+            return
+        closed = min(CLOSED_FIRST * 2 ** min(beyond, 10), CLOSED_LONGEST)
         outcome = classify(failure)
         why = outcome.reply if isinstance(outcome, Deferred) else str(outcome)
         log.warning("lane closed", extra={"site": self.lane.name, "seconds": closed, "why": why})

@@ -19,6 +19,7 @@ from mtad.queue import store
 from mtad.shape.feedback import INITIAL
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage
 from mtad.wire.session import Dialer, Session
+from mtad.wire.terms import Terms
 from tests.queue.world import World, new_world
 
 pytestmark = pytest.mark.timeout(30)
@@ -127,7 +128,7 @@ class PostOffice(Dialer):
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def open(self, hosts: Sequence[str]) -> Session | Refused | Lost:
+    async def open(self, hosts: Sequence[str], terms: Terms | None = None) -> Session | Refused | Lost:
         self.opened += 1
         await self.answers.wait()
         return Postman(self, self._clock, usable=not self.hangs_up)
