@@ -84,7 +84,7 @@ async def run_worker(config: Config, place: Place, ready: Callable[[], None]) ->
             tracking.worker = worker
             ready()
             await _deliver(config, place, pool, clock, worker, keys, stop)
-        await workers.leave(pool, worker, seconds(config.shape.in_doubt_interval))
+        await workers.leave(pool, worker, config.in_doubt_intervals)
         log.info("worker drained", extra={"worker": worker})
     finally:
         with contextlib.suppress(TimeoutError):
@@ -151,7 +151,7 @@ async def _register(config: Config, place: Place, pool: Pool, clock: Clock) -> i
                 slot=place.slot,
                 pid=os.getpid(),
                 hears=bool(place.tracker_sockets),
-                in_doubt_delay=seconds(config.shape.in_doubt_interval),
+                in_doubt=config.in_doubt_intervals,
             )
         except AWAY as error:
             log.warning("waiting for the database", extra={"why": repr(error)})
@@ -219,7 +219,7 @@ async def _drain(pipeline: Pipeline, delivering: asyncio.Task[None], within: flo
 
 def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver, heart: Heart) -> list[Sweep]:
     """What the housekeeper does, and how often."""
-    in_doubt = seconds(config.shape.in_doubt_interval)
+    in_doubt = config.in_doubt_intervals
 
     async def free_the_dead() -> int:
         return await workers.free_the_dead(pool, in_doubt) if heart.steady else 0

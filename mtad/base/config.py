@@ -9,21 +9,23 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from mtad.base import automation
+from mtad.base import automation, retry
 from mtad.base.address import normal_domain
 from mtad.base.automation import Automation
 from mtad.base.errors import ConfigError
+from mtad.base.retry import Retries
 from mtad.base.section import Section, decoded, rate, seconds
 from mtad.base.shape import Layer, Shape, Shaping, texts
 
 __all__ = [
-    "Automation", "Config", "Database", "Dkim", "Metrics", "Mta", "Route", "Shape", "Shaping", "Tracker",
+    "Automation", "Config", "Database", "Dkim", "Metrics", "Mta", "Retries", "Route", "Shape", "Shaping", "Tracker",
     "host_and_port", "load_config", "rate", "seconds",
 ]  # fmt: skip
 
@@ -107,6 +109,7 @@ class Config(Section, frozen=True, kw_only=True):
     dkim: tuple[Dkim, ...] = ()
     shape: Shaping = Shaping()
     route: tuple[Route, ...] = ()
+    retry: Retries = Retries()
     automation: Automation = Automation()
     metrics: Metrics = Metrics()
 
@@ -136,6 +139,15 @@ class Config(Section, frozen=True, kw_only=True):
     @property
     def tracker_url(self) -> str:
         return (self.tracker.url or f"https://t.{self.domain}").rstrip("/")
+
+    def max_age(self, class_: int) -> timedelta:
+        """How old mail of a class may become."""
+        return timedelta(seconds=self.retry.seconds(class_, "max_age", self.shape))
+
+    @property
+    def in_doubt_intervals(self) -> list[float]:
+        """By class: seconds until a mail in doubt is looked at again."""
+        return [self.retry.seconds(class_, "in_doubt_interval", self.shape) for class_ in range(3)]
 
     @property
     def routes(self) -> dict[str, Layer]:
@@ -206,6 +218,7 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
         yield f"dkim[{number}].domain", normal_domain, dkim.domain
         yield f"dkim[{number}].selector", _selector, dkim.selector
     yield from texts(config.shape, {f"route.{route.domain}.shape": route.shape for route in config.route})
+    yield from retry.texts(config.retry)
     yield from automation.texts(config.automation)
     if config.metrics.listen:
         yield "metrics.listen", host_and_port, config.metrics.listen

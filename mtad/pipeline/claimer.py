@@ -20,7 +20,7 @@ from mtad.ops.watch import LaneFigures
 from mtad.outcome.automation import Automation
 from mtad.outcome.kinds import Scope
 from mtad.pipeline.beginner import Beginner
-from mtad.pipeline.endings import Mail, ended_by_proof, ended_by_skip, returned_by_deferral
+from mtad.pipeline.endings import Mail, ended_by_doubt, ended_by_proof, ended_by_skip, returned_by_deferral
 from mtad.pipeline.lane import LaneRunner
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
@@ -70,7 +70,7 @@ class Pipeline:
         self._services = (self._settler, signer, beginner, self._sessions, automation)
         self._tools = Tools(
             pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, signer=signer, beginner=beginner,
-            settler=self._settler, automation=automation, luck=luck,
+            settler=self._settler, automation=automation, retries=config.retry, luck=luck,
         )  # fmt: skip
         self._lanes: dict[int, LaneRunner] = {}  # by site
         self._draining = asyncio.Event()
@@ -212,6 +212,8 @@ class Pipeline:
         program = self._catalogue.program(facts.program_id, facts.version)
         if facts.proven is not None:
             return ended_by_proof(facts, program, facts.proven)
+        if facts.doubts and self._tools.retries.of(facts.class_).in_doubt == "give_up":
+            return ended_by_doubt(facts, program)
         context = gate.Context(program.definition, self._catalogue.suppressed_domains, self._catalogue.suspended)
         verdict = gate.verdict(facts, context, now)
         VERDICTS[type(verdict)].inc()

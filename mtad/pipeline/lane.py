@@ -23,13 +23,14 @@ from mtad.outcome.classify import classify
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt
 from mtad.pipeline.backlog import TRANSACTIONAL, Backlog
 from mtad.pipeline.beginner import VALID, Begun, Turn
-from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_skip, is_trouble
+from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, retry_of
 from mtad.pipeline.signer import Signed
 from mtad.pipeline.terms import terms_of
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Offer, Released, Returned, Wish
+from mtad.queue.workers import IN_DOUBT
 from mtad.shape.feedback import Concurrency
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
 from mtad.wire.session import Session
@@ -96,9 +97,7 @@ class LaneRunner:
         self._full_until = 0.0  # no further session before
         self._held_until = 0.0  # what is held need not be asked for again before
         self._draining = False
-        self._retry = Retry(
-            seconds(shape.retry_interval), seconds(shape.max_retry_interval), seconds(shape.in_doubt_interval)
-        )
+        self._retries = [retry_of(class_, tools.retries, shape) for class_ in range(3)]
 
     # What the claimer asks
 
@@ -333,7 +332,10 @@ class LaneRunner:
         else:
             self._concurrency.succeeded(since)
             self._open_for_backlog()
-        return after_attempt(mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck())
+        if isinstance(outcome, InDoubt):
+            IN_DOUBT.labels(cause="no_answer").inc()
+        retry = self._retries[mail.facts.class_]
+        return after_attempt(mail, outcome, retry, now=self._tools.clock.now(), luck=self._tools.luck())
 
     @property
     def _most_sessions(self) -> int:

@@ -182,11 +182,11 @@ async def silent_workers(conn: Connection, seconds: float) -> list[int]:
     return [row[0] for row in await conn.fetch(SQL["silent_workers"], seconds)]
 
 
-async def bury(conn: Connection, workers: Sequence[int], in_doubt_delay: float) -> tuple[int, int]:
-    """Declare workers dead and free their jobs; how many were freed, and in doubt."""
+async def bury(conn: Connection, workers: Sequence[int], in_doubt_delays: Sequence[float]) -> tuple[int, int]:
+    """Declare workers dead and free their jobs; how many were freed, and in doubt. Delays in seconds by class."""
     await conn.execute(SQL["bury_workers"], workers)
     await conn.execute(SQL["drop_sessions"], workers)
-    rows = await conn.fetch(SQL["free_jobs"], workers, in_doubt_delay)
+    rows = await conn.fetch(SQL["free_jobs"], workers, in_doubt_delays)
     in_doubt = sum(row[1] for row in rows)
     return len(rows) - in_doubt, in_doubt
 

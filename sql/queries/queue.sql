@@ -466,7 +466,7 @@ delete from lane_session where worker = any($1::int[]);
 
 -- name: free_jobs
 -- Jobs of dead workers $1: what was not begun is due as before; what was begun is
--- in doubt, due in $2 seconds. Returns id and whether it is in doubt.
+-- in doubt, due in $2 seconds, by class. Returns id and whether it is in doubt.
 with jobs as materialized (
   select id, begun from job where worker = any($1::int[]) order by id for no key update
 )
@@ -476,7 +476,7 @@ update job
        attempt = job.attempt + (jobs.begun is not null)::int,
        doubts = job.doubts + (jobs.begun is not null)::int,
        prio = job.class * 2 + (job.attempt > 0 or jobs.begun is not null)::int,
-       due = case when jobs.begun is null then job.due else now() + $2::float8 * interval '1 s' end,
+       due = case when jobs.begun is null then job.due else now() + ($2::float8[])[job.class + 1] * interval '1 s' end,
        reason = case when jobs.begun is null then job.reason
                      else 'in doubt: its worker died between begin and the answer to the final dot' end
   from jobs

@@ -25,6 +25,7 @@ from mtad.base.config import (
     seconds,
 )
 from mtad.base.errors import ConfigError
+from mtad.base.retry import Retry, Transactional
 from mtad.base.section import Section
 from mtad.base.shape import GRAMMAR, Knobs, Layer, Shaping
 
@@ -32,7 +33,7 @@ REFERENCE = Path(module.__file__).with_name("README.md")
 SECTIONS: dict[str, type[Section]] = {
     "top": Config, "database": Database, "mta": Mta, "tracker": Tracker,
     "[dkim]": Dkim, "shape": Shape, "[route]": Route, "metrics": Metrics,
-    "automation": Automation, "[automation.rule]": Rule,
+    "automation": Automation, "[automation.rule]": Rule, "retry.transactional": Transactional, "retry.bulk": Retry,
 }  # fmt: skip
 
 

@@ -254,7 +254,7 @@ async def test_an_aborted_pipeline_ends_with_the_database_away_and_what_it_held_
     office.pipeline.abort()
     await running
 
-    freed = await store.bury(office.world.rows.conn, [office.worker], 60)
+    freed = await store.bury(office.world.rows.conn, [office.worker], [60] * 3)
     assert freed == (0, 1)
 
 
