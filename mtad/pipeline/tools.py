@@ -11,7 +11,6 @@ from mtad.outcome.automation import Automation
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
-from mtad.pipeline.sources import Sources
 from mtad.queue.settle import Settler
 from mtad.wire.session import Dialer
 
@@ -23,7 +22,6 @@ class Tools(msgspec.Struct, frozen=True):
     clock: Clock
     dialer: Dialer
     sessions: Sessions
-    sources: Sources
     signer: Signer
     beginner: Beginner
     settler: Settler
