@@ -70,6 +70,7 @@ class _Root(_Lazy):
         "suspend": "hold",
         "resume": "hold",
         "suspensions": "hold",
+        "limits": "hold",
         "purge": "hold",
         "rebind": "hold",
         "top": "live",

@@ -14,6 +14,7 @@ from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_
 from mtad.ops.answers.delivery import rate
 from mtad.ops.answers.queue import Filter, LaneState, QueueState, SiteQueue, queue_state
 from mtad.ops.answers.times import local
+from mtad.queue.limits import LaneLimit
 from mtad.queue.suspensions import Suspension
 
 app = typer.Typer()
@@ -89,6 +90,19 @@ def suspensions_table(rows: tuple[Suspension, ...] | list[Suspension]) -> Table:
         table.add_row(
             str(row.id), row.kind, plain(row.key), until, plain(row.made_by), local(row.made), plain(row.reason)
         )
+    return table
+
+
+def limits_table(rows: list[LaneLimit]) -> Table:
+    """What limits lanes for a while, by whom, until when and why."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("id", "lane", "limit", "until", "by", "since", "reason"):
+        table.add_column(name, justify="right" if name == "id" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            str(row.id), plain(row.lane), f"{row.knob} {row.value}", local(row.until), plain(row.made_by),
+            local(row.made), plain(row.reason),
+        )  # fmt: skip
     return table
 
 

@@ -10,7 +10,7 @@ from mtad.base.db import Connection, Pool
 from mtad.ops import waiting
 from mtad.ops.audit import audit
 from mtad.ops.waiting import Selection
-from mtad.queue import store
+from mtad.queue import limits, store
 from tests.operate.conftest import Mtad
 from tests.queue.world import World
 
@@ -97,6 +97,23 @@ async def test_what_the_gate_had_put_off_is_due_when_it_is_resumed(world: World,
     assert result.exit_code == 0, result.output
     due = {row[0] for row in await conn.fetch("select id from job where due <= now()")}
     assert (held in due, other in due, replied in due) == (True, False, False)
+
+
+async def test_a_limit_of_automation_is_listed_and_taken_back(world: World, conn: Connection, mtad: Mtad) -> None:
+    until = NOW + timedelta(hours=1)
+    async with conn.transaction():
+        await limits.set_limit(
+            conn, world.lane.id, "connection_limit", "1", until=until, reason="RL0000", by="automation"
+        )
+    [row] = json.loads((await mtad("limits", "--json")).stdout)
+
+    refused, undone = await mtad("limits", "--undo", "99"), await mtad("limits", "--undo", str(row["id"]))
+
+    assert (row["lane"], row["value"], row["reason"]) == ("default/mx.reader.test", "1", "RL0000")
+    assert "--undo 99: there is no such limit" in str(refused.exception)
+    assert undone.exit_code == 0, undone.output
+    assert await conn.fetchval("select most_sessions from lane") is None
+    assert "No limit" in (await mtad("limits")).stdout
 
 
 async def test_purged_mail_is_in_the_ledger_and_it_adds_up(world: World, pool: Pool, conn: Connection) -> None:
