@@ -166,7 +166,7 @@ async def _deliver(
 ) -> None:
     """Heart, housekeeper and pipeline until asked to stop; then drain."""
     catalogue = Catalogue(pool)
-    resolver = Resolver(clock)
+    resolver = Resolver.from_config(config, clock)
     heart = Heart(pool, clock, worker)
     lag, trace = LagMeter(clock), Trace(clock)
     watch = Watch(clock, lag, _outcome_log(config, clock))

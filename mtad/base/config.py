@@ -10,9 +10,9 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,8 +25,8 @@ from mtad.base.section import Section, decoded, rate, seconds
 from mtad.base.shape import Layer, Shape, Shaping, texts
 
 __all__ = [
-    "Automation", "Config", "Database", "Dkim", "Metrics", "Mta", "Retries", "Route", "Shape", "Shaping", "Tracker",
-    "host_and_port", "load_config", "rate", "seconds",
+    "Automation", "Config", "Database", "Dkim", "Dns", "Metrics", "Mta", "Retries", "Route", "Shape", "Shaping",
+    "Tracker", "host_and_port", "load_config", "rate", "seconds",
 ]  # fmt: skip
 
 # RFC 8058 section 3.1 wants https; a demo or a test on loopback has no certificate.
@@ -89,6 +89,17 @@ class Route(Section, frozen=True, kw_only=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class Dns(Section, frozen=True, kw_only=True):
+    nameservers: tuple[str, ...] = ()
+    """Asked in this order, ADDRESS or ADDRESS:PORT. Empty: those of /etc/resolv.conf."""
+    prefer: Literal["ipv4", "ipv6", "ipv4_only", "ipv6_only"] = "ipv4"
+    """Which addresses of receiving servers are dialled first, or alone."""
+
+    @property
+    def servers(self) -> list[tuple[str, int]]:
+        return [name_server(text) for text in self.nameservers]
+
+
 class Metrics(Section, frozen=True, kw_only=True):
     listen: str = ""
     """Address and port for /metrics and /healthz; each worker adds its slot to the port. Empty: none."""
@@ -111,6 +122,7 @@ class Config(Section, frozen=True, kw_only=True):
     route: tuple[Route, ...] = ()
     retry: Retries = Retries()
     automation: Automation = Automation()
+    dns: Dns = Dns()
     metrics: Metrics = Metrics()
 
     folder: Path = Path()
@@ -220,6 +232,8 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     yield from texts(config.shape, {f"route.{route.domain}.shape": route.shape for route in config.route})
     yield from retry.texts(config.retry)
     yield from automation.texts(config.automation)
+    for text in config.dns.nameservers:
+        yield "dns.nameservers", name_server, text
     if config.metrics.listen:
         yield "metrics.listen", host_and_port, config.metrics.listen
 
@@ -237,6 +251,19 @@ def _tracker_url(text: str) -> None:
 def _selector(text: str) -> None:
     if not _SELECTOR.fullmatch(text):
         raise ValueError(f"{text!r} is not a name in DNS; write letters, digits, hyphens, dots")
+
+
+def name_server(text: str) -> tuple[str, int]:
+    """'192.0.2.53', '2001:db8::53', '192.0.2.53:5353' or '[2001:db8::53]:5353'; ValueError otherwise."""
+    try:
+        return str(ip_address(text)), 53
+    except ValueError:
+        pass
+    try:
+        host, port = host_and_port(text)
+        return str(ip_address(host)), port
+    except ValueError:
+        raise ValueError(f"{text!r} is not ADDRESS or ADDRESS:PORT") from None
 
 
 def host_and_port(text: str) -> tuple[str, int]:

@@ -146,7 +146,7 @@ async def _rendered(config: Config, pool: Pool, name: str, contact: str | None, 
 async def _sent(config: Config, mails: list[Rendered]) -> list[Tested]:
     """All mails over one session, as long as it lasts."""
     clock = SystemClock()
-    resolver = Resolver(clock)
+    resolver = Resolver.from_config(config, clock)
     dialer = Dialer(config.hostname, resolver, clock, routed=[routed_host(route) for route in config.route])
     domain = mails[0].composed.recipient.rpartition("@")[2]
     try:

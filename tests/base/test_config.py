@@ -14,6 +14,7 @@ from mtad.base.config import (
     Config,
     Database,
     Dkim,
+    Dns,
     Metrics,
     Mta,
     Route,
@@ -21,6 +22,7 @@ from mtad.base.config import (
     Tracker,
     host_and_port,
     load_config,
+    name_server,
     rate,
     seconds,
 )
@@ -32,7 +34,7 @@ from mtad.base.shape import GRAMMAR, Knobs, Layer, Shaping
 REFERENCE = Path(module.__file__).with_name("README.md")
 SECTIONS: dict[str, type[Section]] = {
     "top": Config, "database": Database, "mta": Mta, "tracker": Tracker,
-    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "metrics": Metrics,
+    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "dns": Dns, "metrics": Metrics,
     "automation": Automation, "[automation.rule]": Rule, "retry.transactional": Transactional, "retry.bulk": Retry,
 }  # fmt: skip
 
@@ -201,6 +203,25 @@ def test_a_rate_lets_one_seconds_worth_go_at_once_and_at_least_one(number: int, 
 )
 def test_an_address_and_port_are_taken_apart(text: str, parts: tuple[str, int]) -> None:
     assert host_and_port(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("192.0.2.53", ("192.0.2.53", 53)),
+        ("2001:db8::53", ("2001:db8::53", 53)),
+        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+        ("[2001:DB8::53]:5353", ("2001:db8::53", 5353)),
+    ],
+)
+def test_a_name_server_is_an_address_with_or_without_a_port(text: str, parts: tuple[str, int]) -> None:
+    assert name_server(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "ns.test:53", "192.0.2.53:", "192.0.2.53:x", "1.2.3:53"])
+def test_what_is_no_name_server_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not ADDRESS or ADDRESS:PORT"):
+        name_server(text)
 
 
 @pytest.mark.parametrize("text", ["", "8025", ":8025", "x:", "x:70000", "x:-1", "x:²"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.base.config import Config, Database, Metrics, Mta, Shape, Shaping, Tracker, load_config
+from mtad.base.config import Config, Database, Dns, Metrics, Mta, Shape, Shaping, Tracker, load_config
 from mtad.base.errors import InputError
 from mtad.ops.check import Finding, Level, check_all
 from mtad.ops.install import Installation, install
@@ -61,7 +61,7 @@ def test_what_it_writes_shows_every_key_with_its_default(made: Installation) -> 
     assert msgspec.structs.replace(load_config(everything), shape=Shaping()) == load_config(made.config)
     assert msgspec.convert(raw["shape"], Shape) == Shape()
     assert set(raw) == set(Config.__struct_fields__) - {"folder", "route"}
-    for section in (Database, Mta, Tracker, Shape, Metrics):
+    for section in (Database, Mta, Tracker, Shape, Dns, Metrics):
         assert set(raw[section.__name__.lower()]) == set(section.__struct_fields__)
 
 
