@@ -31,6 +31,8 @@ class Shape(Section, frozen=True, kw_only=True):
     """Sessions to one site, over all workers and hosts."""
     max_message_rate: str = "100/s"
     """Messages to one site, over all workers and hosts: N/s, N/min, N/h, N/d, `,max_burst=M`."""
+    max_connection_rate: str = ""
+    """Connections opened to one site, likewise. Empty: as many as are needed."""
     max_deliveries_per_connection: Positive = 100
     """Then the session is closed and a new one opened."""
     idle_timeout: str = "5s"
@@ -76,6 +78,7 @@ class Knobs(Section, frozen=True, kw_only=True):
 
     connection_limit: Sessions | UnsetType = UNSET
     max_message_rate: str | UnsetType = UNSET
+    max_connection_rate: str | UnsetType = UNSET
     max_deliveries_per_connection: Positive | UnsetType = UNSET
     idle_timeout: str | UnsetType = UNSET
     consecutive_connection_failures_before_delay: Positive | UnsetType = UNSET
@@ -120,6 +123,7 @@ class Shaping(Layer, frozen=True, kw_only=True):
 
 GRAMMAR: Mapping[str, Callable[[str], object]] = {
     "max_message_rate": rate,
+    "max_connection_rate": lambda text: text and rate(text),
     "idle_timeout": seconds,
     "remember_broken_tls": seconds,
     "connect_timeout": seconds,

@@ -20,6 +20,7 @@ from mtad.ops.watch import LaneFigures
 from mtad.outcome.automation import Automation
 from mtad.outcome.kinds import Scope
 from mtad.pipeline.beginner import Beginner
+from mtad.pipeline.dials import Dials
 from mtad.pipeline.endings import Mail, ended_by_doubt, ended_by_proof, ended_by_skip, returned_by_deferral
 from mtad.pipeline.lane import LaneRunner
 from mtad.pipeline.sessions import Sessions
@@ -66,11 +67,12 @@ class Pipeline:
         self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy, told=settled)
         beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)
+        dials = Dials(pool)
         automation = Automation(pool, clock, worker, rules_in_force(config.automation), self._shaper.provider)
-        self._services = (self._settler, signer, beginner, self._sessions, automation)
+        self._services = (self._settler, signer, beginner, self._sessions, dials, automation)
         self._tools = Tools(
-            pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, signer=signer, beginner=beginner,
-            settler=self._settler, automation=automation, retries=config.retry, luck=luck,
+            pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, dials=dials, signer=signer,
+            beginner=beginner, settler=self._settler, automation=automation, retries=config.retry, luck=luck,
         )  # fmt: skip
         self._lanes: dict[int, LaneRunner] = {}  # by site
         self._draining = asyncio.Event()

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Sequence
 from prometheus_client import Counter, Histogram
 
 from engine.facts import Reason
-from mtad.base.config import Shape, seconds
+from mtad.base.config import Shape, rate, seconds
 from mtad.base.db import AWAY
 from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
@@ -28,6 +28,7 @@ from mtad.pipeline.signer import Signed
 from mtad.pipeline.terms import terms_of
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
+from mtad.queue.dials import Dial
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Offer, Released, Returned, Wish
 from mtad.queue.workers import IN_DOUBT
@@ -234,6 +235,8 @@ class LaneRunner:
 
     async def _open_and_send(self) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
+        if not await self._may_dial():
+            return False
         since = self._concurrency.falls
         opened = await self._tools.dialer.open(self.lane.hosts, terms_of(self._shape))
         if not isinstance(opened, Session):
@@ -251,6 +254,19 @@ class LaneRunner:
             # Dialled again at once, such a server would be dialled for ever.
             await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
         return opened.deliveries >= self._most_deliveries
+
+    async def _may_dial(self) -> bool:
+        """Whether a connection may be opened; waits a moment until it may. False: no other session before then."""
+        text = self._shape.max_connection_rate
+        while text and (limit := rate(text)):
+            wait = await self._tools.dials.take(Dial(self.lane.id, limit.per_second, limit.burst))
+            if wait == 0:
+                break
+            if wait > PATIENCE or self._draining:
+                self._full_until = self._tools.clock.monotonic() + min(wait, CLOSED_LONGEST)
+                return False
+            await self._tools.clock.sleep(wait)
+        return True
 
     # One session
 

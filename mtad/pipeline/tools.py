@@ -9,6 +9,7 @@ from mtad.base.db import Pool
 from mtad.base.retry import Retries
 from mtad.outcome.automation import Automation
 from mtad.pipeline.beginner import Beginner
+from mtad.pipeline.dials import Dials
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
 from mtad.queue.settle import Settler
@@ -22,6 +23,7 @@ class Tools(msgspec.Struct, frozen=True):
     clock: Clock
     dialer: Dialer
     sessions: Sessions
+    dials: Dials
     signer: Signer
     beginner: Beginner
     settler: Settler

@@ -409,6 +409,7 @@ create table lane (
   burst real not null,
   sessions int not null,                     -- limit over all workers
   tat timestamptz not null default '-infinity',
+  dial_tat timestamptz not null default '-infinity', -- likewise of connections
   closed_until timestamptz not null default '-infinity',
   closed_why text,
   suspended_until timestamptz not null default '-infinity', -- what the rows of `suspension` say
