@@ -62,6 +62,8 @@ class StreamDefinition(msgspec.Struct, frozen=True, kw_only=True):
     tracking_url: str = ""
     """Public base of this stream's links; '' is the configuration's."""
     language: str = "en"
+    pool: str = "default"
+    """The [[pool]] of the configuration whose sources send it."""
     policy: Policy = Policy()
 
     def to_json(self) -> dict[str, Any]:
@@ -96,6 +98,7 @@ class _StreamTable(Table, frozen=True, kw_only=True):
     tracking: TrackingMode
     tracking_url: str = ""
     language: str = "en"
+    pool: str = "default"
     policy: _PolicyTable = _PolicyTable()
 
 
@@ -119,6 +122,7 @@ def parse_stream(raw: dict[str, Any]) -> StreamDefinition:
         tracking=table.tracking,
         tracking_url=table.tracking_url.rstrip("/"),
         language=table.language,
+        pool=table.pool,
         policy=_policy(table.policy),
     )
 

@@ -188,6 +188,9 @@ async def _deliver(
             catalogue=catalogue,
             composer=Composer(config, keys),
             dkim=Dkim.from_config(config),
+            dkim_by_source={
+                source: Dkim.from_config(config, source) for source in {dkim.source for dkim in config.dkim} if source
+            },
             dialer=Dialer(config.hostname, resolver, clock, routed=[routed_host(r) for r in config.route], trace=trace),
             luck=random.random,
             settled=watch.settled,

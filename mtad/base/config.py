@@ -16,13 +16,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from mtad.base import automation, retry
+from mtad.base import automation, retry, source
 from mtad.base.address import normal_domain
 from mtad.base.automation import Automation
 from mtad.base.errors import ConfigError
 from mtad.base.retry import Retries
 from mtad.base.section import Section, decoded, rate, seconds
 from mtad.base.shape import Layer, Shape, Shaping, texts
+from mtad.base.source import Source, SourcePool
 
 __all__ = [
     "Automation", "Config", "Database", "Dkim", "Dns", "Metrics", "Mta", "Retries", "Route", "Shape", "Shaping",
@@ -72,6 +73,8 @@ class Dkim(Section, frozen=True, kw_only=True):
     """The s= of the signature."""
     key: str
     """File with the private key, PEM: RSA of 2048 to 4096 bits, or Ed25519. Several for one domain sign each mail."""
+    source: str = ""
+    """Signs only what leaves through this source, there instead of those of the domain that name none. Empty: all."""
 
 
 class Route(Section, frozen=True, kw_only=True):
@@ -122,6 +125,8 @@ class Config(Section, frozen=True, kw_only=True):
     route: tuple[Route, ...] = ()
     retry: Retries = Retries()
     automation: Automation = Automation()
+    source: tuple[Source, ...] = ()
+    pool: tuple[SourcePool, ...] = ()
     dns: Dns = Dns()
     metrics: Metrics = Metrics()
 
@@ -204,6 +209,12 @@ def _check(config: Config, path: Path) -> None:
             parse(text)
         except ValueError as error:
             raise ConfigError(f"{path}: {key}: {error}") from None
+    for key, wrong in source.faults(config.source, config.pool):
+        raise ConfigError(f"{path}: {key}: {wrong}")
+    named = {one.name for one in config.source}
+    for number, dkim in enumerate(config.dkim):
+        if dkim.source and dkim.source not in named:
+            raise ConfigError(f"{path}: dkim[{number}].source: there is no [[source]] named {dkim.source!r}")
     if config.log_format not in ("logfmt", "json"):
         raise ConfigError(f"{path}: log_format: logfmt or json, is {config.log_format!r}")
     if config.log_outcomes not in ("off", "on", "addresses"):

@@ -22,6 +22,7 @@ from mtad.compose.preview import Rendered, rendered
 from mtad.dkim.sign import NotCovered, Signer
 from mtad.smtp.results import Accepted, Lost, Refused, Result, TooLate
 from mtad.wire.dns import Unresolved
+from mtad.wire.egress import Unbound
 from mtad.wire.resolver import NoMail, Resolver, routed_host
 from mtad.wire.session import Dialer, Session
 
@@ -161,6 +162,8 @@ async def _sent(config: Config, mails: list[Rendered]) -> list[Tested]:
         for mail in mails:
             if session is None or not session.alive():
                 opened = await dialer.open(site.hosts)
+                if isinstance(opened, Unbound):
+                    raise Problem(opened.why)
                 if not isinstance(opened, Session):
                     results.append(_tested(mail, opened))
                     continue

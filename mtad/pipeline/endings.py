@@ -77,18 +77,22 @@ def returned_by_deferral(facts: Facts, verdict: Defer, now: datetime) -> Returne
     return Returned(facts, delay, verdict.reason, facts.attempt)
 
 
-def after_attempt(mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, luck: float) -> Ended | Returned:
-    """What to write down after an attempt; `luck` in [0, 1) spreads the retries."""
+def after_attempt(
+    mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, luck: float, source: str | None = None
+) -> Ended | Returned:
+    """What to write down after an attempt by `source`; `luck` in [0, 1) spreads the retries."""
     facts = mail.facts
     attempts = facts.attempt + 1
     match outcome:
         case Delivered(reply, dot_at, at):
-            ended = Ended(facts, "delivered", reply=reply, attempts=attempts, dot_at=dot_at, ended=at)
+            ended = Ended(
+                facts, "delivered", reply=reply, attempts=attempts, dot_at=dot_at, ended=at, source=source
+            )  # fmt: skip
             return _moved_on(ended, mail.program)
         case Bounced(scope, category, reply, suppress):
             ended = Ended(
                 facts, "bounced", category, scope=scope, reply=reply, attempts=attempts, suppress=suppress,
-                why="bounced" if suppress else None,
+                why="bounced" if suppress else None, source=source,
             )  # fmt: skip
             return ended if suppress else _moved_on(ended, mail.program)
         case Deferred(scope, category, reply, after):
@@ -98,12 +102,12 @@ def after_attempt(mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, 
             )  # fmt: skip
             if now + timedelta(seconds=delay) < facts.not_after:
                 return Returned(facts, delay, reply, attempts)
-            ended = Ended(facts, "expired", category, scope=scope, reply=reply, attempts=attempts)
+            ended = Ended(facts, "expired", category, scope=scope, reply=reply, attempts=attempts, source=source)
             return _moved_on(ended, mail.program)
         case InDoubt(reply):
             if now + timedelta(seconds=retry.in_doubt) < facts.not_after:
                 return Returned(facts, retry.in_doubt, f"in doubt: {reply}", attempts, doubt=True)
-            return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts), mail.program)
+            return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts, source=source), mail.program)
         case _:
             assert_never(outcome)
 

@@ -12,6 +12,7 @@ from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.dials import Dials
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
+from mtad.pipeline.sources import Sources
 from mtad.queue.settle import Settler
 from mtad.wire.session import Dialer
 
@@ -24,6 +25,7 @@ class Tools(msgspec.Struct, frozen=True):
     dialer: Dialer
     sessions: Sessions
     dials: Dials
+    sources: Sources
     signer: Signer
     beginner: Beginner
     settler: Settler

@@ -15,9 +15,11 @@ from functools import cached_property, partial
 from typing import assert_never
 
 from mtad.base.clock import Clock
+from mtad.smtp import encode
 from mtad.smtp.client import Client
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
 from mtad.wire.connection import Connection
+from mtad.wire.egress import ANY, CannotBindError, Egress, Unbound, connect
 from mtad.wire.hosts import Hosts, Target
 from mtad.wire.resolver import Resolver
 from mtad.wire.terms import Terms, Tls
@@ -107,9 +109,10 @@ class Dialer:
         """`hostname` is what EHLO says; `routed` are "host:port" that may be private addresses.
 
         `terms` are those of `open` without any, `choice` draws among hosts of equal preference.
-        `trace` knows who wants to see dialogues.
+        `trace` knows who wants to see dialogues. ValueError for a hostname that cannot be said.
         """
         self._trace = trace or Trace(clock)
+        encode.ehlo(hostname)  # now, and not when a server waits for it
         self._hostname = hostname
         self._clock = clock
         self._hosts = Hosts(resolver, clock, routed=routed, choice=choice)
@@ -123,18 +126,20 @@ class Dialer:
     def _verified(self) -> ssl.SSLContext:
         return ssl.create_default_context()
 
-    async def open(self, hosts: Sequence[str], terms: Terms | None = None) -> Session | Refused | Lost:
+    async def open(
+        self, hosts: Sequence[str], terms: Terms | None = None, egress: Egress = ANY
+    ) -> Session | Refused | Lost | Unbound:
         """A session with the first host that greets us (Hosts.first); when none does: what the last one said."""
-        return await self._hosts.first(hosts, partial(self._dial, terms or self._terms))
+        return await self._hosts.first(hosts, partial(self._dial, terms or self._terms, egress), egress.families)
 
-    async def _dial(self, terms: Terms, target: Target) -> Session | Refused | Lost:
+    async def _dial(self, terms: Terms, egress: Egress, target: Target) -> Session | Refused | Lost | Unbound:
         match terms.tls:
             case Tls.DISABLED:
-                return await self._converse(target, terms, try_tls=False)
+                return await self._converse(target, terms, egress, try_tls=False)
             case Tls.OPPORTUNISTIC_INSECURE:
-                return await self._dial_as_it_works(terms, target)
+                return await self._dial_as_it_works(terms, egress, target)
             case Tls.REQUIRED | Tls.REQUIRED_INSECURE:
-                opened = await self._converse(target, terms, try_tls=True)
+                opened = await self._converse(target, terms, egress, try_tls=True)
                 if isinstance(opened, Session) and not opened.tls:
                     await opened.close()
                     return Lost(Stage.STARTTLS, "the server offers no TLS, and enable_tls requires it", opened.host)
@@ -142,27 +147,33 @@ class Dialer:
             case _:
                 assert_never(terms.tls)
 
-    async def _dial_as_it_works(self, terms: Terms, target: Target) -> Session | Refused | Lost:
+    async def _dial_as_it_works(
+        self, terms: Terms, egress: Egress, target: Target
+    ) -> Session | Refused | Lost | Unbound:
         host = target.host
         try_tls = self._clock.monotonic() >= self._broken_tls.get(host, 0.0)
-        opened = await self._converse(target, terms, try_tls=try_tls)
+        opened = await self._converse(target, terms, egress, try_tls=try_tls)
         if try_tls and isinstance(opened, Lost) and opened.stage in (Stage.STARTTLS, Stage.TLS):
             if len(self._broken_tls) >= MAX_BROKEN_TLS:
                 self._broken_tls.clear()
             self._broken_tls[host] = self._clock.monotonic() + terms.remember_broken_tls
-            opened = await self._converse(target, terms, try_tls=False)
+            opened = await self._converse(target, terms, egress, try_tls=False)
         return opened
 
-    async def _converse(self, target: Target, terms: Terms, *, try_tls: bool) -> Session | Refused | Lost:
+    async def _converse(
+        self, target: Target, terms: Terms, egress: Egress, *, try_tls: bool
+    ) -> Session | Refused | Lost | Unbound:
         """Connect and get through the greeting and, where offered, TLS."""
         host, address, port = target.host, target.address, target.port
-        client = self._trace.client(self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
+        client = self._trace.client(egress.hostname or self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
         timeouts = terms.patience()
         connection = Connection(client, self._clock, timeouts)
         limit = timeouts[Stage.CONNECT]
         try:
             async with asyncio.timeout(limit):
-                await asyncio.get_running_loop().create_connection(lambda: connection, address, port)
+                await connect(connection, address, port, egress.local(address))
+        except CannotBindError as error:
+            return Unbound(str(error))
         except TimeoutError:
             return Lost(Stage.CONNECT, f"no connection within {limit:g} s", client.host)
         except OSError as error:

@@ -30,11 +30,13 @@ from mtad.base.errors import ConfigError
 from mtad.base.retry import Retry, Transactional
 from mtad.base.section import Section
 from mtad.base.shape import GRAMMAR, Knobs, Layer, Shaping
+from mtad.base.source import Source, SourcePool
 
 REFERENCE = Path(module.__file__).with_name("README.md")
 SECTIONS: dict[str, type[Section]] = {
     "top": Config, "database": Database, "mta": Mta, "tracker": Tracker,
-    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "dns": Dns, "metrics": Metrics,
+    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "[source]": Source, "[pool]": SourcePool, "dns": Dns,
+    "metrics": Metrics,
     "automation": Automation, "[automation.rule]": Rule, "retry.transactional": Transactional, "retry.bulk": Retry,
 }  # fmt: skip
 
@@ -49,6 +51,32 @@ def load(folder: Path, text: str) -> Config:
     ("text", "says"),
     [
         ("", "missing required field `domain`"),
+        ("domain = 'x.test'\n[[source]]\nname = 'A b'", "source[0].name: Expected `str` matching regex"),
+        (
+            "domain = 'x.test'\n[[source]]\nname = 'a'\n[[source]]\nname = 'a'",
+            "source[1].name: 'a' is that of source[0] already",
+        ),
+        (
+            "domain = 'x.test'\n[[source]]\nname = 'a'\naddress = ['192.0.2.300']",
+            "source[0].address: '192.0.2.300' does not appear to be an IPv4 or IPv6 address",
+        ),
+        (
+            "domain = 'x.test'\n[[source]]\nname = 'a'\naddress = ['192.0.2.1', '192.0.2.2']",
+            "source[0].address: one IPv4 and one IPv6 at most",
+        ),
+        (
+            "domain = 'x.test'\n[[source]]\nname = 'a'\nhostname = 'a b'",
+            "source[0].hostname: the domain 'a b' is not valid",
+        ),
+        (
+            "domain = 'x.test'\n[[pool]]\nname = 'p'\nsources = { cold = 1 }",
+            "pool[0].sources: there is no [[source]] named 'cold'",
+        ),
+        ("domain = 'x.test'\n[[pool]]\nname = 'p'\nsources = {}", "pool[0].sources: is empty"),
+        (
+            "domain = 'x.test'\n[[dkim]]\ndomain = 'x.test'\nselector = 's'\nkey = 'k'\nsource = 'cold'",
+            "dkim[0].source: there is no [[source]] named 'cold'",
+        ),
         ("domain = 7", "domain: Expected `str`, got `int`"),
         ("domain = 'x.test'\ncolour = 'red'", "unknown field `colour`"),
         ("domain = 'x.test'\n[mta]\nworkres = 2", "mta: Object contains unknown field `workres`"),

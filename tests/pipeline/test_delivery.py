@@ -18,6 +18,7 @@ from mtad.pipeline import Pipeline, claimer, sessions
 from mtad.queue import store
 from mtad.shape.feedback import INITIAL
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage
+from mtad.wire.egress import ANY, Egress, Unbound
 from mtad.wire.session import Dialer, Session
 from mtad.wire.terms import Terms
 from tests.queue.world import World, new_world
@@ -133,7 +134,9 @@ class PostOffice(Dialer):
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def open(self, hosts: Sequence[str], terms: Terms | None = None) -> Session | Refused | Lost:
+    async def open(
+        self, hosts: Sequence[str], terms: Terms | None = None, egress: Egress = ANY
+    ) -> Session | Refused | Lost | Unbound:
         self.opened += 1
         self.opened_at.append(self._clock.monotonic())
         await self.answers.wait()
@@ -448,10 +451,10 @@ async def test_a_lane_without_mail_or_sessions_is_forgotten(office: Office) -> N
 
     async with open_office(office):
         await office.until_delivered(1)
-        office.pipeline._lanes[office.world.site].close_idle()
+        office.pipeline._sites[office.world.site].close_idle()
 
         async def forgotten() -> bool:
-            return not office.pipeline._lanes
+            return not office.pipeline._sites
 
         await office.until(forgotten)
         await office.world.job("bob@reader.test")
