@@ -138,3 +138,11 @@ async def test_a_host_that_does_not_answer_is_given_up(monkeypatch: pytest.Monke
     lost = await one.open(["10 127.0.0.1:25"])
 
     assert lost == Lost(Stage.CONNECT, "no connection within 0.01 s", "127.0.0.1 [127.0.0.1]:25")
+
+
+@pytest.mark.parametrize("hostname", ["", "me.test\r\nMAIL FROM:<>", "me test"])
+async def test_a_hostname_that_cannot_be_said_is_refused_at_once(hostname: str) -> None:
+    clock = SystemClock()
+
+    with pytest.raises(ValueError, match="cannot stand in an SMTP command"):
+        Dialer(hostname, Resolver(clock), clock)
