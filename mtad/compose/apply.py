@@ -70,7 +70,7 @@ async def apply_program(pool: Pool, path: Path, by: str) -> Applied:
         types = await store.attribute_types(conn)
     policy = stream.definition.policy
     try:
-        definition = parse_program(raw, day=policy.day, window=policy.window)
+        definition = parse_program(raw, day=policy.day, window=policy.window, engaged=policy.on_engaged)
         require_reachable(definition, policy)
         _check_audience(definition, types)
     except InputError as error:
