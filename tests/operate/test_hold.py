@@ -178,6 +178,15 @@ async def test_a_purge_takes_what_waits_when_it_comes_to_it_window_by_window(
     assert await conn.fetchval("select array_agg(id) from job") == [first]
 
 
+async def test_what_was_claimed_since_the_window_was_read_is_left_to_its_worker(world: World, conn: Connection) -> None:
+    busy = await world.job(worker=await world.worker())
+    (relay,) = (await store.sites_by_name(conn, {"relay:25": ["0 relay:25"]})).values()
+
+    assert await conn.fetchval(waiting.SQL["purge_jobs"], [busy], "me", ["nudge-2"], [0.0], -1) == 0
+    assert await conn.fetch(waiting.SQL["rebind_jobs"], [busy], relay) == []
+    assert await world.ledger() == []
+
+
 async def test_a_purge_that_nobody_confirmed_changes_nothing(world: World, conn: Connection, mtad: Mtad) -> None:
     await world.job()
 
