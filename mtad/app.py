@@ -36,9 +36,9 @@ from mtad.ops.line import answering
 from mtad.ops.moves import Movers
 from mtad.ops.outcome_log import OutcomeLog
 from mtad.ops.watch import Watch
-from mtad.outcome import automation
+from mtad.outcome import automation, quota
 from mtad.pipeline import Pipeline
-from mtad.queue import advance, enqueue, programs, store, workers
+from mtad.queue import advance, enqueue, programs, store, suspensions, workers
 from mtad.queue.workers import Heart
 from mtad.wire.resolver import Resolver, routed_host
 from mtad.wire.session import Dialer
@@ -263,5 +263,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("ripen hits", 0.25, partial(tracker.ripen, pool, engine.fold_signs)),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
+        Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
+        Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
     ]

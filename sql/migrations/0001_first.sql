@@ -99,7 +99,7 @@ create table suppression (
   id bigint generated always as identity primary key,
   key text collate "C" not null,
   scope suppression_scope not null,
-  reason text not null,                      -- hard_bounce, manual, complained, erased
+  reason text not null,                      -- hard_bounce, mailbox_full, manual, complained, erased
   source text not null,
   created timestamptz not null default now(),
   until timestamptz not null default 'infinity',
@@ -309,6 +309,7 @@ create table ledger (
   bounced_late timestamptz
 ) partition by range (job_id);
 create index ledger_contact_idx on ledger (contact_id);
+create index ledger_full_idx on ledger (contact_id, ended) where reason = 'QuotaIssues';
 
 create table answer (
   job_id bigint not null,
