@@ -71,6 +71,7 @@ class _Root(_Lazy):
         "resume": "hold",
         "suspensions": "hold",
         "limits": "hold",
+        "automation": "automation",
         "purge": "hold",
         "rebind": "hold",
         "top": "live",
