@@ -173,7 +173,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     def route_for(self, domain: str) -> Route | None:
         """The fixed destination of a recipient's domain, if it has one."""
-        exact = [route for route in self.route if route.domain.lower() == domain]
+        exact = [route for route in self.route if route.domain != "*" and normal_domain(route.domain) == domain]
         star = [route for route in self.route if route.domain == "*"]
         return next(iter(exact + star), None)
 
@@ -240,6 +240,9 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     for number, dkim in enumerate(config.dkim):
         yield f"dkim[{number}].domain", normal_domain, dkim.domain
         yield f"dkim[{number}].selector", _selector, dkim.selector
+    for number, route in enumerate(config.route):
+        if route.domain != "*":
+            yield f"route[{number}].domain", normal_domain, route.domain
     yield from texts(config.shape, {f"route.{route.domain}.shape": route.shape for route in config.route})
     yield from retry.texts(config.retry)
     yield from automation.texts(config.automation)

@@ -233,6 +233,13 @@ def test_an_address_and_port_are_taken_apart(text: str, parts: tuple[str, int]) 
     assert host_and_port(text) == parts
 
 
+def test_a_route_is_found_however_its_domain_is_written() -> None:
+    config = Config(domain="example.com", route=(Route(domain="Bücher.Example", host="relay.test"),))
+
+    assert config.route_for("xn--bcher-kva.example") == config.route[0]
+    assert config.route_for("other.example") is None
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
