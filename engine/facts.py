@@ -65,7 +65,7 @@ class Reason(StrEnum):
     """Why a mail is not sent. A closed list; some carry a detail after a colon (`missing_value:name`)."""
 
     ERASED = "erased"
-    SUPPRESSED = "suppressed"  # :hard_bounce, :manual, :erased
+    SUPPRESSED = "suppressed"  # :hard_bounce, :mailbox_full, :manual, :erased
     SUPPRESSED_DOMAIN = "suppressed_domain"
     COMPLAINED = "complained"
     NOT_SUBSCRIBED = "not_subscribed"

@@ -172,6 +172,7 @@ _SENTENCES = {
 
 _DETAILED = {
     "suppressed:hard_bounce": "The address is suppressed: its server said that it does not exist.",
+    "suppressed:mailbox_full": "The address is suppressed for a while: its mailbox was full for days.",
     "suppressed:manual": "The address was suppressed by hand.",
     "suppressed:erased": "The address is suppressed: its owner asked to be erased.",
     "suspended:campaign": "The campaign is suspended for now; the mail waits.",

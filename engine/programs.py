@@ -5,13 +5,15 @@ A send node's key is the name of its message; entries and jobs keep node keys, s
 key never changes its meaning within a program.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
-from engine.policy import Policy
-from engine.tables import Table, decoded, duration, moment, name
+from engine.rules import USUALLY, Policy
+from engine.rules import OnEngaged as Defaults
+from engine.tables import Table, decoded, duration, matches, moment, name
 from mtad.base.errors import InputError
 
 END = "end"
@@ -51,10 +53,7 @@ class Audience(msgspec.Struct, frozen=True):
 
     def holds(self, attributes: dict[str, Any]) -> bool:
         """Whether a contact with these attributes is meant. As in JSON, true is not 1."""
-        return all(
-            key in attributes and any(_same(attributes[key], value) for value in values)
-            for key, values in self.attributes.items()
-        )
+        return matches(self.attributes, attributes)
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,8 +134,10 @@ class _ProgramTable(Table, frozen=True, kw_only=True):
     step: list[_Step]
 
 
-def parse_program(raw: dict[str, Any], *, day: float, window: float) -> Definition:
+def parse_program(raw: dict[str, Any], *, day: float, window: float, engaged: Defaults = USUALLY) -> Definition:
     """The TOML of a program on a stream with this `day` and `window` (seconds); InputError in one line.
+
+    `engaged` is what the stream does where the program does not say it.
 
     After the last step a series waits the window, so that the last mail too may be answered.
     """
@@ -157,7 +158,7 @@ def parse_program(raw: dict[str, Any], *, day: float, window: float) -> Definiti
     first, nodes = _line(table.step, day=day, last_wait=window if series else 0.0)
     if when_silent == "inactive":
         _refuse_hasty_waits(nodes, window)
-    default_leave: tuple[LeaveOn, ...] = ("engaged",) if series else ()
+    default_leave: tuple[LeaveOn, ...] = ("engaged",) if series and engaged.series == "leave" else ()
     return Definition(
         name=name("name", table.name),
         kind=table.kind,
@@ -169,7 +170,7 @@ def parse_program(raw: dict[str, Any], *, day: float, window: float) -> Definiti
         start=start.isoformat() if start else None,
         not_after=not_after.isoformat() if not_after else None,
         priority=table.priority,
-        on_engaged=table.on_engaged or "stay",
+        on_engaged=table.on_engaged or ("stay" if series else engaged.campaign),
         first=first,
         nodes=nodes,
     )
@@ -179,13 +180,31 @@ def require_reachable(definition: Definition, policy: Policy) -> None:
     """InputError for a series that people leave as Engaged, if its own mails cannot earn the threshold."""
     if "engaged" not in definition.leave_on:
         return
-    mails = sum(isinstance(node, SendNode) for node in definition.nodes.values())
-    most = mails * (policy.points.open + policy.points.click)
+    mails, most = _earns(definition, policy)
     if most < policy.threshold:
         raise InputError(
             f"leave_on: engaged needs {policy.threshold} points, and {mails} mails earn at most {most}:"
             f" add a step, leave on click or open, or lower the stream's threshold"
         )
+
+
+def require_threshold_in_reach(policy: Policy, programs: Iterable[Definition]) -> None:
+    """InputError for a policy whose threshold none of the stream's series, of those left as Engaged, can earn."""
+    most = max(
+        ((_earns(series, policy)[1], series.name) for series in programs if "engaged" in series.leave_on),
+        default=None,
+    )
+    if most and most[0] < policy.threshold:
+        raise InputError(
+            f"policy.threshold: {policy.threshold} cannot be reached in any series of the stream:"
+            f" {most[1]} earns most, {most[0]} points"
+        )
+
+
+def _earns(definition: Definition, policy: Policy) -> tuple[int, int]:
+    """How many mails a program has, and the most points that they can earn."""
+    mails = sum(isinstance(node, SendNode) for node in definition.nodes.values())
+    return mails, mails * (policy.points.open + policy.points.click)
 
 
 def _refuse_keys_of_series(table: _ProgramTable) -> None:
@@ -240,7 +259,3 @@ def _refuse_hasty_waits(nodes: dict[str, Node], window: float) -> None:
 
 def _moment(key: str, value: str | None) -> datetime | None:
     return None if value is None else moment(key, value)
-
-
-def _same(have: object, wanted: object) -> bool:
-    return have == wanted and isinstance(have, bool) == isinstance(wanted, bool)

@@ -49,7 +49,7 @@ class Suppress(msgspec.Struct, frozen=True):
 
     key: str
     scope: Literal["all", "marketing"]
-    reason: str  # hard_bounce, manual, complained, erased
+    reason: str  # hard_bounce, mailbox_full, manual, complained, erased
     source: str
     until: datetime | None = None
 

@@ -104,13 +104,13 @@ async def current_streams(conn: Connection, streams: Collection[int]) -> dict[in
 
 async def take_hits(conn: Connection) -> list[Taken]:
     """Lock up to 500 judged hits whose mail is not queued any more, in the order of their receipt."""
-    return [Taken(*row_values(row)) for row in await conn.fetch(SQL["take_hits"])]
+    return [Taken(*row) for row in await conn.fetch(SQL["take_hits"])]
 
 
 async def mails_that_arrived(conn: Connection, jobs: Collection[int]) -> dict[int, Arrived]:
     """By job; those of which no copy can have arrived are missing."""
     rows = await conn.fetch(SQL["mails_that_arrived"], list(jobs))
-    return {row[0]: Arrived(*row_values(row)) for row in rows}
+    return {row[0]: Arrived(*row) for row in rows}
 
 
 async def messages(conn: Connection, ids: Collection[int]) -> dict[int, tuple[str, int]]:

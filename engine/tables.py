@@ -5,6 +5,7 @@ The caller knows the file and puts its name before.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -74,6 +75,15 @@ def duration(key: str, text: str, day: float = DAY) -> float:
     if seconds > LONGEST:
         raise InputError(f"{key}: at most ten years, is {text}")
     return seconds
+
+
+def matches(wanted: Mapping[str, Iterable[Any]], have: Mapping[str, Any]) -> bool:
+    """Whether every key that is named has one of the listed values. As in JSON, true is not 1."""
+    return all(key in have and any(_same(have[key], value) for value in values) for key, values in wanted.items())
+
+
+def _same(have: object, wanted: object) -> bool:
+    return have == wanted and isinstance(have, bool) == isinstance(wanted, bool)
 
 
 def name(key: str, text: str) -> str:

@@ -36,9 +36,9 @@ from mtad.ops.line import answering
 from mtad.ops.moves import Movers
 from mtad.ops.outcome_log import OutcomeLog
 from mtad.ops.watch import Watch
-from mtad.outcome import automation
+from mtad.outcome import automation, quota
 from mtad.pipeline import Pipeline
-from mtad.queue import advance, enqueue, programs, store, workers
+from mtad.queue import advance, enqueue, programs, store, suspensions, workers
 from mtad.queue.workers import Heart
 from mtad.wire.resolver import Resolver, routed_host
 from mtad.wire.session import Dialer
@@ -84,7 +84,7 @@ async def run_worker(config: Config, place: Place, ready: Callable[[], None]) ->
             tracking.worker = worker
             ready()
             await _deliver(config, place, pool, clock, worker, keys, stop)
-        await workers.leave(pool, worker, seconds(config.shape.in_doubt_interval))
+        await workers.leave(pool, worker, config.in_doubt_intervals)
         log.info("worker drained", extra={"worker": worker})
     finally:
         with contextlib.suppress(TimeoutError):
@@ -151,7 +151,7 @@ async def _register(config: Config, place: Place, pool: Pool, clock: Clock) -> i
                 slot=place.slot,
                 pid=os.getpid(),
                 hears=bool(place.tracker_sockets),
-                in_doubt_delay=seconds(config.shape.in_doubt_interval),
+                in_doubt=config.in_doubt_intervals,
             )
         except AWAY as error:
             log.warning("waiting for the database", extra={"why": repr(error)})
@@ -166,7 +166,7 @@ async def _deliver(
 ) -> None:
     """Heart, housekeeper and pipeline until asked to stop; then drain."""
     catalogue = Catalogue(pool)
-    resolver = Resolver(clock)
+    resolver = Resolver.from_config(config, clock)
     heart = Heart(pool, clock, worker)
     lag, trace = LagMeter(clock), Trace(clock)
     watch = Watch(clock, lag, _outcome_log(config, clock))
@@ -188,6 +188,9 @@ async def _deliver(
             catalogue=catalogue,
             composer=Composer(config, keys),
             dkim=Dkim.from_config(config),
+            dkim_by_source={
+                source: Dkim.from_config(config, source) for source in {dkim.source for dkim in config.dkim} if source
+            },
             dialer=Dialer(config.hostname, resolver, clock, routed=[routed_host(r) for r in config.route], trace=trace),
             luck=random.random,
             settled=watch.settled,
@@ -219,7 +222,7 @@ async def _drain(pipeline: Pipeline, delivering: asyncio.Task[None], within: flo
 
 def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver, heart: Heart) -> list[Sweep]:
     """What the housekeeper does, and how often."""
-    in_doubt = seconds(config.shape.in_doubt_interval)
+    in_doubt = config.in_doubt_intervals
 
     async def free_the_dead() -> int:
         return await workers.free_the_dead(pool, in_doubt) if heart.steady else 0
@@ -260,5 +263,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("ripen hits", 0.25, partial(tracker.ripen, pool, engine.fold_signs)),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
+        Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
+        Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
     ]

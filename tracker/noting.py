@@ -13,7 +13,7 @@ from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
 from tracker.agents import MAX_AGENT
 from tracker.hits import Hit, Kind, Method
-from tracker.origin import origin
+from tracker.origin import Origins
 
 log = logging.getLogger("mtad.tracker")
 
@@ -41,7 +41,7 @@ class Noting:
         self, record: Callable[[Hit], Awaitable[None]], *, trusted_proxies: Sequence[str], clock: Clock
     ) -> None:
         self._record = record
-        self._trusted = tuple(ip_network(network) for network in trusted_proxies)
+        self._origins = Origins([ip_network(network) for network in trusted_proxies])
         self._clock = clock
         self._refused = False  # whether the journal refused the last hit
 
@@ -67,7 +67,7 @@ class Noting:
             kind,
             Method.PREFETCH if method is Method.GET and _prefetches(headers) else method,
             _printable(headers.get("user-agent", ""))[:MAX_AGENT],
-            origin(peer, forwarded, self._trusted),
+            self._origins.origin(peer, forwarded),
             job_id=job_id,
             link_id=link_id,
             contact_id=contact_id,

@@ -139,7 +139,7 @@ async def unjudged_hits(conn: Connection, jobs: Sequence[int]) -> dict[int, list
 
 async def mails_hit(conn: Connection, jobs: Sequence[int]) -> list[MailHit]:
     """What is known of the mails that are not being sent, in order of id."""
-    return [MailHit(*row_values(row)) for row in await conn.fetch(SQL["mails_hit"], jobs)]
+    return [MailHit(*row) for row in await conn.fetch(SQL["mails_hit"], jobs)]
 
 
 async def links_of_messages(conn: Connection, messages: Collection[int]) -> dict[int, int]:
@@ -192,7 +192,7 @@ async def links(pool: Pool, after: int, missing: Sequence[int], most: int) -> li
 
 
 def _hit(row: Row) -> Hit:
-    event_id, at, kind, method, agent, network, job_id, link_id = row_values(row)
+    event_id, at, kind, method, agent, network, job_id, link_id = row
     return Hit(event_id, at, _KINDS[kind], _METHODS[method], agent, network, job_id, link_id)
 
 

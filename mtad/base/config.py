@@ -9,23 +9,25 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator
-from datetime import date
-from ipaddress import ip_network
+from datetime import date, timedelta
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
-from mtad.base import automation
+from mtad.base import automation, retry, source
 from mtad.base.address import normal_domain
 from mtad.base.automation import Automation
 from mtad.base.errors import ConfigError
+from mtad.base.retry import Retries
 from mtad.base.section import Section, decoded, rate, seconds
 from mtad.base.shape import Layer, Shape, Shaping, texts
+from mtad.base.source import Source, SourcePool
 
 __all__ = [
-    "Automation", "Config", "Database", "Dkim", "Metrics", "Mta", "Route", "Shape", "Shaping", "Tracker",
-    "host_and_port", "load_config", "rate", "seconds",
+    "Automation", "Config", "Database", "Dkim", "Dns", "Metrics", "Mta", "Retries", "Route", "Shape", "Shaping",
+    "Tracker", "host_and_port", "load_config", "rate", "seconds",
 ]  # fmt: skip
 
 # RFC 8058 section 3.1 wants https; a demo or a test on loopback has no certificate.
@@ -75,6 +77,8 @@ class Dkim(Section, frozen=True, kw_only=True):
     """Streams for which it signs instead of the keys that name none."""
     starts: date | None = None
     """Signs from this day on, 0:00 UTC, in place of the older key of its kind. None: at once."""
+    source: str = ""
+    """Signs only what leaves through this source, there instead of those of the domain that name none. Empty: all."""
 
 
 class Route(Section, frozen=True, kw_only=True):
@@ -90,6 +94,17 @@ class Route(Section, frozen=True, kw_only=True):
     def site(self) -> str:
         """host:port, with brackets around an IPv6 address: the name of its site."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Dns(Section, frozen=True, kw_only=True):
+    nameservers: tuple[str, ...] = ()
+    """Asked in this order, ADDRESS or ADDRESS:PORT. Empty: those of /etc/resolv.conf."""
+    prefer: Literal["ipv4", "ipv6", "ipv4_only", "ipv6_only"] = "ipv4"
+    """Which addresses of receiving servers are dialled first, or alone."""
+
+    @property
+    def servers(self) -> list[tuple[str, int]]:
+        return [name_server(text) for text in self.nameservers]
 
 
 class Metrics(Section, frozen=True, kw_only=True):
@@ -112,7 +127,11 @@ class Config(Section, frozen=True, kw_only=True):
     dkim: tuple[Dkim, ...] = ()
     shape: Shaping = Shaping()
     route: tuple[Route, ...] = ()
+    retry: Retries = Retries()
     automation: Automation = Automation()
+    source: tuple[Source, ...] = ()
+    pool: tuple[SourcePool, ...] = ()
+    dns: Dns = Dns()
     metrics: Metrics = Metrics()
 
     folder: Path = Path()
@@ -142,6 +161,15 @@ class Config(Section, frozen=True, kw_only=True):
     def tracker_url(self) -> str:
         return (self.tracker.url or f"https://t.{self.domain}").rstrip("/")
 
+    def max_age(self, class_: int) -> timedelta:
+        """How old mail of a class may become."""
+        return timedelta(seconds=self.retry.seconds(class_, "max_age", self.shape))
+
+    @property
+    def in_doubt_intervals(self) -> list[float]:
+        """By class: seconds until a mail in doubt is looked at again."""
+        return [self.retry.seconds(class_, "in_doubt_interval", self.shape) for class_ in range(3)]
+
     @property
     def routes(self) -> dict[str, Layer]:
         """What is said of the sites of routes."""
@@ -149,7 +177,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     def route_for(self, domain: str) -> Route | None:
         """The fixed destination of a recipient's domain, if it has one."""
-        exact = [route for route in self.route if route.domain.lower() == domain]
+        exact = [route for route in self.route if route.domain != "*" and normal_domain(route.domain) == domain]
         star = [route for route in self.route if route.domain == "*"]
         return next(iter(exact + star), None)
 
@@ -185,6 +213,12 @@ def _check(config: Config, path: Path) -> None:
             parse(text)
         except ValueError as error:
             raise ConfigError(f"{path}: {key}: {error}") from None
+    for key, wrong in source.faults(config.source, config.pool):
+        raise ConfigError(f"{path}: {key}: {wrong}")
+    named = {one.name for one in config.source}
+    for number, dkim in enumerate(config.dkim):
+        if dkim.source and dkim.source not in named:
+            raise ConfigError(f"{path}: dkim[{number}].source: there is no [[source]] named {dkim.source!r}")
     if config.log_format not in ("logfmt", "json"):
         raise ConfigError(f"{path}: log_format: logfmt or json, is {config.log_format!r}")
     if config.log_outcomes not in ("off", "on", "addresses"):
@@ -210,8 +244,14 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     for number, dkim in enumerate(config.dkim):
         yield f"dkim[{number}].domain", normal_domain, dkim.domain
         yield f"dkim[{number}].selector", _selector, dkim.selector
+    for number, route in enumerate(config.route):
+        if route.domain != "*":
+            yield f"route[{number}].domain", normal_domain, route.domain
     yield from texts(config.shape, {f"route.{route.domain}.shape": route.shape for route in config.route})
+    yield from retry.texts(config.retry)
     yield from automation.texts(config.automation)
+    for text in config.dns.nameservers:
+        yield "dns.nameservers", name_server, text
     if config.metrics.listen:
         yield "metrics.listen", host_and_port, config.metrics.listen
 
@@ -229,6 +269,19 @@ def _tracker_url(text: str) -> None:
 def _selector(text: str) -> None:
     if not SELECTOR.fullmatch(text):
         raise ValueError(f"{text!r} is not a name in DNS; write letters, digits, hyphens, dots")
+
+
+def name_server(text: str) -> tuple[str, int]:
+    """'192.0.2.53', '2001:db8::53', '192.0.2.53:5353' or '[2001:db8::53]:5353'; ValueError otherwise."""
+    try:
+        return str(ip_address(text)), 53
+    except ValueError:
+        pass
+    try:
+        host, port = host_and_port(text)
+        return str(ip_address(host)), port
+    except ValueError:
+        raise ValueError(f"{text!r} is not ADDRESS or ADDRESS:PORT") from None
 
 
 def host_and_port(text: str) -> tuple[str, int]:

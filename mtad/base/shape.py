@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -21,6 +21,7 @@ SHIPPED = Path(__file__).with_name("providers.toml")
 
 Sessions = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+EnableTls = Literal["OpportunisticInsecure", "RequiredInsecure", "Required", "Disabled"]
 
 
 class Shape(Section, frozen=True, kw_only=True):
@@ -30,10 +31,38 @@ class Shape(Section, frozen=True, kw_only=True):
     """Sessions to one site, over all workers and hosts."""
     max_message_rate: str = "100/s"
     """Messages to one site, over all workers and hosts: N/s, N/min, N/h, N/d, `,max_burst=M`."""
+    max_connection_rate: str = ""
+    """Connections opened to one site, likewise. Empty: as many as are needed."""
     max_deliveries_per_connection: Positive = 100
     """Then the session is closed and a new one opened."""
     idle_timeout: str = "5s"
     """An idle session is closed after this."""
+    consecutive_connection_failures_before_delay: Positive = 1
+    """After so many connections in a row that could not be had the site is left alone: 10 s, doubling to 10 min."""
+    enable_tls: EnableTls = "OpportunisticInsecure"
+    """OpportunisticInsecure, RequiredInsecure, Required (verified) or Disabled."""
+    remember_broken_tls: str = "3d"
+    """A server whose TLS is broken gets mail in clear for this long; then it is asked again."""
+    connect_timeout: str = "30s"
+    """Until the connection is there."""
+    banner_timeout: str = "60s"
+    """Until the server's greeting."""
+    ehlo_timeout: str = "5m"
+    """Until the answer to EHLO or HELO."""
+    starttls_timeout: str = "60s"
+    """Until the answer to STARTTLS, and again for the handshake."""
+    mail_from_timeout: str = "5m"
+    """Until the answer to MAIL."""
+    rcpt_to_timeout: str = "5m"
+    """Until the answer to RCPT."""
+    data_timeout: str = "2m"
+    """Until the answer to DATA."""
+    data_dot_timeout: str = "10m"
+    """Until the answer to the final dot; giving up sooner makes copies."""
+    rset_timeout: str = "20s"
+    """Until the answer to RSET."""
+    quit_timeout: str = "5s"
+    """Until the answer to QUIT."""
     retry_interval: str = "20m"
     """Delay after the first 4xx; doubles with each, half of it is jitter."""
     max_retry_interval: str = "6h"
@@ -49,8 +78,22 @@ class Knobs(Section, frozen=True, kw_only=True):
 
     connection_limit: Sessions | UnsetType = UNSET
     max_message_rate: str | UnsetType = UNSET
+    max_connection_rate: str | UnsetType = UNSET
     max_deliveries_per_connection: Positive | UnsetType = UNSET
     idle_timeout: str | UnsetType = UNSET
+    consecutive_connection_failures_before_delay: Positive | UnsetType = UNSET
+    enable_tls: EnableTls | UnsetType = UNSET
+    remember_broken_tls: str | UnsetType = UNSET
+    connect_timeout: str | UnsetType = UNSET
+    banner_timeout: str | UnsetType = UNSET
+    ehlo_timeout: str | UnsetType = UNSET
+    starttls_timeout: str | UnsetType = UNSET
+    mail_from_timeout: str | UnsetType = UNSET
+    rcpt_to_timeout: str | UnsetType = UNSET
+    data_timeout: str | UnsetType = UNSET
+    data_dot_timeout: str | UnsetType = UNSET
+    rset_timeout: str | UnsetType = UNSET
+    quit_timeout: str | UnsetType = UNSET
     retry_interval: str | UnsetType = UNSET
     max_retry_interval: str | UnsetType = UNSET
 
@@ -80,7 +123,19 @@ class Shaping(Layer, frozen=True, kw_only=True):
 
 GRAMMAR: Mapping[str, Callable[[str], object]] = {
     "max_message_rate": rate,
+    "max_connection_rate": lambda text: text and rate(text),
     "idle_timeout": seconds,
+    "remember_broken_tls": seconds,
+    "connect_timeout": seconds,
+    "banner_timeout": seconds,
+    "ehlo_timeout": seconds,
+    "starttls_timeout": seconds,
+    "mail_from_timeout": seconds,
+    "rcpt_to_timeout": seconds,
+    "data_timeout": seconds,
+    "data_dot_timeout": seconds,
+    "rset_timeout": seconds,
+    "quit_timeout": seconds,
     "retry_interval": seconds,
     "max_retry_interval": seconds,
     "max_age": seconds,

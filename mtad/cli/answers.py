@@ -61,13 +61,13 @@ def contact_show(
 
 
 def explain(
-    address: AddressArgument,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS|JOB", help="A contact's address, or a mail's number.")],
     program: Annotated[str | None, typer.Option("--program", help="Only this program.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Why did somebody get a mail, or not, and what comes next?"""
+    """Why did somebody get a mail, or not, what does it wait for, and what comes next?"""
     found = _answer(config, lambda conn: why(conn, address, program))
     if as_json:
         print_json(found)

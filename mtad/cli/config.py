@@ -56,7 +56,7 @@ def _explained(config: Config, domain: str, source: str) -> Explained:
 
 
 async def _ask(config: Config, domain: str, source: str, url: str | None) -> Explained:
-    resolver = Resolver(SystemClock())
+    resolver = Resolver.from_config(config, SystemClock())
     if url is None:
         return await explain(config, domain, source, pool=None, resolver=resolver)
     pool = await open_pool(url, most=1, name="mtad config explain")

@@ -9,12 +9,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mtad.base.clock import SystemClock
 from mtad.base.config import load_config
 from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
 from mtad.ops.check import published
 from mtad.ops.rotation import rotate as make_next
 from mtad.ops.rotation import standings
+from mtad.wire.resolver import Resolver
 
 app = typer.Typer(help="The keys that sign, and how they are changed.", no_args_is_help=True)
 
@@ -26,20 +28,20 @@ def list_(config_path: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = F
     rows = standings(config, datetime.now(UTC))
 
     async def seen() -> list[str]:
-        return [(await published(row.name, row.record)).value for row in rows]
+        resolver = Resolver.from_config(config, SystemClock())
+        return [(await published(row.name, row.record, resolver)).value for row in rows]
 
     dns = asyncio.run(seen())
     if as_json:
         shell.print_json([msgspec.to_builtins(row) | {"dns": found} for row, found in zip(rows, dns, strict=True)])
         return
     table = Table(box=None)
-    for heading in ("domain", "selector", "algorithm", "streams", "starts", "state", "DNS"):
+    for heading in ("domain", "selector", "algorithm", "streams", "source", "starts", "state", "DNS"):
         table.add_column(heading)
     for row, found in zip(rows, dns, strict=True):
         starts = str(row.starts or "")
-        table.add_row(
-            row.domain, row.selector, row.algorithm, escape(", ".join(row.streams)) or "all", starts, row.state, found
-        )
+        streams, source = escape(", ".join(row.streams)) or "all", row.source or "all"
+        table.add_row(row.domain, row.selector, row.algorithm, streams, source, starts, row.state, found)
     shell.out.print(table)
 
 

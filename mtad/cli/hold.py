@@ -1,4 +1,4 @@
-"""`mtad suspend|resume|suspensions|purge|rebind`: hold mail back, let it go, take it out, send it elsewhere."""
+"""`mtad suspend|resume|suspensions|limits|purge|rebind`: hold mail back, let it go, take it out, send it elsewhere."""
 
 import getpass
 from collections.abc import AsyncIterator
@@ -12,12 +12,13 @@ from mtad.base.config import Config, seconds
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError, Problem
 from mtad.cli import shell
-from mtad.cli.queue import suspensions_table
+from mtad.cli.queue import limits_table, suspensions_table
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
 from mtad.ops.answers.programs import program_by_name
 from mtad.ops.answers.times import local
 from mtad.ops.waiting import Done, Selection, domain_name, purge, rebind, selection, site_by_name, wake
-from mtad.queue import suspensions
+from mtad.queue import limits, suspensions
+from mtad.queue.limits import LaneLimit
 from mtad.queue.suspensions import KINDS, Kind, Suspension
 
 app = typer.Typer()
@@ -119,6 +120,37 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
         shell.out.print(suspensions_table(found))
     else:
         shell.out.print("Nothing is suspended.")
+
+
+@app.command("limits")
+def limits_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    undo: Annotated[list[int] | None, typer.Option("--undo", help="Take this one back; may be said again.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Limits of lanes that rules on replies have set for a while; --undo takes them back."""
+    asked = undo or []
+
+    async def work(_: Config, pool: Pool) -> list[LaneLimit]:
+        async def change(conn: Connection) -> list[LaneLimit]:
+            there = await limits.limits(conn)
+            if missing := sorted(set(asked) - {row.id for row in there}):
+                raise InputError(f"--undo {missing[0]}: there is no such limit; `mtad limits` lists them")
+            await limits.undo(conn, asked)
+            return [row for row in there if row.id in asked] if asked else there
+
+        return await in_transaction(pool, change)
+
+    found = shell.run(config, work)
+    if as_json:
+        shell.print_json(found)
+    elif asked:
+        shell.out.print(f"{len(found):,} limits taken back.")
+    elif found:
+        shell.out.print(limits_table(found))
+    else:
+        shell.out.print("No limit is set for a while.")
 
 
 @app.command("purge")

@@ -71,6 +71,8 @@ class _Root(_Lazy):
         "suspend": "hold",
         "resume": "hold",
         "suspensions": "hold",
+        "limits": "hold",
+        "automation": "automation",
         "purge": "hold",
         "rebind": "hold",
         "top": "live",

@@ -23,6 +23,7 @@ from mtad.compose.preview import Rendered, rendered
 from mtad.dkim.sign import NotCovered, Signer
 from mtad.smtp.results import Accepted, Lost, Refused, Result, TooLate
 from mtad.wire.dns import Unresolved
+from mtad.wire.egress import Unbound
 from mtad.wire.resolver import NoMail, Resolver, routed_host
 from mtad.wire.session import Dialer, Session
 
@@ -153,7 +154,7 @@ async def _rendered(config: Config, pool: Pool, name: str, contact: str | None, 
 async def _sent(config: Config, mails: list[Rendered]) -> list[Tested]:
     """All mails over one session, as long as it lasts."""
     clock = SystemClock()
-    resolver = Resolver(clock)
+    resolver = Resolver.from_config(config, clock)
     dialer = Dialer(config.hostname, resolver, clock, routed=[routed_host(route) for route in config.route])
     domain = mails[0].composed.recipient.rpartition("@")[2]
     try:
@@ -168,6 +169,8 @@ async def _sent(config: Config, mails: list[Rendered]) -> list[Tested]:
         for mail in mails:
             if session is None or not session.alive():
                 opened = await dialer.open(site.hosts)
+                if isinstance(opened, Unbound):
+                    raise Problem(opened.why)
                 if not isinstance(opened, Session):
                     results.append(_tested(mail, opened))
                     continue

@@ -11,8 +11,10 @@ from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.cli.answers_view import duration, plain
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
+from mtad.ops.answers.delivery import rate
 from mtad.ops.answers.queue import Filter, LaneState, QueueState, SiteQueue, queue_state
 from mtad.ops.answers.times import local
+from mtad.queue.limits import LaneLimit
 from mtad.queue.suspensions import Suspension
 
 app = typer.Typer()
@@ -91,22 +93,31 @@ def suspensions_table(rows: tuple[Suspension, ...] | list[Suspension]) -> Table:
     return table
 
 
-def rate(per_second: float) -> str:
-    """As operators write rates: '100/s', '1/min', '20/h'."""
-    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
-        if per_second * seconds >= 1:
-            return f"{per_second * seconds:,.4g}/{unit}"
-    return f"{per_second * 86400:,.4g}/d"
+def limits_table(rows: list[LaneLimit]) -> Table:
+    """What limits lanes for a while, by whom, until when and why."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("id", "lane", "limit", "until", "by", "since", "reason"):
+        table.add_column(name, justify="right" if name == "id" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            str(row.id), plain(row.lane), f"{row.knob} {row.value}", local(row.until), plain(row.made_by),
+            local(row.made), plain(row.reason),
+        )  # fmt: skip
+    return table
 
 
 def lane_state(lane: LaneState) -> str:
-    """Why nothing begins on it, or ''."""
+    """Why nothing, or less, begins on it, or ''."""
     said = []
     for row in lane.suspended:
         until = f" until {local(row.until)}" if row.until else ""
         said.append(f"{row.kind} suspended{until} by {row.made_by}: {row.reason}")
     if lane.closed_until:
         said.append(f"closed until {local(lane.closed_until)}: {lane.closed_why}")
+    said += [
+        f"{limit.knob} {limit.value} until {local(limit.until)} by {limit.made_by}: {limit.reason}"
+        for limit in lane.limits
+    ]
     return "; ".join(said)
 
 

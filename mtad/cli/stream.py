@@ -11,10 +11,11 @@ from rich.table import Table
 from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.base.errors import InputError
+from mtad.base.source import weights_of
 from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
 from mtad.compose import store
-from mtad.compose.apply import apply_stream
+from mtad.compose.apply import Applied, apply_stream
 
 app = typer.Typer(help="Lines of mail: who sends, and by which rules.", no_args_is_help=True)
 
@@ -27,7 +28,11 @@ def apply_(
     as_json: JsonOption = False,
 ) -> None:
     """Make a stream, or give it a new version; the same file again changes nothing."""
-    applied = shell.run(config, lambda _, pool: apply_stream(pool, file, getpass.getuser()))
+
+    async def work(loaded: Config, pool: Pool) -> Applied:
+        return await apply_stream(pool, file, getpass.getuser(), pools=weights_of(loaded.source, loaded.pool))
+
+    applied = shell.run(config, work)
     if as_json:
         shell.print_json(applied)
     else:

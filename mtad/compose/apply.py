@@ -6,6 +6,7 @@ change of a program its fence, so no verdict that was made before it lets a mail
 
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from engine.policy import StreamDefinition, mailbox, parse_stream
 from engine.programs import Definition, SendNode, parse_program, require_reachable
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
+from mtad.base.source import DEFAULT
 from mtad.compose import store
 from mtad.compose.folder import Draft, read_message
 
@@ -32,12 +34,16 @@ class Applied(msgspec.Struct, frozen=True):
     did: Literal["created", "changed", "unchanged"]
 
 
-async def apply_stream(pool: Pool, path: Path, by: str) -> Applied:
-    """Make or change the stream of a file; `by` is who did it. InputError: nothing was changed."""
+async def apply_stream(pool: Pool, path: Path, by: str, *, pools: Collection[str] = (DEFAULT,)) -> Applied:
+    """Make or change the stream of a file; `by` is who did it, `pools` are those of the configuration.
+
+    InputError: nothing was changed.
+    """
     raw = _table(path)
     try:
         definition = parse_stream(raw)
         _check_sender(definition)
+        _check_pool(definition, pools)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -64,7 +70,7 @@ async def apply_program(pool: Pool, path: Path, by: str) -> Applied:
         types = await store.attribute_types(conn)
     policy = stream.definition.policy
     try:
-        definition = parse_program(raw, day=policy.day, window=policy.window)
+        definition = parse_program(raw, day=policy.day, window=policy.window, engaged=policy.on_engaged)
         require_reachable(definition, policy)
         _check_audience(definition, types)
     except InputError as error:
@@ -100,6 +106,11 @@ def _check_sender(definition: StreamDefinition) -> None:
             raise InputError(f"{key}: {text!r}: only ASCII before the @, or half of all servers cannot answer")
     if not _LIST_ID.fullmatch(definition.list_id):
         raise InputError(f"list_id: write it like news.example.com (RFC 2919), is {definition.list_id!r}")
+
+
+def _check_pool(definition: StreamDefinition, pools: Collection[str]) -> None:
+    if definition.pool not in pools:
+        raise InputError(f"pool: there is no [[pool]] named {definition.pool!r} (there is: {', '.join(pools)})")
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -99,10 +99,16 @@ class Signer:
         self._plans: dict[tuple[str, str, str, tuple[bytes, ...]], _Plan] = {}
 
     @classmethod
-    def from_config(cls, config: Config) -> "Signer":
-        """Read the keys of [[dkim]]; ConfigError names the file that is missing or no key, or keys that rival."""
+    def from_config(cls, config: Config, source: str = "") -> "Signer":
+        """Read the keys of [[dkim]] for what leaves through a source, or that all share ("").
+
+        ConfigError names the file that is missing or no key, or keys that rival.
+        """
+        own = {dkim.domain.lower() for dkim in config.dkim if dkim.source == source}
         identities = []
         for dkim in config.dkim:
+            if dkim.source != source and (dkim.source or dkim.domain.lower() in own):
+                continue
             path: Path = config.path(dkim.key)
             if not dkim.domain or not dkim.selector:
                 raise ConfigError(f"dkim: {path}: domain and selector must not be empty")

@@ -2,16 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 
-import dns.asyncresolver
-import dns.exception
-import dns.resolver
 import msgspec
 
-from mtad.base.config import Config
+from mtad.base.clock import SystemClock
+from mtad.base.config import Config, host_and_port
 from mtad.base.db import open_pool
 from mtad.base.errors import Problem
 from mtad.base.migrate import migration_files, schema_version
@@ -19,6 +18,9 @@ from mtad.dkim.keys import dns_record, read_key
 from mtad.ops.daemon import is_running
 from mtad.ops.keyfiles import read_tracking_keys
 from mtad.ops.sockets import open_listener
+from mtad.wire.dns import Unresolved
+from mtad.wire.egress import CannotBindError, bound_socket
+from mtad.wire.resolver import Resolver
 
 # A resolver that has not answered by then does not help today.
 DNS_PATIENCE = 4.0
@@ -41,27 +43,30 @@ class Finding(msgspec.Struct, frozen=True):
     mend: str = ""
 
 
-Lookup = Callable[[str], Awaitable[list[str]]]
-
-
-async def txt_records(name: str) -> list[str]:
-    """The TXT records of a name, none when there is none; OSError when DNS cannot be had."""
-    try:
-        answer = await dns.asyncresolver.resolve(name, "TXT", lifetime=DNS_PATIENCE)
-    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-        return []
-    except dns.exception.DNSException as error:
-        raise OSError(str(error)) from None
-    return [b"".join(record.strings).decode("utf-8", "replace") for record in answer]
-
-
-async def check_all(config: Config, *, database: str | None, lookup: Lookup = txt_records) -> list[Finding]:
+async def check_all(config: Config, *, database: str | None, resolver: Resolver | None = None) -> list[Finding]:
     """Look at everything; `database` is its URL, None when the embedded one was never started."""
+    resolver = resolver or Resolver.from_config(config, SystemClock())
     findings = [*_keys(config), _state(config)]
-    findings += await asyncio.gather(*(_published(config, number, lookup) for number in range(len(config.dkim))))
-    findings.append(_port(config))
+    keys = (_published(config, number, resolver) for number in range(len(config.dkim)))
+    known, hosts = await asyncio.gather(
+        asyncio.gather(*keys, _return_path(config, resolver)), _hostname(config, resolver)
+    )
+    findings += [*known, *hosts]
+    findings += [_port(config, "tracker.listen", [config.tracker.listen])]
+    if config.metrics.listen:
+        findings += [_port(config, "metrics.listen", _metrics_ports(config))]
+    findings += _sources(config)
     findings.append(await _schema(database))
     return findings
+
+
+async def _asked(resolver: Resolver, name: str, kind: str) -> Sequence[str] | None:
+    """The records, none when there are none; None when DNS cannot be had."""
+    try:
+        async with asyncio.timeout(DNS_PATIENCE):
+            return (await resolver.records(name, kind)).texts
+    except (Unresolved, TimeoutError):
+        return None
 
 
 def _keys(config: Config) -> Iterator[Finding]:
@@ -102,18 +107,17 @@ class Published(StrEnum):
     UNKNOWN = "not to be had"
 
 
-async def published(name: str, record: str, lookup: Lookup = txt_records) -> Published:
+async def published(name: str, record: str, resolver: Resolver) -> Published:
     """Whether DNS has the key of `record` at `name`."""
-    try:
-        found = await lookup(name)
-    except OSError:
+    found = await _asked(resolver, name, "TXT")
+    if found is None:
         return Published.UNKNOWN
     if _public_key(record) in map(_public_key, found):
         return Published.YES
     return Published.OTHER if found else Published.NO
 
 
-async def _published(config: Config, number: int, lookup: Lookup) -> Finding:
+async def _published(config: Config, number: int, resolver: Resolver) -> Finding:
     """Whether DNS has the public half of the key that signs."""
     dkim = config.dkim[number]
     about = f"dkim[{number}]"
@@ -122,7 +126,7 @@ async def _published(config: Config, number: int, lookup: Lookup) -> Finding:
         ours = dns_record(read_key(config.path(dkim.key)))
     except Problem:
         return Finding(Level.SKIPPED, about, f"{name}: not compared, the key cannot be read")
-    match await published(name, ours, lookup):
+    match await published(name, ours, resolver):
         case Published.YES:
             return Finding(Level.OK, about, f"{name}: published")
         case Published.UNKNOWN:
@@ -139,15 +143,76 @@ def _public_key(record: str) -> tuple[str, str]:
     return tags.get("k", "rsa"), tags.get("p", "")
 
 
-def _port(config: Config) -> Finding:
-    listen = config.tracker.listen
+async def _return_path(config: Config, resolver: Resolver) -> Finding:
+    """Whether bounces find us."""
+    about, domain = "mta.return_path_domain", config.return_path_domain
+    records = await _asked(resolver, domain, "MX")
+    if records is None:
+        return Finding(Level.SKIPPED, about, f"{domain}: not looked at, DNS cannot be had from here")
+    hosts = [text.partition(" ")[2].rstrip(".").lower() for text in records]
+    if config.hostname in hosts:
+        return Finding(Level.OK, about, f"{domain}: its MX is {config.hostname}")
+    found = f"its MX is {', '.join(sorted(hosts))}, not {config.hostname}" if any(hosts) else "has no MX"
+    return Finding(Level.BAD, about, f"{domain}: {found}", f"publish {domain}. MX 10 {config.hostname}.")
+
+
+async def _hostname(config: Config, resolver: Resolver) -> list[Finding]:
+    """Whether the name in EHLO has an address, and each address that name: large receivers refuse others."""
+    about, host = "mta.hostname", config.hostname
+    by_kind = await asyncio.gather(*(_asked(resolver, host, kind) for kind in ("A", "AAAA")))
+    addresses = [address for records in by_kind for address in records or ()]
+    if addresses:
+        return await asyncio.gather(*(_back(host, address, resolver) for address in addresses))
+    if None in by_kind:
+        return [Finding(Level.SKIPPED, about, f"{host}: not looked at, DNS cannot be had from here")]
+    return [Finding(Level.BAD, about, f"{host}: has no address", "publish the address that mail leaves by")]
+
+
+async def _back(host: str, address: str, resolver: Resolver) -> Finding:
+    """Whether an address leads back to its name."""
+    about = "mta.hostname"
+    records = await _asked(resolver, ip_address(address).reverse_pointer, "PTR")
+    if records is None:
+        return Finding(Level.SKIPPED, about, f"{host}: {address} not looked up, DNS cannot be had from here")
+    names = [text.rstrip(".").lower() for text in records]
+    if host in names:
+        return Finding(Level.OK, about, f"{host}: {address} and back")
+    found = f"leads back to {', '.join(sorted(names)) or 'no name'}"
+    mend = f"have whoever gave you {address} set its PTR record to {host}"
+    return Finding(Level.BAD, about, f"{host}: {address} {found}", mend)
+
+
+def _port(config: Config, about: str, addresses: Sequence[str]) -> Finding:
+    many = addresses[0] if len(addresses) == 1 else f"{addresses[0]} to {addresses[-1].rpartition(':')[2]}"
     if is_running(config.state):
-        return Finding(Level.OK, "tracker.listen", f"{listen}: mtad runs and has it")
-    try:
-        open_listener("tracker.listen", listen).close()
-    except Problem as problem:
-        return Finding(Level.BAD, "tracker.listen", str(problem), "stop that program, or set another address")
-    return Finding(Level.OK, "tracker.listen", f"{listen}: free")
+        return Finding(Level.OK, about, f"{many}: mtad runs and has it")
+    for address in addresses:
+        try:
+            open_listener(about, address).close()
+        except Problem as problem:
+            return Finding(Level.BAD, about, str(problem), "stop that program, or set another address")
+    return Finding(Level.OK, about, f"{many}: free")
+
+
+def _metrics_ports(config: Config) -> list[str]:
+    """One a worker."""
+    host, port = host_and_port(config.metrics.listen)
+    host = f"[{host}]" if ":" in host else host
+    return [f"{host}:{port + slot}" for slot in range(config.mta.workers or len(os.sched_getaffinity(0)))]
+
+
+def _sources(config: Config) -> Iterator[Finding]:
+    """Whether this machine has the addresses that mail leaves by."""
+    for number, source in enumerate(config.source):
+        for address in source.address:
+            about = f"source[{number}].address"
+            try:
+                bound_socket(address).close()
+            except CannotBindError as error:
+                mend = "give the address to an interface of this machine; until then the others of its pools send"
+                yield Finding(Level.BAD, about, f"{source.name}: {error}", mend)
+            else:
+                yield Finding(Level.OK, about, f"{source.name}: {address} can be bound")
 
 
 async def _schema(url: str | None) -> Finding:

@@ -35,6 +35,7 @@ class Standing(msgspec.Struct, frozen=True):
     selector: str
     algorithm: str
     streams: Sequence[str]
+    source: str  # "": all
     starts: date | None
     state: str  # signs, waits, replaced
     name: str  # of its record
@@ -59,10 +60,10 @@ class Rotation(msgspec.Struct, frozen=True):
 
 def standings(config: Config, now: datetime) -> list[Standing]:
     """Each [[dkim]] in the order of the file; ConfigError when a key cannot be read."""
-    signer = Signer.from_config(config)
     found = []
     for dkim in config.dkim:
         key = read_key(config.path(dkim.key))
+        signer = Signer.from_config(config, dkim.source)
         signing = {
             identity.selector
             for stream in dkim.streams or [""]
@@ -73,7 +74,15 @@ def standings(config: Config, now: datetime) -> list[Standing]:
         name = f"{dkim.selector}._domainkey.{dkim.domain}"
         found.append(
             Standing(
-                dkim.domain, dkim.selector, algorithm(key), dkim.streams, dkim.starts, state, name, dns_record(key)
+                dkim.domain,
+                dkim.selector,
+                algorithm(key),
+                dkim.streams,
+                dkim.source,
+                dkim.starts,
+                state,
+                name,
+                dns_record(key),
             )
         )
     return found
@@ -103,7 +112,10 @@ def rotate(config: Config, selector: str, new: str, now: datetime) -> Rotation:
     today = now.astimezone(UTC).date()
     starts = today + ANNOUNCED
     streams = f"streams = {json.dumps(old.streams)}\n" if old.streams else ""
-    lines = f'[[dkim]]\ndomain = "{old.domain}"\nselector = "{new}"\nkey = "{file}"\n{streams}starts = {starts}\n'
+    source = f'source = "{old.source}"\n' if old.source else ""
+    lines = (
+        f'[[dkim]]\ndomain = "{old.domain}"\nselector = "{new}"\nkey = "{file}"\n{streams}{source}starts = {starts}\n'
+    )
     withdrawn = Record(f"{selector}._domainkey.{old.domain}", "TXT", "v=DKIM1; p=", "DKIM: this key is withdrawn")
     return Rotation(
         path,

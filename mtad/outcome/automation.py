@@ -118,9 +118,9 @@ def _subject(rule: Rule, lane: store.Lane, campaign: str) -> tuple[suspensions.K
         case "campaign":
             return "campaign", campaign
         case "source":
-            return "source", store.SOURCE
+            return "source", lane.source
         case _:
-            return "lane", suspensions.lane_key(store.SOURCE, lane.name)
+            return "lane", suspensions.lane_key(lane.source, lane.name)
 
 
 async def _bring_in(conn: Connection, counts: Sequence[_Count]) -> None:

@@ -4,7 +4,9 @@ Data flows down, capacity flows up: a claim takes what the lanes have room for, 
 begin takes what an idle session holds in its hand.
 
     claimer   takes due jobs, asks the gate, gives the mails that may go to their lanes
-    lane      the mails of one site that wait here, and the sessions that take them
+    site      the mails of one site that wait here, by pool, and whose session takes them
+    lane      the sessions from one source to one site
+    sources   which sources there are, and which of them are well
     signer    composes and signs the next mail that a session wants, one per turn of the loop
     beginner  the commit after which an attempt may touch the network
     endings   verdicts and outcomes as rows for settle (pure)

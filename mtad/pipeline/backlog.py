@@ -25,6 +25,11 @@ class Backlog:
             self._mails[mail.facts.class_].append(mail)
             self._length += 1
 
+    def put_back(self, mail: Mail) -> None:
+        """To the head of its class."""
+        self._mails[mail.facts.class_].appendleft(mail)
+        self._length += 1
+
     def take(self, *, urgent: bool = False) -> Mail | None:
         """The next, or the next transactional one; None when there is none."""
         for mails in self._mails[: TRANSACTIONAL + 1] if urgent else self._mails:

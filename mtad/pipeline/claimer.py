@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 
 from prometheus_client import Counter, Gauge
 
 from engine import gate
 from engine.facts import Defer, Facts, Send, Skip
-from engine.service import Catalogue
+from engine.service import Catalogue, Program
 from mtad.base.automation import rules_in_force
 from mtad.base.clock import Clock
 from mtad.base.config import Config, Shape, rate
@@ -20,10 +21,12 @@ from mtad.ops.watch import LaneFigures
 from mtad.outcome.automation import Automation
 from mtad.outcome.kinds import Scope
 from mtad.pipeline.beginner import Beginner
-from mtad.pipeline.endings import Mail, ended_by_proof, ended_by_skip, returned_by_deferral
-from mtad.pipeline.lane import LaneRunner
+from mtad.pipeline.dials import Dials
+from mtad.pipeline.endings import Mail, ended_by_doubt, ended_by_proof, ended_by_skip, returned_by_deferral
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
+from mtad.pipeline.site import SiteRunner
+from mtad.pipeline.sources import Sources
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.settle import Ending, Settler
@@ -42,6 +45,9 @@ AFTER_SOME = 0.1
 IDLE_FIRST, IDLE_LONGEST = 0.01, 0.2
 _LOOK = 0.01
 
+# Mail of a stream whose pool is not configured is looked at again after so many seconds.
+NO_POOL_AGAIN = 300.0
+
 _VERDICTS = Counter("mtad_verdicts_total", "Verdicts of the gate on claimed jobs", ["verdict"])
 VERDICTS = {kind: _VERDICTS.labels(verdict=kind.__name__.lower()) for kind in (Send, Skip, Defer)}
 WAITING = Gauge("mtad_claimed_mails", "Mails claimed and waiting for a session")
@@ -53,26 +59,30 @@ class Pipeline:
     def __init__(
         self, *, config: Config, pool: Pool, clock: Clock, worker: int, slot: int, catalogue: Catalogue,
         composer: Composer, dkim: Dkim, dialer: Dialer, luck: Callable[[], float],
+        dkim_by_source: Mapping[str, Dkim] = {},
         settled: Callable[[Sequence[Ending]], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        """`settled` hears of every ending that was written down."""
+        """`settled` hears of every ending that was written down; `dkim_by_source` signs there instead of `dkim`."""
         self._shaper = Shaper(config.shape, config.routes)
         self._pool = pool
         self._clock = clock
         self._worker = worker
         self._catalogue = catalogue
         self._composer = composer
-        signer = Signer(composer, dkim, clock)
+        signer = Signer(composer, dkim, clock, dkim_by_source)
         self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy, told=settled)
         beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)
+        self._sources = Sources(config, clock)
+        dials = Dials(pool)
         automation = Automation(pool, clock, worker, rules_in_force(config.automation), self._shaper.provider)
-        self._services = (self._settler, signer, beginner, self._sessions, automation)
+        self._services = (self._settler, signer, beginner, self._sessions, dials, automation)
         self._tools = Tools(
-            pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, signer=signer, beginner=beginner,
-            settler=self._settler, automation=automation, luck=luck,
+            pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, sources=self._sources, dials=dials,
+            signer=signer, beginner=beginner, settler=self._settler, automation=automation, retries=config.retry,
+            luck=luck,
         )  # fmt: skip
-        self._lanes: dict[int, LaneRunner] = {}  # by site
+        self._sites: dict[int, SiteRunner] = {}
         self._draining = asyncio.Event()
         self._unheard = False  # a claim may have been committed without our hearing of it
 
@@ -81,13 +91,13 @@ class Pipeline:
         async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as lanes:
             running = [services.create_task(service.run()) for service in self._services]
             await self._claim_until_drained(lanes)
-            await asyncio.gather(*(lane.drain() for lane in self._lanes.values()))
+            await asyncio.gather(*(site.drain() for site in self._sites.values()))
             for task in running:
                 task.cancel()
 
     def lanes(self) -> list[LaneFigures]:
-        """Every lane that there is something to do for."""
-        return [LaneFigures(site, lane.lane.name, lane.running, lane.waiting) for site, lane in self._lanes.items()]
+        """Every site that there is something to do for, all its lanes together."""
+        return [LaneFigures(id_, site.name, site.running, site.waiting) for id_, site in self._sites.items()]
 
     def drain(self) -> None:
         """Claim nothing more, finish what is on the wire, give the rest back; then `run` returns."""
@@ -96,8 +106,8 @@ class Pipeline:
     def abort(self) -> None:
         """The time to drain is over: leave what is on the wire, and what the database does not take."""
         self._settler.give_up()
-        for lane in self._lanes.values():
-            lane.abort()
+        for site in self._sites.values():
+            site.abort()
 
     async def _claim_until_drained(self, group: asyncio.TaskGroup) -> None:
         idle = IDLE_FIRST
@@ -116,15 +126,15 @@ class Pipeline:
         """Let sessions work; not longer than until one lane runs low."""
         until = self._clock.monotonic() + longest
         await self._clock.sleep(_LOOK)
-        while self._clock.monotonic() < until and not any(lane.is_low for lane in self._lanes.values()):
+        while self._clock.monotonic() < until and not any(site.is_low for site in self._sites.values()):
             await self._clock.sleep(_LOOK)
 
     async def _claim(self, group: asyncio.TaskGroup) -> int:
         """Take what there is room for; from how many sites there was something."""
-        shut, full = self._look_after_lanes()
+        shut, full = self._look_after_sites()
         # A batch that waits for the database may have been committed: what it released
         # could be claimed here, begun, and released again under the session that sends it.
-        if self._settler.behind:
+        if self._settler.behind or self._sources.none_is_well:
             return 0
         sites = 0 if self._has_enough() else store.MOST_SITES
         async with self._pool.acquire() as conn:
@@ -146,28 +156,28 @@ class Pipeline:
         return await self._judge(claimed)
 
     def _has_enough(self) -> bool:
-        waiting = sum(lane.waiting for lane in self._lanes.values())
+        waiting = sum(site.waiting for site in self._sites.values())
         WAITING.set(waiting)
         return waiting >= MOST_WAITING or self._sessions.full
 
-    def _look_after_lanes(self) -> tuple[list[int], list[int]]:
-        """Forget lanes that are over, let others grow; the sites that are shut, and those that are full."""
+    def _look_after_sites(self) -> tuple[list[int], list[int]]:
+        """Forget sites that are over, let others grow; those that are shut, and those that are full."""
         now = self._clock.monotonic()
         shut: list[int] = []
         full: list[int] = []
-        for site, lane in list(self._lanes.items()):
-            if lane.is_over(now):
-                del self._lanes[site]
-            elif lane.is_shut(now):
-                shut.append(site)
+        for id_, site in list(self._sites.items()):
+            if site.is_over(now):
+                del self._sites[id_]
+            elif site.is_shut(now):
+                shut.append(id_)
             else:
-                lane.grow(now)
-                if lane.is_full:
-                    full.append(site)
+                site.grow(now)
+                if site.is_full:
+                    full.append(id_)
                 else:
-                    lane.asked()
+                    site.asked()
             if self._sessions.full:
-                lane.close_idle()
+                site.close_idle()
         return shut, full
 
     async def _need(self, claimed: Sequence[Facts], group: asyncio.TaskGroup) -> None:
@@ -178,19 +188,24 @@ class Pipeline:
             max(f.epoch for f in claimed),
         )
         await self._composer.need(self._pool, {f.message_id for f in claimed})
-        if missing := sorted({f.site_id for f in claimed} - self._lanes.keys()):
+        if missing := sorted({f.site_id for f in claimed} - self._sites.keys()):
             async with self._pool.acquire() as conn:
-                for lane, shape in await self._lanes_to(conn, missing):
-                    self._lanes[lane.site_id] = LaneRunner(lane, shape, self._tools, group)
+                lanes = await self._lanes_to(conn, missing)
+            for site, its in groupby(lanes, key=lambda one: one[0].site_id):
+                self._sites[site] = SiteRunner(list(its), self._tools, group)
 
     async def _lanes_to(self, conn: Connection, sites: Sequence[int]) -> list[tuple[store.Lane, Shape]]:
         named = await store.site_hosts(conn, sites)
-        shapes = {site: self._shaper.shape(name, hosts, store.SOURCE) for site, (name, hosts) in named.items()}
+        shapes = {
+            (site, source): self._shaper.shape(name, hosts, source)
+            for site, (name, hosts) in named.items()
+            for source in self._sources.names
+        }
         limits = []
-        for site, shape in shapes.items():
+        for (site, source), shape in shapes.items():
             limit = rate(shape.max_message_rate)
-            limits.append(store.Limit(site, limit.per_second, limit.burst, shape.connection_limit))
-        return [(lane, shapes[lane.site_id]) for lane in await store.lanes_of(conn, limits)]
+            limits.append(store.Limit(site, limit.per_second, limit.burst, shape.connection_limit, source))
+        return [(lane, shapes[lane.site_id, lane.source]) for lane in await store.lanes_of(conn, limits)]
 
     async def _judge(self, claimed: Sequence[Facts]) -> int:
         """Ask the gate; the number of sites that have something to send."""
@@ -204,7 +219,7 @@ class Pipeline:
                 case row:
                     over.append(row)
         for site, mails in going.items():
-            self._lanes[site].add(mails)
+            self._sites[site].add(mails)
         await self._settle(over)
         return len({facts.site_id for facts in claimed})
 
@@ -212,6 +227,8 @@ class Pipeline:
         program = self._catalogue.program(facts.program_id, facts.version)
         if facts.proven is not None:
             return ended_by_proof(facts, program, facts.proven)
+        if facts.doubts and self._tools.retries.of(facts.class_).in_doubt == "give_up":
+            return ended_by_doubt(facts, program)
         context = gate.Context(program.definition, self._catalogue.suppressed_domains, self._catalogue.suspended)
         verdict = gate.verdict(facts, context, now)
         VERDICTS[type(verdict)].inc()
@@ -221,13 +238,22 @@ class Pipeline:
             case Defer():
                 return returned_by_deferral(facts, verdict, now)
             case Send():
-                lane = self._lanes[facts.site_id].lane
-                if lane.hosts:
-                    return Mail(facts, program, self._catalogue.stream(facts.stream_id, facts.stream_version))
-                return Ended(
-                    facts, "bounced", "BadDomain", scope=Scope.RECIPIENT, reply=lane.name, suppress=True,
-                    attempts=facts.attempt, why="bounced",
-                )  # fmt: skip
+                return self._sendable(facts, program)
+
+    def _sendable(self, facts: Facts, program: Program) -> Mail | Ended | Returned:
+        """A mail that the gate lets go, where there is a way."""
+        site = self._sites[facts.site_id]
+        if not site.hosts:
+            return Ended(
+                facts, "bounced", "BadDomain", scope=Scope.RECIPIENT, reply=site.name, suppress=True,
+                attempts=facts.attempt, why="bounced",
+            )  # fmt: skip
+        stream = self._catalogue.stream(facts.stream_id, facts.stream_version)
+        if stream.definition.pool not in self._sources.pools:
+            # It must not go by another address than those that somebody chose.
+            why = f"the configuration has no [[pool]] named {stream.definition.pool!r}"
+            return Returned(facts, NO_POOL_AGAIN, why, facts.attempt)
+        return Mail(facts, program, stream)
 
     async def _settle(self, rows: Sequence[Ending]) -> None:
         done = [await self._settler.batcher.submit(row) for row in rows]

@@ -8,6 +8,8 @@ import msgspec
 from engine.facts import Defer, Facts, Reason
 from engine.programs import next_stop
 from engine.service import Program, Stream
+from mtad.base.retry import Retries
+from mtad.base.shape import Shape
 from mtad.outcome.classify import action_of
 from mtad.outcome.kinds import Action, Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.outcome.retry import delay_before_retry
@@ -29,11 +31,21 @@ class Mail(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Delays in seconds, from the configuration."""
+    """When mail of one class to one destination is tried again. Delays in seconds."""
 
     interval: float
     longest: float
     in_doubt: float
+    factor: float = 2.0
+    jitter: float = 0.5
+
+
+def retry_of(class_: int, retries: Retries, shape: Shape) -> Retry:
+    """From the configuration: what the class does not set is the destination's."""
+    first, longest, in_doubt = (
+        retries.seconds(class_, knob, shape) for knob in ("retry_interval", "max_retry_interval", "in_doubt_interval")
+    )
+    return Retry(first, longest, in_doubt, retries.of(class_).retry_factor, retries.of(class_).retry_jitter)
 
 
 def ended_by_skip(facts: Facts, program: Program, reason: str) -> Ended:
@@ -53,36 +65,49 @@ def ended_by_proof(facts: Facts, program: Program, at: datetime) -> Ended:
     return _moved_on(Ended(facts, "delivered", reply=proof, attempts=facts.attempt, ended=at), program)
 
 
+def ended_by_doubt(facts: Facts, program: Program) -> Ended:
+    """A mail in doubt that nobody has read since, of a class that is never sent twice."""
+    why = "no answer to the final dot; not sent again"
+    return _moved_on(Ended(facts, "in_doubt", reply=why, attempts=facts.attempt), program)
+
+
 def returned_by_deferral(facts: Facts, verdict: Defer, now: datetime) -> Returned:
     """The gate says later."""
     delay = max((verdict.until - now).total_seconds(), 0.0)
     return Returned(facts, delay, verdict.reason, facts.attempt)
 
 
-def after_attempt(mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, luck: float) -> Ended | Returned:
-    """What to write down after an attempt; `luck` in [0, 1) spreads the retries."""
+def after_attempt(
+    mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, luck: float, source: str | None = None
+) -> Ended | Returned:
+    """What to write down after an attempt by `source`; `luck` in [0, 1) spreads the retries."""
     facts = mail.facts
     attempts = facts.attempt + 1
     match outcome:
         case Delivered(reply, dot_at, at):
-            ended = Ended(facts, "delivered", reply=reply, attempts=attempts, dot_at=dot_at, ended=at)
+            ended = Ended(
+                facts, "delivered", reply=reply, attempts=attempts, dot_at=dot_at, ended=at, source=source
+            )  # fmt: skip
             return _moved_on(ended, mail.program)
         case Bounced(scope, category, reply, suppress):
             ended = Ended(
                 facts, "bounced", category, scope=scope, reply=reply, attempts=attempts, suppress=suppress,
-                why="bounced" if suppress else None,
+                why="bounced" if suppress else None, source=source,
             )  # fmt: skip
             return ended if suppress else _moved_on(ended, mail.program)
         case Deferred(scope, category, reply, after):
-            delay = delay_before_retry(attempts, first=retry.interval, ceiling=retry.longest, luck=luck, after=after)
+            delay = delay_before_retry(
+                attempts, first=retry.interval, ceiling=retry.longest, luck=luck, factor=retry.factor,
+                jitter=retry.jitter, after=after,
+            )  # fmt: skip
             if now + timedelta(seconds=delay) < facts.not_after:
                 return Returned(facts, delay, reply, attempts)
-            ended = Ended(facts, "expired", category, scope=scope, reply=reply, attempts=attempts)
+            ended = Ended(facts, "expired", category, scope=scope, reply=reply, attempts=attempts, source=source)
             return _moved_on(ended, mail.program)
         case InDoubt(reply):
             if now + timedelta(seconds=retry.in_doubt) < facts.not_after:
                 return Returned(facts, retry.in_doubt, f"in doubt: {reply}", attempts, doubt=True)
-            return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts), mail.program)
+            return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts, source=source), mail.program)
         case _:
             assert_never(outcome)
 

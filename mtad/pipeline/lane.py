@@ -1,7 +1,7 @@
-"""One lane in one worker: the mails that wait for it here, and the sessions that take them.
+"""One lane in one worker: the sessions from one source to one site, which take the mails that wait there.
 
-Sessions are opened while mails wait, up to the lane's limit over all workers, and
-closed when idle. Each takes one mail after the other:
+Sessions are opened when the site asks for them, up to the lane's limit over all workers,
+and closed when idle. Each takes one mail after the other:
 
     sign → settle the mail before and begin this one → send → classify
 
@@ -11,42 +11,34 @@ most one mail a session is ever between begin and the ledger.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
+from typing import Protocol
 
 from prometheus_client import Counter, Histogram
 
 from engine.facts import Reason
-from mtad.base.config import Shape, seconds
+from mtad.base.config import Shape, rate, seconds
 from mtad.base.db import AWAY
 from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt
-from mtad.pipeline.backlog import TRANSACTIONAL, Backlog
+from mtad.pipeline.backlog import TRANSACTIONAL
 from mtad.pipeline.beginner import VALID, Begun, Turn
-from mtad.pipeline.endings import Mail, Retry, after_attempt, ended_by_skip, is_trouble
+from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, retry_of
 from mtad.pipeline.signer import Signed
+from mtad.pipeline.terms import terms_of
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
+from mtad.queue.dials import Dial
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Offer, Released, Returned, Wish
+from mtad.queue.workers import IN_DOUBT
 from mtad.shape.feedback import Concurrency
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
+from mtad.wire.egress import Unbound
 from mtad.wire.session import Session
 
 log = logging.getLogger("mtad.lane")
-
-# Mails claimed ahead for one lane, beside one for each session: below the first another
-# claim is urgent, from the second on it takes transactional mail only.
-LOW, ENOUGH = 16, 64
-
-# A session is opened for so many waiting mails, since each costs a dialogue of its own;
-# where mails have waited for so many seconds, twice as many.
-MAILS_A_SESSION = 8
-BEHIND_FOR = 1.0
-
-# While a transactional mail was seen within so many seconds, one session and a tenth of
-# the tokens are kept for the next.
-KEEPS_FOR = 3600.0
 
 # Sessions beyond a worker's share of the lane are kept for so long before others are asked.
 KEPT_FOR = 5.0
@@ -62,105 +54,114 @@ CLOSED_FIRST, CLOSED_LONGEST = 10.0, 600.0
 # so that a lane which is opened by hand is noticed at once.
 SHUT_FOR = 1.0
 
-_ATTEMPTS = Counter("mtad_attempts_total", "Attempts by outcome", ["outcome"])
-ATTEMPTS = {kind: _ATTEMPTS.labels(outcome=kind.__name__.lower()) for kind in (Delivered, Bounced, Deferred, InDoubt)}
+ATTEMPTS = Counter("mtad_attempts_total", "Attempts by outcome and source", ["outcome", "source"])
 BEGIN_TO_DATA = Histogram(
     "mtad_begin_to_data_seconds", "From the begin of a mail to its DATA",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
 )  # fmt: skip
 
 
-class LaneRunner:
-    """Takes mails with `add`, sends them with sessions that run in `group`."""
+class Site(Protocol):
+    """What a lane asks of its site, which has the mails."""
 
-    def __init__(self, lane: store.Lane, shape: Shape, tools: Tools, group: asyncio.TaskGroup) -> None:
+    draining: bool
+    keeps_until: float  # monotonic; until then each lane keeps a session for transactional mail
+
+    def waits(self, lane: "LaneRunner") -> bool:
+        """Whether there is a mail that this lane may take."""
+
+    def take(self, lane: "LaneRunner", *, urgent: bool = False) -> Mail | None:
+        """The next mail for this lane, or the next transactional one."""
+
+    def put_back(self, mail: Mail, lane: "LaneRunner") -> bool:
+        """Have another lane than this one take it; False where none can."""
+
+    def open_for_backlog(self) -> None:
+        """Open as many sessions as what waits asks for, by whatever lanes."""
+
+    def stays(self, lane: "LaneRunner") -> bool:
+        """Whether a session that is worn out is followed by one of the same lane."""
+
+    def session_ended(self, lane: "LaneRunner") -> None:
+        """There is one session less."""
+
+    def falls_short(self) -> None:
+        """The lane could not have as many sessions as it asked for: do not ask for more soon."""
+
+    async def shut(self) -> None:
+        """One of the lanes can send nothing now: others open sessions, or what waits goes back."""
+
+
+class LaneRunner:
+    """Takes the mails of `site` with sessions that run in `group`."""
+
+    def __init__(self, lane: store.Lane, shape: Shape, site: Site, tools: Tools, group: asyncio.TaskGroup) -> None:
         self.lane = lane
+        self.running = 0  # sessions
+        self.asked = 0  # sessions that will be asked for
         self._shape = shape
+        self._site = site
         self._tools = tools
         self._group = group
-        self._backlog = Backlog()
+        self._egress = tools.sources.egress(lane.source)
+        self._attempts = {
+            kind: ATTEMPTS.labels(outcome=kind.__name__.lower(), source=lane.source)
+            for kind in (Delivered, Bounced, Deferred, InDoubt)
+        }
         self._idle: list[asyncio.Future[bool]] = []  # sessions that wait for a mail; False: close
         self._tasks: set[asyncio.Task[None]] = set()
         self._counting = asyncio.Lock()
         self._concurrency = Concurrency(lane.sessions)
-        self._running = 0  # sessions
         self._leaving = 0  # of them, those that are too many since there was trouble
-        self._held = 0  # as many as that, as the database knows
+        self._held = 0  # as many as run, as the database knows
         self._asking = False
-        self._more = False  # the last claim took as much as it may
+        self._grows = False  # what is asked for goes beyond the worker's share
         self._failures = 0
-        self._keeps_until = 0.0  # monotonic; a session, for transactional mail
-        self._behind_since = 0.0  # monotonic; since when mails wait without an end
         self._shut_until = 0.0
         self._full_until = 0.0  # no further session before
         self._held_until = 0.0  # what is held need not be asked for again before
-        self._draining = False
-        self._retry = Retry(
-            seconds(shape.retry_interval), seconds(shape.max_retry_interval), seconds(shape.in_doubt_interval)
-        )
+        self._retries = [retry_of(class_, tools.retries, shape) for class_ in range(3)]
 
-    # What the claimer asks
+    # What the site asks
 
-    @property
-    def waiting(self) -> int:
-        return len(self._backlog)
+    def can(self, now: float) -> bool:
+        """Whether its mails could go: it is open, and its source is well."""
+        return now >= self._shut_until and self._tools.sources.is_well(self.lane.source)
 
-    @property
-    def running(self) -> int:
-        """Its sessions."""
-        return self._running
-
-    @property
-    def is_low(self) -> bool:
-        """Whether its sessions will soon have nothing to do, though more is queued."""
-        return self._more and len(self._backlog) < LOW + self._running
-
-    @property
-    def is_full(self) -> bool:
-        """Whether bulk mail that is claimed for it would only lie here."""
-        return len(self._backlog) >= ENOUGH + self._running
-
-    def asked(self) -> None:
-        """A claim is made for it: what it does not bring is not there."""
-        self._more = False
-
-    def is_shut(self, now: float) -> bool:
-        """Whether nothing should be claimed for it."""
-        return now < self._shut_until
+    def room(self, now: float) -> int:
+        """How many further sessions it may ask for."""
+        if now < self._full_until or not self.can(now):
+            return 0
+        return self._concurrency.allowed - self.running - self.asked
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
-        return not (self._tasks or self._backlog or self._failures or now < self._shut_until)
+        return not (self._tasks or self._failures or now < self._shut_until)
 
-    def add(self, mails: Sequence[Mail]) -> None:
-        """Take mails; wakes or opens the sessions that they need."""
-        now = self._tools.clock.monotonic()
-        if not self._backlog:
-            self._behind_since = now
-        if any(mail.facts.class_ == TRANSACTIONAL for mail in mails):
-            self._keeps_until = now + KEEPS_FOR
-        self._backlog.add(mails)
-        self._more |= len(mails) >= store.MOST_A_SITE
-        self._wake()
-        self._open_for_backlog()
+    def open(self, number: int, *, growing: bool = False) -> None:
+        """Ask for so many further sessions, no more than it has room for."""
+        self.asked += number
+        self._grows |= growing
+        if not self._asking:
+            self._asking = True
+            self._run(self._take())
 
-    def grow(self, now: float) -> None:
-        """More sessions where mails wait for long: those there are do not suffice, and others may leave some."""
-        if self._backlog and (not self._running or now - self._behind_since > BEHIND_FOR):
-            self._behind_since = now
-            self._open(max(self._running, 1), growing=True)
+    def wake(self, most: int) -> int:
+        """Give idle sessions mails to take, up to so many; how many."""
+        # The one that fell idle last: the others may close.
+        woken = min(most, len(self._idle))
+        for _ in range(woken):
+            _answer(self._idle.pop(), True)
+        return woken
 
     def close_idle(self) -> None:
         """End sessions that wait for a mail: others need the room."""
-        kept = 0 if self._draining else self._keeps
+        kept = 0 if self._site.draining else self._keeps
         while len(self._idle) > kept:
             _answer(self._idle.pop(), False)
 
-    async def drain(self) -> None:
-        """Give back what waits; let each session finish the mail in its hand."""
-        self._draining = True
-        self.close_idle()
-        await self._give_back()
+    async def end(self) -> None:
+        """Wait until each session has finished the mail in its hand."""
         while self._tasks:  # one that asks for sessions may still be granted some
             await asyncio.wait(self._tasks)
 
@@ -172,70 +173,69 @@ class LaneRunner:
     @property
     def _keeps(self) -> int:
         """How many sessions other mail leaves to transactional mail."""
-        return int(self._running > 1 and self._tools.clock.monotonic() < self._keeps_until)
+        return int(self.running > 1 and self._tools.clock.monotonic() < self._site.keeps_until)
 
     # How many sessions
 
-    def _open_for_backlog(self) -> None:
-        self._open(-(-len(self._backlog) // MAILS_A_SESSION) - self._running)
-
-    def _open(self, number: int, *, growing: bool = False) -> None:
-        number = min(number, self._concurrency.allowed - self._running)
-        if number <= 0 or self._asking or self._draining or self._tools.clock.monotonic() < self._full_until:
-            return
-        self._asking = True
-        self._run(self._take(number, growing=growing))
-
     def _run(self, work: Coroutine[object, object, None]) -> None:
-        task = self._group.create_task(work, name=f"lane {self.lane.name}")
+        task = self._group.create_task(work, name=f"lane {self.lane.source}/{self.lane.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _take(self, number: int, *, growing: bool) -> None:
-        async with self._counting:
-            await self._hold(self._running + number, growing=growing)
-            opened = self._held - self._running
-            self._running += opened
-            self._asking = False
-        for _ in range(opened):
-            self._run(self._session())
-        if opened < number:
-            # All workers together hold what the lane allows. Asking again for each mail
-            # would hold up begin, which needs the lane's row too.
-            now = self._tools.clock.monotonic()
-            self._full_until = now + SHUT_FOR
-            self._behind_since = now + KEPT_FOR
-        if not self._running:
-            self._shut()
-            await self._give_back()
+    async def _take(self) -> None:
+        while self.asked:
+            async with self._counting:
+                number, growing = self.asked, self._grows
+                self._grows = False
+                await self._hold(self.running + number, growing=growing)
+                opened = self._held - self.running
+                self.running += opened
+                self.asked -= number
+            for _ in range(opened):
+                self._run(self._session())
+            if opened < number:
+                # All workers together hold what the lane allows. Asking again for each mail
+                # would hold up begin, which needs the lane's row too.
+                self._full_until = self._tools.clock.monotonic() + SHUT_FOR
+                self.asked = 0
+                self._site.falls_short()
+        self._asking = False
+        if not self.running:
+            await self._shut()
+        elif self._tools.clock.monotonic() < self._full_until:
+            self._site.open_for_backlog()
 
     async def _session(self) -> None:
         """Open one connection after the other while mails are left and the lane's other workers leave us the place."""
         again = True
         while again:
             worn = await self._open_and_send()
-            fits = self._running <= self._concurrency.allowed
-            again = worn and fits and bool(self._backlog) and not self._draining
+            fits = self.running <= self._concurrency.allowed
+            again = worn and fits and self._site.stays(self)
             if again and self._tools.clock.monotonic() < self._held_until:
                 continue
-            self._running -= 1
+            self.running -= 1
             async with self._counting:
-                if again or self._held > self._running:  # else another that ended has said so for both
-                    await self._hold(self._running + again)
-                again = self._held > self._running
-                self._running += again
-        if self._backlog:
-            self._wake()
-            self._open(1)
+                if again or self._held > self.running:  # else another that ended has said so for both
+                    await self._hold(self.running + again)
+                again = self._held > self.running
+                self.running += again
+        self._site.session_ended(self)
 
     async def _hold(self, wanted: int, *, growing: bool = False) -> None:
-        self._held = await self._tools.sessions.hold(Wish(self.lane.id, wanted, self._running, growing), self._held)
+        self._held = await self._tools.sessions.hold(Wish(self.lane.id, wanted, self.running, growing), self._held)
         self._held_until = self._tools.clock.monotonic() + KEPT_FOR
 
     async def _open_and_send(self) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
+        if not await self._may_dial():
+            return False
         since = self._concurrency.falls
-        opened = await self._tools.dialer.open(self.lane.hosts)
+        opened = await self._tools.dialer.open(self.lane.hosts, terms_of(self._shape), self._egress)
+        if isinstance(opened, Unbound):
+            self._tools.sources.take_out(self.lane.source, opened.why)
+            await self._site.shut()
+            return False
         if not isinstance(opened, Session):
             await self._cannot_connect(opened, since)
             return False
@@ -247,10 +247,23 @@ class LaneRunner:
             self._leaving -= leaves
         if opened.deliveries:
             self._failures = 0
-        elif self._backlog and not opened.usable and not leaves and not self._draining:
+        elif self._site.waits(self) and not opened.usable and not leaves and not self._site.draining:
             # Dialled again at once, such a server would be dialled for ever.
             await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
         return opened.deliveries >= self._most_deliveries
+
+    async def _may_dial(self) -> bool:
+        """Whether a connection may be opened; waits a moment until it may. False: no other session before then."""
+        text = self._shape.max_connection_rate
+        while text and (limit := rate(text)):
+            wait = await self._tools.dials.take(Dial(self.lane.id, limit.per_second, limit.burst))
+            if wait == 0:
+                break
+            if wait > PATIENCE or self._site.draining:
+                self._full_until = self._tools.clock.monotonic() + min(wait, CLOSED_LONGEST)
+                return False
+            await self._tools.clock.sleep(wait)
+        return True
 
     # One session
 
@@ -259,10 +272,10 @@ class LaneRunner:
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         leaves = False
         while session.alive() and session.deliveries < self._most_deliveries:
-            if leaves := self._running - self._leaving > self._most_sessions:
+            if leaves := self.running - self._leaving > self._most_sessions:
                 self._leaving += 1
                 break
-            mail = self._backlog.take(urgent=len(self._idle) < self._keeps)
+            mail = self._site.take(self, urgent=len(self._idle) < self._keeps)
             if mail is None:
                 if last is not None:
                     await self._settle(last)
@@ -271,7 +284,7 @@ class LaneRunner:
                     break
                 continue
             try:
-                signed = await self._tools.signer.sign(mail)
+                signed = await self._tools.signer.sign(mail, self.lane.source)
             except ContentFault as fault:
                 await self._settle(ended_by_skip(mail.facts, mail.program, fault.reason))
                 continue
@@ -310,11 +323,11 @@ class LaneRunner:
             last = None
             if begun.wait == 0:
                 return begun
-            if begun.wait is None or begun.wait > PATIENCE or self._draining:
+            if begun.wait is None or begun.wait > PATIENCE or self._site.draining:
                 if begun.wait is not None:
-                    self._shut()
-                    await self._give_back()
-                await self._settle(Released(mail.facts))
+                    await self._shut()
+                if begun.wait is None or not self._site.put_back(mail, self):
+                    await self._settle(Released(mail.facts))
                 return None
             await self._tools.clock.sleep(begun.wait)
 
@@ -324,15 +337,20 @@ class LaneRunner:
 
     def _ending(self, mail: Mail, result: Result, since: int) -> Ended | Returned:
         outcome = classify(result)
-        ATTEMPTS[type(outcome)].inc()
+        self._attempts[type(outcome)].inc()
         if isinstance(result, Refused) and isinstance(outcome, Deferred | Bounced):
             self._tools.automation.heard(self.lane, mail.program.name, result, outcome)
         if is_trouble(outcome):
             self._concurrency.troubled(since)
         else:
             self._concurrency.succeeded(since)
-            self._open_for_backlog()
-        return after_attempt(mail, outcome, self._retry, now=self._tools.clock.now(), luck=self._tools.luck())
+            self._site.open_for_backlog()
+        if isinstance(outcome, InDoubt):
+            IN_DOUBT.labels(cause="no_answer").inc()
+        retry = self._retries[mail.facts.class_]
+        return after_attempt(
+            mail, outcome, retry, now=self._tools.clock.now(), luck=self._tools.luck(), source=self.lane.source
+        )
 
     @property
     def _most_sessions(self) -> int:
@@ -347,7 +365,7 @@ class LaneRunner:
 
     async def _mail_arrives(self) -> bool:
         """False when none came for too long, or the session is to end."""
-        if self._draining:
+        if self._site.draining:
             return False
         arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._idle.append(arrived)
@@ -360,39 +378,41 @@ class LaneRunner:
             if arrived in self._idle:
                 self._idle.remove(arrived)
 
-    def _wake(self) -> None:
-        # The one that fell idle last: the others may close.
-        for _ in range(min(len(self._backlog), len(self._idle))):
-            _answer(self._idle.pop(), True)
-
     # What cannot be sent now
 
     async def _cannot_connect(self, failure: Result, since: int) -> None:
-        """One mail pays for the attempt; the others wait until the lane opens again."""
+        """One mail pays for the attempt where no other source could take it; the others wait until the lane opens."""
         if self._tools.clock.monotonic() < self._shut_until:
             return  # several sessions were being opened at once; the first to fail has closed the lane
         self._failures += 1
-        closed = min(CLOSED_FIRST * 2 ** (self._failures - 1), CLOSED_LONGEST)
+        beyond = self._failures - self._shape.consecutive_connection_failures_before_delay
+        if beyond < 0:
+            await self._pay(failure, since)
+            return
+        closed = min(CLOSED_FIRST * 2 ** min(beyond, 10), CLOSED_LONGEST)
         outcome = classify(failure)
         why = outcome.reply if isinstance(outcome, Deferred) else str(outcome)
-        log.warning("lane closed", extra={"site": self.lane.name, "seconds": closed, "why": why})
-        self._shut()
-        if mail := self._backlog.take():
-            await self._settle(self._ending(mail, failure, since))
-        await self._give_back()
+        log.warning("lane closed", extra={
+            "site": self.lane.name, "source": self.lane.source, "seconds": closed, "why": why
+        })  # fmt: skip
+        self._shut_until = self._tools.clock.monotonic() + SHUT_FOR
+        await self._pay(failure, since)
+        await self._site.shut()
         try:
             async with self._tools.pool.acquire() as conn:
                 await store.close_lane(conn, self.lane.id, closed, why)
         except AWAY as error:
             log.warning("lane not closed for others", extra={"why": repr(error)})
 
-    def _shut(self) -> None:
-        self._more = False
-        self._shut_until = self._tools.clock.monotonic() + SHUT_FOR
+    async def _pay(self, failure: Result, since: int) -> None:
+        mail = self._site.take(self)
+        if mail is None or self._site.put_back(mail, self):
+            return
+        await self._settle(self._ending(mail, failure, since))
 
-    async def _give_back(self) -> None:
-        done = [await self._tools.settler.batcher.submit(Released(mail.facts)) for mail in self._backlog.clear()]
-        await asyncio.gather(*done)
+    async def _shut(self) -> None:
+        self._shut_until = self._tools.clock.monotonic() + SHUT_FOR
+        await self._site.shut()
 
     async def _settle(self, row: Ending) -> None:
         await self._tools.settler.batcher.put(row)

@@ -6,10 +6,13 @@ import msgspec
 
 from mtad.base.clock import Clock
 from mtad.base.db import Pool
+from mtad.base.retry import Retries
 from mtad.outcome.automation import Automation
 from mtad.pipeline.beginner import Beginner
+from mtad.pipeline.dials import Dials
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
+from mtad.pipeline.sources import Sources
 from mtad.queue.settle import Settler
 from mtad.wire.session import Dialer
 
@@ -21,8 +24,11 @@ class Tools(msgspec.Struct, frozen=True):
     clock: Clock
     dialer: Dialer
     sessions: Sessions
+    dials: Dials
+    sources: Sources
     signer: Signer
     beginner: Beginner
     settler: Settler
     automation: Automation
+    retries: Retries
     luck: Callable[[], float]  # in [0, 1); spreads the retries

@@ -6,12 +6,12 @@ ends and next mails are two transactions.
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from engine.programs import EndNode
 from engine.service import Catalogue, end_silent, set_program_status
-from mtad.base.config import Config, seconds
+from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.queue import programs, store
 from mtad.queue.enqueue import COMMAND_SLOT
@@ -53,12 +53,13 @@ async def _end(conn: Connection, entries: Sequence[DueEntry]) -> None:
 
 
 async def _send_next(conn: Connection, catalogue: Catalogue, config: Config, entries: Sequence[DueEntry]) -> None:
-    oldest = datetime.now(UTC) + timedelta(seconds=seconds(config.shape.max_age))
+    now = datetime.now(UTC)
+    oldest = [now + config.max_age(class_) for class_ in range(3)]
     mails = [
         (
             entry,
             catalogue.program(entry.program_id, entry.version).messages[entry.node],
-            min(oldest, entry.not_after) if entry.not_after else oldest,
+            min(oldest[entry.class_], entry.not_after) if entry.not_after else oldest[entry.class_],
         )
         for entry in entries
     ]

@@ -11,7 +11,7 @@ forecast asks it about everybody.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -19,7 +19,7 @@ from engine import gate
 from engine.facts import Defer, Send, Skip
 from engine.programs import Definition
 from engine.service import Catalogue, enter, set_program_status
-from mtad.base.config import Config, seconds
+from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.queue import programs, store
@@ -199,7 +199,7 @@ async def _first_step(
     held = catalogue.program(program.id, program.version)
     definition = held.definition
     starts = program.starts or datetime.now(UTC)
-    oldest = starts + timedelta(seconds=seconds(config.shape.max_age))
+    oldest = starts + config.max_age(program.class_)
     not_after = min(oldest, program.not_after) if program.not_after else oldest
     program = msgspec.structs.replace(program, starts=starts)
     return programs.Step(program, held.messages[definition.first], definition.first, not_after), definition

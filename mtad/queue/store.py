@@ -7,6 +7,7 @@ import msgspec
 
 from engine.facts import Facts
 from mtad.base.db import Connection, row_values
+from mtad.base.source import DEFAULT
 from mtad.base.sqlfiles import queries
 
 SQL = queries("queue")
@@ -14,9 +15,6 @@ SQL = queries("queue")
 # What one claim takes at most; the second is a literal of the query.
 MOST_SITES = 60
 MOST_A_SITE = 64
-
-# What all lanes leave through.
-SOURCE = "default"
 
 # Worker 0 is nobody: it holds the jobs of paused programs.
 NOBODY = 0
@@ -45,6 +43,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     next_wait: float = 0.0  # seconds
     why: str | None = None  # its entry ends
     suppress: bool = False  # the address is gone: never mail it again
+    source: str | None = None  # what it left by, at the last attempt of this worker
 
 
 class Returned(msgspec.Struct, frozen=True, gc=False):
@@ -122,6 +121,7 @@ async def settle_ended(
         [j.next_wait for j in jobs],
         [j.why for j in jobs],
         not flush,
+        [j.source for j in jobs],
     )
     return {row[0] for row in rows}
 
@@ -182,32 +182,34 @@ async def silent_workers(conn: Connection, seconds: float) -> list[int]:
     return [row[0] for row in await conn.fetch(SQL["silent_workers"], seconds)]
 
 
-async def bury(conn: Connection, workers: Sequence[int], in_doubt_delay: float) -> tuple[int, int]:
-    """Declare workers dead and free their jobs; how many were freed, and in doubt."""
+async def bury(conn: Connection, workers: Sequence[int], in_doubt_delays: Sequence[float]) -> tuple[int, int]:
+    """Declare workers dead and free their jobs; how many were freed, and in doubt. Delays in seconds by class."""
     await conn.execute(SQL["bury_workers"], workers)
     await conn.execute(SQL["drop_sessions"], workers)
-    rows = await conn.fetch(SQL["free_jobs"], workers, in_doubt_delay)
+    rows = await conn.fetch(SQL["free_jobs"], workers, in_doubt_delays)
     in_doubt = sum(row[1] for row in rows)
     return len(rows) - in_doubt, in_doubt
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """Where one site's mail goes and how much of it may."""
+    """Where one site's mail goes from one source, and how much of it may."""
 
     id: int
     site_id: int
     name: str  # of the site
     hosts: tuple[str, ...]  # "preference host:port"; empty: the domains take no mail
     sessions: int  # limit over all workers
+    source: str = DEFAULT
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """How much mail may go to a site, over all workers."""
+    """How much mail may go to a site from a source, over all workers."""
 
     site_id: int
     rate: float  # messages a second
     burst: float
     sessions: int
+    source: str = DEFAULT
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -225,9 +227,10 @@ async def site_hosts(conn: Connection, sites: Sequence[int]) -> dict[int, tuple[
 
 
 async def lanes_of(conn: Connection, limits: Sequence[Limit]) -> list[Lane]:
-    """The lanes to sites, made or brought up to date with their limits."""
+    """The lanes to sites, made or brought up to date with their limits; those of a site together."""
     columns = ([getattr(limit, name) for limit in limits] for name in Limit.__struct_fields__)
-    return [Lane(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in await conn.fetch(SQL["lanes_of"], *columns)]
+    rows = await conn.fetch(SQL["lanes_of"], *columns)
+    return [Lane(row[0], row[1], row[2], tuple(row[3]), row[4], row[5]) for row in rows]
 
 
 async def hold_sessions(conn: Connection, worker: int, wishes: Sequence[Wish]) -> dict[int, int]:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import msgspec
 
 from engine.service import raise_epoch
-from mtad.base.db import Connection, row_values
+from mtad.base.db import Connection, Pool, in_transaction, row_values
 from mtad.base.sqlfiles import queries
 from mtad.queue import store
 
@@ -71,6 +71,15 @@ async def lift(conn: Connection, *, kind: str | None = None, key: str | None = N
 async def suspensions(conn: Connection) -> list[Suspension]:
     """All that are in force, oldest first."""
     return [Suspension(*row_values(row)) for row in await conn.fetch(SQL["suspensions"])]
+
+
+async def expire_held(pool: Pool, site: str) -> int:
+    """Have mail that grew too old behind a closed or suspended lane ended by the gate, at this site; how many."""
+
+    async def work(conn: Connection) -> int:
+        return len(await conn.fetch(SQL["expire_held"], site))
+
+    return await in_transaction(pool, work)
 
 
 async def _tell(conn: Connection, kinds: Iterable[str]) -> None:

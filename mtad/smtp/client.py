@@ -36,9 +36,10 @@ from mtad.smtp.reply import NotSmtp, Reply, ReplyReader
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
 from mtad.smtp.waits import WAITS
 
-# A chunk is sent together with MAIL and RCPT while it is small, and only to a server that
-# we heard of so many seconds ago: were an idle session closed meanwhile, the whole
-# message would be in doubt, where two round trips make it no attempt at all.
+# A chunk is sent together with MAIL and RCPT while it is small, and only on a session that
+# has carried a message at most so many seconds ago: were an idle session closed meanwhile,
+# or strangers turned away at MAIL without a word, the whole message would be in doubt,
+# where two round trips make it no attempt, or one that is safe to repeat.
 MOST_TOGETHER = 64 * 1024
 QUIET = 2.0
 
@@ -177,7 +178,7 @@ class Client:
         """Whether a chunk may be written with MAIL and RCPT, `quiet` seconds after we heard of the server."""
         # After a refused recipient we look first: the next may be refused too, and what
         # a server does that refuses RSET must not decide where this message goes.
-        return quiet <= QUIET and not self._open and len(self._message) <= MOST_TOGETHER
+        return self._served and quiet <= QUIET and not self._open and len(self._message) <= MOST_TOGETHER
 
     def closed(self, why: str = "the server closed the connection") -> None:
         """The connection is gone."""

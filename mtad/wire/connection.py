@@ -14,7 +14,7 @@ from typing import cast
 from mtad.base.clock import Clock
 from mtad.smtp.client import Client
 from mtad.smtp.results import Stage
-from mtad.smtp.waits import WAITS, WATCHDOG
+from mtad.smtp.waits import WATCHDOG
 
 log = logging.getLogger("mtad.wire")
 
@@ -198,8 +198,3 @@ class Connection(asyncio.Protocol):
             log.warning("no progress", extra={"host": self._client.host, "stage": stage.value, "seconds": WATCHDOG})
         self._client.broke(why)
         self._turn(new=False)
-
-
-def default_timeouts() -> dict[Stage, float]:
-    """Seconds to wait in each stage."""
-    return {stage: wait.seconds for stage, wait in WAITS.items()}

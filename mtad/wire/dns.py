@@ -31,7 +31,9 @@ FAILURE_TTL = 5.0
 # Names and types; the one that was asked for first is forgotten first. About 1 kB each.
 MAX_CACHED = 20_000
 
-LOOKUP_SECONDS = 15.0
+# What a resolver finds out later it knows when it is asked again; longer would have names
+# that nobody answers for hold the places of others.
+LOOKUP_SECONDS = 5.0
 
 _QUESTIONS = Counter("mtad_dns_questions_total", "Questions to name servers by what came of them", ["answer"])
 FOUND, NOTHING, UNANSWERED = (_QUESTIONS.labels(answer=name) for name in ("found", "nothing", "none"))
@@ -61,7 +63,7 @@ class DnsLookup:
         self._resolver: dns.asyncresolver.Resolver | None = None
 
     async def records(self, name: str, kind: str) -> Records:
-        """What DNS says about an ASCII name; Unresolved when it does not say within 15 s."""
+        """What DNS says about an ASCII name; Unresolved when it does not say within 5 s."""
         try:
             if self._resolver is None:
                 self._resolver = _resolver(self._nameservers)

@@ -60,16 +60,19 @@ class Hosts:
         self._dead: dict[Target, _Dead] = {}
 
     async def first(
-        self, hosts: Sequence[str], dial: Callable[[Target], Awaitable[T | Refused | Lost]]
+        self,
+        hosts: Sequence[str],
+        dial: Callable[[Target], Awaitable[T | Refused | Lost]],
+        families: Collection[int] = (4, 6),
     ) -> T | Refused | Lost:
         """What `dial` makes of the first target that greets us; when none of 5 does, what the last one said.
 
         `hosts` are "10 mx1.example.com:25": by preference, equal ones drawn at each call,
-        addresses that were dead lately after all others.
+        addresses that were dead lately after all others, only those of `families`.
         """
         failure: Refused | Lost = Lost(Stage.CONNECT, "there is no host to connect to", "")
         tries = 0
-        async with contextlib.aclosing(self._targets(hosts)) as targets:
+        async with contextlib.aclosing(self._targets(hosts, families)) as targets:
             async for target in targets:
                 if isinstance(target, Lost):
                     failure = target
@@ -83,7 +86,7 @@ class Hosts:
                     break
         return failure
 
-    async def _targets(self, hosts: Sequence[str]) -> AsyncGenerator[Target | Lost, None]:
+    async def _targets(self, hosts: Sequence[str], families: Collection[int]) -> AsyncGenerator[Target | Lost, None]:
         """What to dial, one after the other; Lost for a host of which there is nothing to dial."""
         dead: list[Target] = []
         for _, _, site in sorted(self._ranked(hosts)):
@@ -98,7 +101,10 @@ class Hosts:
                 # This host and those behind it would give us our own mail back (RFC 5321 section 5.1).
                 yield Lost(Stage.CONNECT, f"{host} is this machine: its mail would come back to us", host)
                 break
-            for address in addresses:
+            usable = [address for address in addresses if (6 if ":" in address else 4) in families]
+            if not usable:
+                yield Lost(Stage.CONNECT, f"{host} has no address of a family that the source has", host)
+            for address in usable:
                 target = Target(host, address, int(port))
                 if self._is_dead(target):
                     dead.append(target)

@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Sequence
+from typing import Self
 
 import msgspec
 
@@ -59,6 +60,11 @@ class Resolver:
         """`prefer` is a key of KINDS: which addresses hosts have for us, and in which order."""
         self._memory = Memory(clock, lookup or DnsLookup().records)
         self._kinds = KINDS[prefer]
+
+    @classmethod
+    def from_config(cls, config: Config, clock: Clock) -> Self:
+        """As `[dns]` says."""
+        return cls(clock, DnsLookup(config.dns.servers).records, prefer=config.dns.prefer)
 
     async def site_of(self, domain: str, config: Config) -> Site | NoMail:
         """Where mail for a domain (ASCII, lower case) goes; a route before DNS. Raises Unresolved."""

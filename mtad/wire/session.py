@@ -1,8 +1,8 @@
 """Sessions with receiving servers, and the dialler that opens them.
 
-A session is used for many messages, one after the other. STARTTLS is taken when
-offered and the certificate is not verified: an active attacker could as well
-remove the offer, and refusing to deliver protects nobody (RFC 7435).
+A session is used for many messages, one after the other. Unless its Terms say otherwise
+STARTTLS is taken when offered and the certificate is not verified: an active attacker
+could as well remove the offer, and refusing to deliver protects nobody (RFC 7435).
 """
 
 import asyncio
@@ -10,18 +10,21 @@ import ipaddress
 import os
 import random
 import ssl
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from functools import cached_property, partial
+from typing import assert_never
 
 from mtad.base.clock import Clock
+from mtad.smtp import encode
 from mtad.smtp.client import Client
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
-from mtad.wire.connection import Connection, default_timeouts
+from mtad.wire.connection import Connection
+from mtad.wire.egress import ANY, CannotBindError, Egress, Unbound, connect
 from mtad.wire.hosts import Hosts, Target
 from mtad.wire.resolver import Resolver
+from mtad.wire.terms import Terms, Tls
 from mtad.wire.trace import Trace
 
-# A server whose TLS is broken gets mail in clear for this long; then we look again.
-BROKEN_TLS_SECONDS = 3 * 86400.0
 MAX_BROKEN_TLS = 10_000
 
 
@@ -99,49 +102,78 @@ class Dialer:
         clock: Clock,
         *,
         routed: Collection[str] = (),
-        timeouts: Mapping[Stage, float] | None = None,
+        terms: Terms | None = None,
         choice: random.Random | None = None,
         trace: Trace | None = None,
     ) -> None:
         """`hostname` is what EHLO says; `routed` are "host:port" that may be private addresses.
 
-        `timeouts` overrides the seconds of stages, `choice` draws among hosts of equal preference.
-        `trace` knows who wants to see dialogues.
+        `terms` are those of `open` without any, `choice` draws among hosts of equal preference.
+        `trace` knows who wants to see dialogues. ValueError for a hostname that cannot be said.
         """
         self._trace = trace or Trace(clock)
+        encode.ehlo(hostname)  # now, and not when a server waits for it
         self._hostname = hostname
         self._clock = clock
         self._hosts = Hosts(resolver, clock, routed=routed, choice=choice)
-        self._timeouts = default_timeouts() | dict(timeouts or {})
+        self._terms = terms or Terms()
         self._broken_tls: dict[str, float] = {}
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._context.check_hostname = False
-        self._context.verify_mode = ssl.CERT_NONE
+        self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._unverified.check_hostname = False
+        self._unverified.verify_mode = ssl.CERT_NONE
 
-    async def open(self, hosts: Sequence[str]) -> Session | Refused | Lost:
+    @cached_property
+    def _verified(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
+
+    async def open(
+        self, hosts: Sequence[str], terms: Terms | None = None, egress: Egress = ANY
+    ) -> Session | Refused | Lost | Unbound:
         """A session with the first host that greets us (Hosts.first); when none does: what the last one said."""
-        return await self._hosts.first(hosts, self._dial)
+        return await self._hosts.first(hosts, partial(self._dial, terms or self._terms, egress), egress.families)
 
-    async def _dial(self, target: Target) -> Session | Refused | Lost:
+    async def _dial(self, terms: Terms, egress: Egress, target: Target) -> Session | Refused | Lost | Unbound:
+        match terms.tls:
+            case Tls.DISABLED:
+                return await self._converse(target, terms, egress, try_tls=False)
+            case Tls.OPPORTUNISTIC_INSECURE:
+                return await self._dial_as_it_works(terms, egress, target)
+            case Tls.REQUIRED | Tls.REQUIRED_INSECURE:
+                opened = await self._converse(target, terms, egress, try_tls=True)
+                if isinstance(opened, Session) and not opened.tls:
+                    await opened.close()
+                    return Lost(Stage.STARTTLS, "the server offers no TLS, and enable_tls requires it", opened.host)
+                return opened
+            case _:
+                assert_never(terms.tls)
+
+    async def _dial_as_it_works(
+        self, terms: Terms, egress: Egress, target: Target
+    ) -> Session | Refused | Lost | Unbound:
         host = target.host
         try_tls = self._clock.monotonic() >= self._broken_tls.get(host, 0.0)
-        opened = await self._converse(target, try_tls=try_tls)
+        opened = await self._converse(target, terms, egress, try_tls=try_tls)
         if try_tls and isinstance(opened, Lost) and opened.stage in (Stage.STARTTLS, Stage.TLS):
             if len(self._broken_tls) >= MAX_BROKEN_TLS:
                 self._broken_tls.clear()
-            self._broken_tls[host] = self._clock.monotonic() + BROKEN_TLS_SECONDS
-            opened = await self._converse(target, try_tls=False)
+            self._broken_tls[host] = self._clock.monotonic() + terms.remember_broken_tls
+            opened = await self._converse(target, terms, egress, try_tls=False)
         return opened
 
-    async def _converse(self, target: Target, *, try_tls: bool) -> Session | Refused | Lost:
+    async def _converse(
+        self, target: Target, terms: Terms, egress: Egress, *, try_tls: bool
+    ) -> Session | Refused | Lost | Unbound:
         """Connect and get through the greeting and, where offered, TLS."""
         host, address, port = target.host, target.address, target.port
-        client = self._trace.client(self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
-        connection = Connection(client, self._clock, self._timeouts)
-        limit = self._timeouts[Stage.CONNECT]
+        client = self._trace.client(egress.hostname or self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
+        timeouts = terms.patience()
+        connection = Connection(client, self._clock, timeouts)
+        limit = timeouts[Stage.CONNECT]
         try:
             async with asyncio.timeout(limit):
-                await asyncio.get_running_loop().create_connection(lambda: connection, address, port)
+                await connect(connection, address, port, egress.local(address))
+        except CannotBindError as error:
+            return Unbound(str(error))
         except TimeoutError:
             return Lost(Stage.CONNECT, f"no connection within {limit:g} s", client.host)
         except OSError as error:
@@ -149,7 +181,9 @@ class Dialer:
             return Lost(Stage.CONNECT, f"no connection: {why}", client.host)
         await connection.settled()
         if client.wants_tls:
-            await connection.start_tls(self._context, None if _is_address(host) else host)
+            verified = terms.tls is Tls.REQUIRED
+            name = host if verified or not _is_address(host) else None
+            await connection.start_tls(self._verified if verified else self._unverified, name)
             await connection.settled()
         result = client.take_result()
         if result is None and client.usable:

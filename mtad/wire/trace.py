@@ -1,9 +1,8 @@
 """Dialogues as they happen, for an operator who looks.
 
 The dialler asks `Trace` for the client of each session that it opens. While nobody looks
-that is a plain `Client`; else one that also notes what is said, for those whose look it
-fits. So a session that was open before somebody looked is not seen, and messages cost
-nothing. Bodies are never noted.
+that is a plain `Client`, and a message costs nothing; else those that a look fits, also
+those that are open, become ones that note what is said. Bodies are never noted.
 
 A look keeps at most MOST_LINES; one that is read too slowly loses the newest and is told
 how many.
@@ -11,10 +10,11 @@ how many.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
+from weakref import WeakSet
 
 import msgspec
 
@@ -76,40 +76,60 @@ class Look:
 
 
 class Trace:
-    """Who looks, in this worker."""
+    """Who looks, in this worker, and which clients there are to look at."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._looks: list[Look] = []
+        self._clients: WeakSet[Client] = WeakSet()
 
     @contextmanager
     def looking(self, look: Look) -> Iterator[bool]:
         """Note for `look` inside the block; False: too many look already, and it sees nothing."""
         room = len(self._looks) < MOST_LOOKS
-        if room:
-            self._looks.append(look)
+        if not room:
+            yield False
+            return
+        self._looks.append(look)
+        self._fit(self._clients)
         try:
-            yield room
+            yield True
         finally:
-            if room:
-                self._looks.remove(look)
+            self._looks.remove(look)
+            self._fit(self._clients)
 
     def client(self, hostname: str, host: str, *, try_tls: bool) -> Client:
         """The client for a session that is about to be opened."""
-        if self._looks and (looks := [look for look in self._looks if look.wants_host(host)]):
-            return TracedClient(hostname, host, looks, self._clock, try_tls=try_tls)
-        return Client(hostname, host, try_tls=try_tls)
+        client = Client(hostname, host, try_tls=try_tls)
+        self._clients.add(client)
+        if self._looks:
+            self._fit((client,), fresh=True)
+        return client
+
+    def _fit(self, clients: Iterable[Client], *, fresh: bool = False) -> None:
+        """Have clients note what is wanted of them: they change their class, so that the others pay nothing."""
+        for client in clients:
+            looks = [look for look in self._looks if look.wants_host(client.host)]
+            if not looks:
+                client.__class__ = Client
+                continue
+            client.__class__ = TracedClient
+            assert isinstance(client, TracedClient)
+            client.note_for(looks, self._clock, fresh=fresh)
 
 
 class TracedClient(Client):
     """A client that notes what is said. What is said about a mail to somebody else is not."""
 
-    def __init__(self, hostname: str, host: str, looks: list[Look], clock: Clock, *, try_tls: bool) -> None:
-        super().__init__(hostname, host, try_tls=try_tls)
+    _session = 0
+    _looks: Sequence[Look] = ()  # those that see the present message
+
+    def note_for(self, looks: Sequence[Look], clock: Clock, *, fresh: bool) -> None:
+        """From here on; whom a message that is under way is for is not known."""
         self._all = looks
-        self._looks = looks  # those that see the present message
         self._clock = clock
-        self._session = next(_ids)
+        self._looks = [look for look in looks if fresh or look in self._looks or look.wants_recipient("")]
+        self._session = self._session or next(_ids)
 
     def start(self) -> None:
         self._note("", "connected")

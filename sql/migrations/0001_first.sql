@@ -99,7 +99,7 @@ create table suppression (
   id bigint generated always as identity primary key,
   key text collate "C" not null,
   scope suppression_scope not null,
-  reason text not null,                      -- hard_bounce, manual, complained, erased
+  reason text not null,                      -- hard_bounce, mailbox_full, manual, complained, erased
   source text not null,
   created timestamptz not null default now(),
   until timestamptz not null default 'infinity',
@@ -309,6 +309,7 @@ create table ledger (
   bounced_late timestamptz
 ) partition by range (job_id);
 create index ledger_contact_idx on ledger (contact_id);
+create index ledger_full_idx on ledger (contact_id, ended) where reason = 'QuotaIssues';
 
 create table answer (
   job_id bigint not null,
@@ -409,6 +410,7 @@ create table lane (
   burst real not null,
   sessions int not null,                     -- limit over all workers
   tat timestamptz not null default '-infinity',
+  dial_tat timestamptz not null default '-infinity', -- likewise of connections
   closed_until timestamptz not null default '-infinity',
   closed_why text,
   suspended_until timestamptz not null default '-infinity', -- what the rows of `suspension` say

@@ -96,19 +96,20 @@ select s.id,
 select count(*) from (select from job where site_id is null and worker is null limit 10000) x;
 
 -- name: lanes_of_sites
--- The lanes to sites $1 as begin would find them now: tokens at hand, sessions that living
--- workers hold, and until when and why nothing begins.
-select l.site_id, s.name, l.source, l.rate::float8, l.burst::float8,
-       greatest(0, floor(b.most - greatest(0, extract(epoch from l.tat - now())) * l.rate))::float8,
+-- The lanes to sites $1 as begin would find them now, under what limits them for a while:
+-- tokens at hand, sessions that living workers hold, and until when and why nothing begins.
+select l.id, l.site_id, s.name, l.source, b.rate::float8, b.burst::float8,
+       greatest(0, floor(greatest(1, b.burst - greatest(1, b.rate * 0.05))
+                         - greatest(0, extract(epoch from l.tat - now())) * b.rate))::float8,
        (select coalesce(sum(x.sessions), 0)::int
           from lane_session x join worker w on w.id = x.worker
          where x.lane_id = l.id and w.dead is null),
-       l.sessions,
+       least(l.sessions, l.most_sessions),
        case when l.closed_until > now() then l.closed_until end,
        case when l.closed_until > now() then l.closed_why end
   from lane l
   join site s on s.id = l.site_id
- cross join lateral (select greatest(1, l.burst - greatest(1, l.rate * 0.05)) as most) b
+ cross join lateral (select least(l.rate, l.most_rate) as rate, least(l.burst, l.most_burst) as burst) b
  where l.site_id = any($1::int[])
  order by l.site_id, l.source;
 
@@ -240,3 +241,35 @@ select w.id, w.host, w.slot::int, w.pid, w.started, extract(epoch from clock_tim
 -- name: hosts_of_domain
 -- The hosts of the site of domain $1, "preference host:port".
 select s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
+
+-- ── What a queued mail waits for: mtad/ops/answers/delivery.py ──────────────
+
+-- name: queued_of_contact
+-- The queued mails of contact $1 with their sites; and of those that wait and are due how
+-- many of their site are claimed before them, counted up to 10,000 for each prio.
+select j.id, j.site_id, s.name, d.name, p.name, j.due, j.worker is null,
+       case when j.worker is null and j.due <= now() then (
+         select count(*)
+           from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint), (4::smallint), (5::smallint)) v (prio)
+          cross join lateral (
+            select from job
+             where site_id = j.site_id and prio = v.prio and worker is null
+               and due < case when v.prio < j.prio then now() else j.due end
+             limit 10000) x
+          where v.prio <= j.prio) end
+  from job j
+  join contact c on c.id = j.contact_id
+  join domain d on d.id = c.domain_id
+  join program p on p.id = j.program_id
+  left join site s on s.id = j.site_id
+ where j.contact_id = $1
+ order by j.id;
+
+-- name: contact_of_job
+-- Whose mail job $1 was, and its program; contact null: erased.
+select j.contact_id, p.name from job j join program p on p.id = j.program_id where j.id = $1
+ union all
+select l.contact_id, p.name from ledger l join program p on p.id = l.program_id where l.job_id = $1;
+
+-- name: address_of_contact
+select address from contact where id = $1;

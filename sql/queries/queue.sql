@@ -233,16 +233,16 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
 -- $7 outcome, $8 reason, $9 scope, $10 reply, $11 attempts, $12 dot, $13 end (null:
 -- now), $14 state at the send, $15 next node of the entry, $16 seconds to it, $17 why
 -- the entry ends, $18 whether the commit may leave its flush to the next one on this
--- connection. Only jobs that are still this worker's; a 250 that comes after the
+-- connection, and by job $19 the source that it left by. Only jobs that are still this worker's; a 250 that comes after the
 -- worker was declared dead still makes a job in doubt delivered.
 with o as materialized (
   select o.*
     from (select case when $18::boolean then set_config('synchronous_commit', 'off', true) end) as flush
    cross join unnest($3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::text[]::outcome[], $8::text[],
                 $9::text[]::fault_scope[], $10::text[], $11::smallint[], $12::timestamptz[], $13::timestamptz[],
-                $14::text[]::contact_state[], $15::text[], $16::float8[], $17::text[])
+                $14::text[]::contact_state[], $15::text[], $16::float8[], $17::text[], $19::text[])
       as o (job_id, contact_id, stream_id, entry_id, outcome, reason, scope, reply, attempts, dot_at, ended,
-            state, next_node, next_wait, why)
+            state, next_node, next_wait, why, source)
 ), firsts as materialized (
   select e.stream_id, e.contact_id
     from engagement e
@@ -263,7 +263,7 @@ with o as materialized (
   -- it would be a nested loop over the batch.
   select j.id, j.program_id, j.stream_id, j.message_id, j.contact_id, j.entry_id, j.site_id, j.class, j.doubts,
          j.created, j.begun, o.outcome, o.reason, o.scope, o.reply, o.attempts, o.dot_at,
-         coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why
+         coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why, o.source
     from job j
     join o on o.job_id = j.id
    where ((j.worker = $1) is true or (j.doubts > 0 and o.outcome = 'delivered'))  -- as in begin
@@ -278,7 +278,7 @@ with o as materialized (
   insert into ledger (job_id, program_id, stream_id, message_id, contact_id, entry_id, outcome, reason, scope, reply,
                       attempts, doubts, state_at_send, site_id, source, created, begun, dot_at, ended)
   select id, program_id, stream_id, message_id, contact_id, entry_id, outcome, reason, scope, reply,
-         attempts, doubts, state, site_id, 'default', created, begun, dot_at, ended
+         attempts, doubts, state, site_id, source, created, begun, dot_at, ended
     from jobs
   on conflict (job_id) do nothing
 ), moved as (
@@ -466,7 +466,7 @@ delete from lane_session where worker = any($1::int[]);
 
 -- name: free_jobs
 -- Jobs of dead workers $1: what was not begun is due as before; what was begun is
--- in doubt, due in $2 seconds. Returns id and whether it is in doubt.
+-- in doubt, due in $2 seconds, by class. Returns id and whether it is in doubt.
 with jobs as materialized (
   select id, begun from job where worker = any($1::int[]) order by id for no key update
 )
@@ -476,7 +476,7 @@ update job
        attempt = job.attempt + (jobs.begun is not null)::int,
        doubts = job.doubts + (jobs.begun is not null)::int,
        prio = job.class * 2 + (job.attempt > 0 or jobs.begun is not null)::int,
-       due = case when jobs.begun is null then job.due else now() + $2::float8 * interval '1 s' end,
+       due = case when jobs.begun is null then job.due else now() + ($2::float8[])[job.class + 1] * interval '1 s' end,
        reason = case when jobs.begun is null then job.reason
                      else 'in doubt: its worker died between begin and the answer to the final dot' end
   from jobs
@@ -489,31 +489,37 @@ returning job.id, jobs.begun is not null;
 select id, name, hosts from site where id = any($1::int[]);
 
 -- name: lanes_of
--- The lanes to sites $1, with their limits: $2 rates, $3 bursts, $4 sessions.
+-- The lanes to sites $1, with their limits: $2 rates, $3 bursts, $4 sessions, and $5 sources.
 with given as materialized (
   select g.*, s.name, s.hosts
-    from unnest($1::int[], $2::float8[], $3::float8[], $4::int[]) as g (site_id, rate, burst, sessions)
+    from unnest($1::int[], $2::float8[], $3::float8[], $4::int[], $5::text[])
+      as g (site_id, rate, burst, sessions, source)
     join lateral (select * from site where id = g.site_id limit 1) s on true
 ), known as materialized (
   select l.id
     from lane l
-   where l.source = 'default' and l.site_id = any($1::int[])
+   where l.site_id = any($1::int[]) and l.source = any($5::text[])
    order by l.id
      for no key update
 ), lanes as (
-  insert into lane (site_id, rate, burst, sessions, suspended_until)
-  select site_id, rate, burst, sessions,
+  insert into lane (source, site_id, rate, burst, sessions, suspended_until)
+  select source, site_id, rate, burst, sessions,
          coalesce((select max(until)
                      from suspension
-                    where lifted is null and (kind, key) in (('source', 'default'), ('site', name))), '-infinity')
+                    where lifted is null
+                      and (kind, key) in (('source', source), ('site', name), ('lane', source || '/' || name))),
+                  '-infinity')
     from given
    where (select count(*) from known) >= 0
-   order by site_id
+   order by site_id, source
   on conflict (source, site_id) do update
     set rate = excluded.rate, burst = excluded.burst, sessions = excluded.sessions
-  returning id, site_id, sessions
+  returning id, site_id, source, sessions
 )
-select l.id, l.site_id, g.name, g.hosts, l.sessions from lanes l join given g using (site_id);
+select l.id, l.site_id, g.name, g.hosts, l.sessions, l.source
+  from lanes l
+  join given g using (site_id, source)
+ order by l.site_id, l.id;
 
 -- name: lock_lanes
 select id from lane where id = any($1::int[]) order by id for no key update;
@@ -523,16 +529,23 @@ select id from lane where id = any($1::int[]) order by id for no key update;
 -- beyond its share of the lane, as long as others leave some. The share of a worker is
 -- what there would be for each if all had use for it. The caller holds the lanes' locks,
 -- taken by an earlier statement, so that this one sees what others have taken. Counts
--- are absolute: one that could not be written is put right by the next. Returns lane
--- and count.
+-- are absolute: one that could not be written is put right by the next. A lane that is
+-- closed, or without tokens for longer than a session waits for one, gets no further: it
+-- would be dialled in vain. Returns lane and count.
 with wishes as (
-  select w.*, least(l.sessions, l.most_sessions) as most,
+  select w.*,
+         case when greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate_now)
+                   < clock_timestamp() + interval '1 s' then least(l.sessions, l.most_sessions)
+              else 0 end as most,
          (select coalesce(sum(x.sessions), 0)
             from lane_session x
             join worker k on k.id = x.worker
            where x.lane_id = w.lane_id and x.worker <> $1 and k.dead is null) as others
     from unnest($2::int[], $3::int[], $4::int[], $5::boolean[]) as w (lane_id, wanted, running, growing)
-    join lateral (select * from lane where id = w.lane_id limit 1) l on true
+    join lateral (
+      select *, greatest(1, burst_now - greatest(1, rate_now * 0.05)) as reserved
+        from (select *, least(rate, most_rate) as rate_now, least(burst, most_burst) as burst_now
+                from lane where id = w.lane_id limit 1) x) l on true
 ), living as (
   select count(*) as n from worker where dead is null
 )
@@ -546,13 +559,18 @@ on conflict (lane_id, worker) do update set sessions = excluded.sessions
 returning lane_id, sessions;
 
 -- name: close_lane
--- No begin and no claim for $2 seconds, because $3.
+-- No begin for $2 seconds, because $3, and no claim until one of the site's lanes opens.
 with closed as (
   update lane set closed_until = greatest(closed_until, now() + $2::float8 * interval '1 s'), closed_why = $3
    where id = $1
-  returning site_id, closed_until
+  returning id, site_id, closed_until
 )
-update site set ready_at = greatest(site.ready_at, closed.closed_until)
+update site
+   set ready_at = greatest(site.ready_at, (
+         select min(case when l.id = closed.id then closed.closed_until
+                         else greatest(l.closed_until, l.suspended_until) end)
+           from lane l
+          where l.site_id = closed.site_id))
   from closed
  where site.id = closed.site_id;
 

@@ -76,6 +76,33 @@ with wanted as materialized (
 )
 select distinct site_id from changed where suspended_until <= now() order by site_id;
 
+-- name: expire_held
+-- Waiting jobs that are too old, of sites all of whose lanes are closed or suspended for a
+-- minute or more, where nobody claims them: to the site named $1, as in label_overdue.
+with closed as materialized (
+  select site_id
+    from lane
+   group by site_id
+  having min(greatest(closed_until, suspended_until)) > now() + interval '1 min'
+), jobs as materialized (
+  select j.id
+    from job j
+   where j.site_id in (select site_id from closed) and j.worker is null and j.not_after < now() - interval '10 min'
+   order by j.id
+   limit 10000
+     for no key update of j
+), nowhere as (
+  insert into site (name, hosts)
+  select $1, '{}' where exists (select from jobs)
+  on conflict (name) do update set ready_at = now()
+  returning id
+)
+update job set site_id = nowhere.id, due = least(job.due, now())
+  from jobs
+ cross join nowhere
+ where job.id = jobs.id
+returning job.id;
+
 -- ── Limits for a while ──────────────────────────────────────────────────────
 
 -- name: limit_lane

@@ -14,6 +14,7 @@ from mtad.base.config import (
     Config,
     Database,
     Dkim,
+    Dns,
     Metrics,
     Mta,
     Route,
@@ -21,18 +22,22 @@ from mtad.base.config import (
     Tracker,
     host_and_port,
     load_config,
+    name_server,
     rate,
     seconds,
 )
 from mtad.base.errors import ConfigError
+from mtad.base.retry import Retry, Transactional
 from mtad.base.section import Section
 from mtad.base.shape import GRAMMAR, Knobs, Layer, Shaping
+from mtad.base.source import Source, SourcePool
 
 REFERENCE = Path(module.__file__).with_name("README.md")
 SECTIONS: dict[str, type[Section]] = {
     "top": Config, "database": Database, "mta": Mta, "tracker": Tracker,
-    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "metrics": Metrics,
-    "automation": Automation, "[automation.rule]": Rule,
+    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "[source]": Source, "[pool]": SourcePool, "dns": Dns,
+    "metrics": Metrics,
+    "automation": Automation, "[automation.rule]": Rule, "retry.transactional": Transactional, "retry.bulk": Retry,
 }  # fmt: skip
 
 
@@ -46,6 +51,32 @@ def load(folder: Path, text: str) -> Config:
     ("text", "says"),
     [
         ("", "missing required field `domain`"),
+        ("domain = 'x.test'\n[[source]]\nname = 'A b'", "source[0].name: Expected `str` matching regex"),
+        (
+            "domain = 'x.test'\n[[source]]\nname = 'a'\n[[source]]\nname = 'a'",
+            "source[1].name: 'a' is that of source[0] already",
+        ),
+        (
+            "domain = 'x.test'\n[[source]]\nname = 'a'\naddress = ['192.0.2.300']",
+            "source[0].address: '192.0.2.300' does not appear to be an IPv4 or IPv6 address",
+        ),
+        (
+            "domain = 'x.test'\n[[source]]\nname = 'a'\naddress = ['192.0.2.1', '192.0.2.2']",
+            "source[0].address: one IPv4 and one IPv6 at most",
+        ),
+        (
+            "domain = 'x.test'\n[[source]]\nname = 'a'\nhostname = 'a b'",
+            "source[0].hostname: the domain 'a b' is not valid",
+        ),
+        (
+            "domain = 'x.test'\n[[pool]]\nname = 'p'\nsources = { cold = 1 }",
+            "pool[0].sources: there is no [[source]] named 'cold'",
+        ),
+        ("domain = 'x.test'\n[[pool]]\nname = 'p'\nsources = {}", "pool[0].sources: is empty"),
+        (
+            "domain = 'x.test'\n[[dkim]]\ndomain = 'x.test'\nselector = 's'\nkey = 'k'\nsource = 'cold'",
+            "dkim[0].source: there is no [[source]] named 'cold'",
+        ),
         ("domain = 7", "domain: Expected `str`, got `int`"),
         ("domain = 'x.test'\ncolour = 'red'", "unknown field `colour`"),
         ("domain = 'x.test'\n[mta]\nworkres = 2", "mta: Object contains unknown field `workres`"),
@@ -202,6 +233,32 @@ def test_an_address_and_port_are_taken_apart(text: str, parts: tuple[str, int]) 
     assert host_and_port(text) == parts
 
 
+def test_a_route_is_found_however_its_domain_is_written() -> None:
+    config = Config(domain="example.com", route=(Route(domain="Bücher.Example", host="relay.test"),))
+
+    assert config.route_for("xn--bcher-kva.example") == config.route[0]
+    assert config.route_for("other.example") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("192.0.2.53", ("192.0.2.53", 53)),
+        ("2001:db8::53", ("2001:db8::53", 53)),
+        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+        ("[2001:DB8::53]:5353", ("2001:db8::53", 5353)),
+    ],
+)
+def test_a_name_server_is_an_address_with_or_without_a_port(text: str, parts: tuple[str, int]) -> None:
+    assert name_server(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "ns.test:53", "192.0.2.53:", "192.0.2.53:x", "1.2.3:53"])
+def test_what_is_no_name_server_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not ADDRESS or ADDRESS:PORT"):
+        name_server(text)
+
+
 @pytest.mark.parametrize("text", ["", "8025", ":8025", "x:", "x:70000", "x:-1", "x:²"])
 def test_what_is_no_address_and_port_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not ADDRESS:PORT"):
@@ -226,7 +283,7 @@ def test_every_knob_can_be_set_in_every_table_and_every_text_has_a_grammar() -> 
 
     assert set(Knobs.__struct_fields__) == set(Shape.__struct_fields__) - alone
     assert alone < set(Shaping.__struct_fields__)
-    assert set(GRAMMAR) == texts
+    assert set(GRAMMAR) == texts - {"enable_tls"}  # whose words are its type
 
 
 def _section(name: str) -> str:

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from benchmarks.hits import number_of
 from benchmarks.openloop import Load, Outcome
-from tracker.origin import origin
+from tracker.origin import Origins
 
 Answer = Callable[[bytes, int], Awaitable[bytes | None]]
 
@@ -59,7 +59,7 @@ async def loaded(answer: Answer, *, requests: int, connections: int) -> tuple[Ou
 def number_asked(head: bytes) -> int:
     """The number of a request, as it is found in the network that the tracker keeps of it."""
     forwarded = head.decode().partition("X-Forwarded-For: ")[2].partition("\r\n")[0]
-    network = origin("127.0.0.1", [forwarded], [ip_network("127.0.0.0/8")])
+    network = Origins([ip_network("127.0.0.0/8")]).origin("127.0.0.1", [forwarded])
     assert network is not None
     assert network.startswith("fd0a:")
     return number_of(network)

@@ -46,7 +46,7 @@ def many(value: str) -> str:
 SETTLED = ", ".join([
     "1", "0", IDS, CONTACTS, many("1"), ENTRIES, many("'delivered'::text"), many("''::text"), many("null::text"),
     many("'250'::text"), many("1::smallint"), many("now()"), many("now()"), many("'active'::text"),
-    many("'b'::text"), many("60::float8"), many("null::text"), "false",
+    many("'b'::text"), many("60::float8"), many("null::text"), "false", many("'default'::text"),
 ])  # fmt: skip
 
 RETURNED = ", ".join([

@@ -36,7 +36,11 @@ class Counted(set[Any]):
 
 @contextlib.asynccontextmanager
 async def measured_lag() -> AsyncIterator[list[float]]:
-    """How late our own loop was, second by second: by so much the sink's clock may crowd what came in time."""
+    """By how much each sleep of 10 ms was too long.
+
+    By so much the sink may crowd what came in time; and where other programs leave no time
+    to us, they leave none to the workers.
+    """
     lags: list[float] = []
 
     async def measure() -> None:
@@ -57,27 +61,27 @@ async def test_rate_and_sessions_hold_over_workers_that_stop_and_die_and_are_use
         connections = place.sink._open = Counted()
         await queue_with_refusals(place)
         workers = await place.workers()
-        before = len(place.sink.messages)
-        await place.mtad("program", "resume", "news")
+        await place.mtad("resume", "source", "default")
 
-        await place.sink.wait_for(before + 20)
+        await place.sink.wait_for(20)
         os.kill(workers[0], signal.SIGSTOP)
         await asyncio.sleep(2.0)  # the promise is about a worker that stands still for so long
         os.kill(workers[0], signal.SIGCONT)
-        await place.sink.wait_for(before + 140)
+        await place.sink.wait_for(140)
         await place.kill(workers[0])
         await place.until_over("news")
         refused = await place.pool.fetchval("select count(*) from ledger where outcome = 'skipped'")
         begun = await place.pool.fetch("select begun from ledger where begun is not null order by begun")
 
     arrived = sorted(copy.at.timestamp() for copy in place.sink.messages)
-    assert refused >= 0.25 * PEOPLE, "of three in ten, those that were sent before the pause"
+    assert refused == 0.3 * PEOPLE
     assert most_within(1.0, [row[0].timestamp() for row in begun]) <= RATE + BURST
     assert most_within(1.0, arrived) <= RATE + BURST + RATE * max(lags)
     assert 2 <= connections.most <= SESSIONS
     # To where the queue ends for the worker that lives, while the other one's claim is not free yet.
-    used = arrived[before : before + 300]
-    assert len(used) / (used[-1] - used[0]) >= 0.95 * RATE
+    used = arrived[:300]
+    starved = sum(lag for lag in lags if lag > 0.005) / (sum(lags) + 0.01 * len(lags))
+    assert len(used) / (used[-1] - used[0]) >= 0.95 * RATE * (1 - starved), f"starved for {starved:.0%} of the time"
 
 
 async def queue_with_refusals(place: Place) -> None:
@@ -85,8 +89,8 @@ async def queue_with_refusals(place: Place) -> None:
     people = [f"p{n}@reader.test" for n in range(PEOPLE)]
     await place.import_people(people)
     await place.apply_campaign("news")
+    await place.mtad("suspend", "source", "default")
     await place.mtad("program", "start", "news")
-    await place.mtad("program", "pause", "news")
     refused = place.write("refused.txt", "\n".join(people[n] for n in range(PEOPLE) if n % 10 < 3))
     await place.mtad("suppress", "import", refused)
 

@@ -2,38 +2,34 @@
 
 import itertools
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.chart import README, with_chart
 from engine.policy import Points, Policy
-from engine.states import TABLE, Act, Cell, Event, Kind, Row, State, apply
+from engine.states import TABLE, Act, Event, Kind, Row, State, apply
 
 START = datetime(2026, 11, 1, 9, tzinfo=UTC)
 NOW = START + timedelta(days=1)
 POLICY = Policy(points=Points(), threshold=20)
 
 INACTIVE = (State.COOLING, State.TRYING, State.RESTING)
+MAILED = (State.ACTIVE, State.ENGAGED, State.REACTIVATED)
 SIGNS = (Kind.SIGN, Kind.SIGN_AGAIN)
+HEARD = (*SIGNS, Kind.SUBSCRIBED_AGAIN)
 
 
 def row_in(state: State, *, score: int = 0) -> Row:
-    return Row(state, START, score, START, cycle=1 if state in INACTIVE else 0)
-
-
-def cell_text(cell: Cell) -> str:
-    """As engine/README.md writes it."""
-    if cell.refused:
-        return f"refused: {cell.refused}"
-    if cell.impossible:
-        return "–"
-    parts = [f"→ {cell.to.capitalize()}"] if cell.to else []
-    parts += [act.value for act in cell.acts]
-    if cell.engages:
-        parts.append("at the threshold → Engaged")
-    return ", ".join(parts) or "·"
+    """Who is Inactive has a cool-down behind them; who is not, an open window and one silent attempt of each kind."""
+    row = Row(state, START, score, START)
+    if state in INACTIVE:
+        return msgspec.structs.replace(row, cycle=1, cool_until=START)
+    if state in MAILED:
+        return msgspec.structs.replace(row, window_until=START + timedelta(days=3), ignored=1, unclear=1)
+    return row
 
 
 def test_every_pair_of_state_and_event_is_decided() -> None:
@@ -41,12 +37,15 @@ def test_every_pair_of_state_and_event_is_decided() -> None:
     assert all(set(cells) == set(State) for cells in TABLE.values())
 
 
-def test_readme_shows_the_table() -> None:
-    readme = (Path(__file__).parents[2] / "engine" / "README.md").read_text(encoding="utf-8")
-    shown = [line for line in readme.splitlines() if line.startswith("|")]
+def test_readme_shows_the_machine() -> None:
+    readme = README.read_text(encoding="utf-8")
 
-    for kind, cells in TABLE.items():
-        assert "| " + " | ".join([kind.value, *(cell_text(cells[state]) for state in State)]) + " |" in shown
+    assert with_chart(readme) == readme, "run python -m engine.chart --write"
+
+
+def test_readme_without_marks_is_not_written() -> None:
+    with pytest.raises(ValueError, match="no <!-- made by"):
+        with_chart("# engine")
 
 
 @pytest.mark.parametrize(("kind", "state"), list(itertools.product(Kind, State)))
@@ -66,11 +65,62 @@ def test_cell_does_what_it_says_and_nothing_else(kind: Kind, state: State) -> No
     rounds = Act.ROUND in cell.acts or Act.ROUND_UNLESS_RUNNING in cell.acts
     assert (after.round_from == NOW) == rounds
     assert (after.last_sign == NOW) == bool({Act.POINTS, Act.SIGN} & set(cell.acts))
-    kept = 0 if rounds or Act.COOL_DOWN in cell.acts else 7
+    kept = 0 if rounds or {Act.COOL_DOWN, Act.FORGET} & set(cell.acts) else 7
     assert after.score == kept + (5 if Act.POINTS in cell.acts else 0)
+    if not {Act.WINDOW, Act.VEIL, Act.HOLD} & set(cell.acts):
+        assert after.window_until in (None, before.window_until)
+    cleared = bool({Act.POINTS, Act.SIGN, Act.FORGET, Act.COOL_DOWN} & set(cell.acts))
+    assert after.ignored == (0 if cleared else before.ignored + (Act.IGNORED in cell.acts))
+    assert after.unclear == (0 if cleared else before.unclear + (Act.UNCLEAR in cell.acts))
+    if after.state in INACTIVE or cleared or {Act.DROP, Act.IGNORED, Act.UNCLEAR} & set(cell.acts):
+        assert (after.window_until, after.veiled) == (None, False)
 
 
-@pytest.mark.parametrize("kind", sorted(set(Kind) - set(SIGNS)))
+def test_every_letter_does_one_thing() -> None:
+    """The same letter in another state changes the same fields."""
+    changed: dict[Act, set[str]] = {}
+    for kind, cells in TABLE.items():
+        for state, cell in cells.items():
+            if len(cell.acts) == 1 and not cell.to:
+                before = row_in(state, score=7)
+                after, _ = apply(before, Event(kind, NOW, "fact", points=5), POLICY)
+                fields = {f for f in Row.__struct_fields__ if getattr(after, f) != getattr(before, f)}
+                changed.setdefault(cell.acts[0], set()).update(fields)
+
+    silence = {"ignored", "unclear", "window_until"}
+    assert changed == {
+        Act.ROUND: {"score", "round_from"},
+        Act.ROUND_UNLESS_RUNNING: {"score", "round_from"},
+        Act.POINTS: {"score", "last_sign", *silence},
+        Act.SIGN: {"last_sign", *silence},
+        Act.WINDOW: set(),  # one is open
+        Act.VEIL: {"veiled"},
+        Act.HOLD: {"window_until"},
+        Act.DROP: {"window_until"},
+        Act.IGNORED: {"ignored", "window_until"},
+        Act.UNCLEAR: {"unclear", "window_until"},
+        Act.FORGET: {"score", *silence},
+    }
+
+
+def test_reactivation_waits_for_the_end_of_the_cool_down() -> None:
+    row = msgspec.structs.replace(row_in(State.COOLING), cool_until=NOW)
+
+    assert apply(row, Event(Kind.ENTERS_REACTIVATION, NOW - timedelta(seconds=1), "fact"), POLICY) == (row, None)
+    assert apply(row, Event(Kind.ENTERS_REACTIVATION, NOW, "fact"), POLICY)[0].state is State.TRYING
+
+
+def test_next_cool_down_is_longer_and_a_stopped_reactivation_costs_none() -> None:
+    row = row_in(State.TRYING)
+
+    again, _ = apply(row, Event(Kind.REACTIVATION_SILENT, NOW, "fact"), POLICY)
+    stopped, _ = apply(row, Event(Kind.REACTIVATION_STOPPED, NOW, "fact"), POLICY)
+
+    assert (again.cycle, again.cool_until) == (2, NOW + timedelta(days=90))
+    assert (stopped.cycle, stopped.cool_until) == (1, NOW)
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - set(HEARD)))
 @pytest.mark.parametrize("state", State)
 def test_only_signs_of_people_raise_a_score_or_make_engaged(kind: Kind, state: State) -> None:
     after, _ = apply(row_in(state, score=19), Event(kind, NOW, "fact", points=100), POLICY)

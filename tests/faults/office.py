@@ -8,13 +8,15 @@ from typing import Any, cast
 
 import msgspec
 
-from mtad.base.config import Shape
+from mtad.base.config import Config, Shape
 from mtad.base.db import Connection
+from mtad.base.retry import Retries
 from mtad.outcome.automation import Automation
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail
-from mtad.pipeline.lane import LaneRunner
 from mtad.pipeline.signer import Signed
+from mtad.pipeline.site import SiteRunner
+from mtad.pipeline.sources import Sources
 from mtad.pipeline.tools import Tools
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Lane, Released, Returned, Wish
@@ -48,7 +50,7 @@ class Desk:
 
     # What a lane asks of its tools
 
-    async def sign(self, mail: Mail) -> Signed:
+    async def sign(self, mail: Mail, _source: str) -> Signed:
         message = BIG if self._big and mail.facts.job_id == 1 else MESSAGE
         return Signed("b@us.test", mail.facts.address, message)
 
@@ -93,14 +95,17 @@ async def story_of(peer: Peer, mails: int, *, big: bool = False) -> Story:
     desk = Desk(clock, big=big)
     dialer = Dialer("me.test", Resolver(clock, no_dns), clock, routed=[peer.host[2:]])
     automation = Automation(cast(Any, desk), clock, 1, [], lambda _: None)
-    others: dict[str, object] = {"clock": clock, "dialer": dialer, "automation": automation, "luck": lambda: 0.5}
+    others: dict[str, object] = {
+        "clock": clock, "dialer": dialer, "automation": automation, "retries": Retries(), "luck": lambda: 0.5,
+        "sources": Sources(Config(domain="me.test"), clock),
+    }  # fmt: skip
     tools = Tools(**{name: cast(Any, others.get(name, desk)) for name in Tools.__struct_fields__})
     lane = Lane(1, 1, "peer.test", (peer.host,), 1)
     end = START + timedelta(days=5)
     waiting = [mail(job_id=n, address=f"p{n}@x.test", not_after=end) for n in range(1, mails + 1)]
     begun = clock.monotonic()
     async with asyncio.TaskGroup() as group:
-        runner = LaneRunner(lane, Shape(), tools, group)
+        runner = SiteRunner([(lane, Shape())], tools, group)
         done = 0
         while waiting:
             while runner.is_shut(clock.monotonic()):

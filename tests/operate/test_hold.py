@@ -10,7 +10,7 @@ from mtad.base.db import Connection, Pool
 from mtad.ops import waiting
 from mtad.ops.audit import audit
 from mtad.ops.waiting import Selection
-from mtad.queue import store
+from mtad.queue import limits, store
 from tests.operate.conftest import Mtad
 from tests.queue.world import World
 
@@ -99,6 +99,23 @@ async def test_what_the_gate_had_put_off_is_due_when_it_is_resumed(world: World,
     assert (held in due, other in due, replied in due) == (True, False, False)
 
 
+async def test_a_limit_of_automation_is_listed_and_taken_back(world: World, conn: Connection, mtad: Mtad) -> None:
+    until = NOW + timedelta(hours=1)
+    async with conn.transaction():
+        await limits.set_limit(
+            conn, world.lane.id, "connection_limit", "1", until=until, reason="RL0000", by="automation"
+        )
+    [row] = json.loads((await mtad("limits", "--json")).stdout)
+
+    refused, undone = await mtad("limits", "--undo", "99"), await mtad("limits", "--undo", str(row["id"]))
+
+    assert (row["lane"], row["value"], row["reason"]) == ("default/mx.reader.test", "1", "RL0000")
+    assert "--undo 99: there is no such limit" in str(refused.exception)
+    assert undone.exit_code == 0, undone.output
+    assert await conn.fetchval("select most_sessions from lane") is None
+    assert "No limit" in (await mtad("limits")).stdout
+
+
 async def test_purged_mail_is_in_the_ledger_and_it_adds_up(world: World, pool: Pool, conn: Connection) -> None:
     worker = await world.worker()
     waits = await world.job("waits@reader.test", entry=True)
@@ -159,6 +176,15 @@ async def test_a_purge_takes_what_waits_when_it_comes_to_it_window_by_window(
     assert start.total > 10_000
     assert changed == 1
     assert await conn.fetchval("select array_agg(id) from job") == [first]
+
+
+async def test_what_was_claimed_since_the_window_was_read_is_left_to_its_worker(world: World, conn: Connection) -> None:
+    busy = await world.job(worker=await world.worker())
+    (relay,) = (await store.sites_by_name(conn, {"relay:25": ["0 relay:25"]})).values()
+
+    assert await conn.fetchval(waiting.SQL["purge_jobs"], [busy], "me", ["nudge-2"], [0.0], -1) == 0
+    assert await conn.fetch(waiting.SQL["rebind_jobs"], [busy], relay) == []
+    assert await world.ledger() == []
 
 
 async def test_a_purge_that_nobody_confirmed_changes_nothing(world: World, conn: Connection, mtad: Mtad) -> None:

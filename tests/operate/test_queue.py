@@ -7,8 +7,8 @@ import pytest
 
 from mtad.base.db import Connection, Pool
 from mtad.base.errors import InputError
-from mtad.cli.queue import rate
 from mtad.ops.answers import queue
+from mtad.ops.answers.delivery import rate
 from mtad.ops.answers.queue import Filter, queue_state
 from mtad.queue import store
 from tests.operate.conftest import Mtad
@@ -28,7 +28,7 @@ async def test_each_job_is_counted_where_it_is(world: World, conn: Connection) -
     await world.job("later@reader.test", due=NOW + timedelta(hours=1), attempt=1, prio=5, reason="451 TSS04")
     await world.job("held@reader.test", worker=store.NOBODY)
     await world.job("begun@reader.test", worker=worker, begun=NOW)
-    await world.job("doubt@reader.test", doubts=1, attempt=1, prio=5, due=NOW + timedelta(minutes=1))
+    await world.job("doubt@reader.test", doubts=1, attempt=1, prio=5, due=NOW + timedelta(minutes=30))
     await world.job("nowhere@reader.test", site_id=None)
     await store.close_lane(conn, world.lane.id, 60, "no answer")
 
@@ -47,7 +47,7 @@ async def test_each_job_is_counted_where_it_is(world: World, conn: Connection) -
 
 
 async def test_the_site_whose_due_mail_has_waited_longest_comes_first(world: World, conn: Connection) -> None:
-    for name, late, jobs in (("calm", 1, 3), ("burning", 3600, 3), ("waiting", -60, 9)):
+    for name, late, jobs in (("calm", 1, 3), ("burning", 3600, 3), ("waiting", -3600, 9)):
         site = await another_site(conn, name)
         for n in range(jobs):
             await world.job(f"{name}{n}@reader.test", site_id=site, due=NOW - timedelta(seconds=late))

@@ -36,11 +36,18 @@ class Worker:
             trace=self.trace,
         )  # fmt: skip
 
-    async def deliver(self, *recipients: str) -> None:
+    async def open(self) -> Session:
         session = await self._dialer.open([self.peer.host])
         assert isinstance(session, Session), session
+        return session
+
+    async def send(self, session: Session, recipient: str) -> None:
+        await session.send("b@us.test", recipient, SECRET, data_by=time.monotonic() + 100)
+
+    async def deliver(self, *recipients: str) -> None:
+        session = await self.open()
         for recipient in recipients:
-            await session.send("b@us.test", recipient, SECRET, data_by=time.monotonic() + 100)
+            await self.send(session, recipient)
         await session.close()
 
 
@@ -105,6 +112,21 @@ async def test_sessions_with_other_servers_are_not_noted(tmp_path: Path) -> None
     with trace.looking(look):
         assert type(trace.client("me", "mx.y.test [192.0.2.1]:25", try_tls=True)) is Client
         assert type(trace.client("me", "mx.x.test [192.0.2.1]:25", try_tls=True)) is not Client
+
+
+async def test_a_session_that_is_open_is_seen_from_its_next_message_on(tmp_path: Path) -> None:
+    async with Peer() as peer, working(tmp_path, peer) as worker:
+        look = Look(frozenset(), "x.test")
+        session = await worker.open()
+        await worker.send(session, "early@x.test")
+        with worker.trace.looking(look):
+            await worker.send(session, "ann@x.test")
+            lines, _ = await look.read()
+        await worker.send(session, "late@x.test")
+        await session.close()
+
+    assert [entry.text for entry in lines if entry.text.startswith("RCPT")] == ["RCPT TO:<ann@x.test>"]
+    assert {type(client) for client in worker.trace._clients} <= {Client}
 
 
 async def test_while_nobody_looks_a_session_has_a_plain_client(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import re
 import socket
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.base.config import Config, Database, Metrics, Mta, Shape, Shaping, Tracker, load_config
+from mtad.base.clock import SystemClock
+from mtad.base.config import Config, Database, Dns, Metrics, Mta, Shape, Shaping, Tracker, load_config
 from mtad.base.errors import InputError
 from mtad.ops.check import Finding, Level, check_all
 from mtad.ops.install import Installation, install
 from mtad.ops.records import Record
+from mtad.wire.dns import Records, Unresolved
+from mtad.wire.resolver import Resolver
 
 KEY = '# listen = "127.0.0.1:8025"'
 
@@ -36,15 +40,34 @@ def record(made: Installation, name: str, kind: str) -> str:
     return next(found.value for found in made.records if (found.name, found.type) == (name, kind))
 
 
-async def not_answered(_name: str) -> list[str]:
-    raise OSError("no servers could be reached")
+HOST = {
+    ("bounce.example.com", "MX"): ["10 Mail.example.com."],
+    ("mail.example.com", "A"): ["192.0.2.1"],
+    ("mail.example.com", "AAAA"): ["2001:db8::1"],
+    ("1.2.0.192.in-addr.arpa", "PTR"): ["other.test.", "mail.example.com."],
+    (f"1.{'0.' * 23}8.b.d.0.1.0.0.2.ip6.arpa", "PTR"): ["mail.example.com."],
+}
 
 
-async def findings(config: Config, published: list[str] | None = None, database: str | None = None) -> list[Finding]:
-    async def answer(_name: str) -> list[str]:
-        return published or []
+def resolver(records: Mapping[tuple[str, str], Sequence[str]] | None) -> Resolver:
+    """DNS as a table; None: there is none."""
 
-    return await check_all(config, database=database, lookup=not_answered if published is None else answer)
+    async def lookup(name: str, kind: str) -> Records:
+        if records is None:
+            raise Unresolved("no servers could be reached")
+        return Records(records.get((name, kind), []), 600)
+
+    return Resolver(SystemClock(), lookup)
+
+
+async def findings(
+    config: Config,
+    published: list[str] | None = None,
+    database: str | None = None,
+    host: Mapping[tuple[str, str], Sequence[str]] = HOST,
+) -> list[Finding]:
+    records = {**host, ("m202611._domainkey.example.com", "TXT"): published} if published is not None else None
+    return await check_all(config, database=database, resolver=resolver(records))
 
 
 def bad(found: list[Finding]) -> list[Finding]:
@@ -60,8 +83,8 @@ def test_what_it_writes_shows_every_key_with_its_default(made: Installation) -> 
 
     assert msgspec.structs.replace(load_config(everything), shape=Shaping()) == load_config(made.config)
     assert msgspec.convert(raw["shape"], Shape) == Shape()
-    assert set(raw) == set(Config.__struct_fields__) - {"folder", "route"}
-    for section in (Database, Mta, Tracker, Shape, Metrics):
+    assert set(raw) == set(Config.__struct_fields__) - {"folder", "route", "source", "pool"}
+    for section in (Database, Mta, Tracker, Shape, Dns, Metrics):
         assert set(raw[section.__name__.lower()]) == set(section.__struct_fields__)
 
 
@@ -134,14 +157,12 @@ async def test_each_key_that_is_wanted_has_its_record_and_is_compared(
     config = load_config(made.config)
     records = {found.name: found.value for found in made.records if "_domainkey" in found.name}
 
-    async def answer(name: str) -> list[str]:
-        return [records[name].replace("k=ed25519; ", "")]
-
+    published = {(name, "TXT"): [text.replace("k=ed25519; ", "")] for name, text in records.items()}
     assert list(records) == [f"{selector}._domainkey.example.com" for selector in selectors]
     assert "k=ed25519; " in records["m202611e._domainkey.example.com"]
     assert [one.selector for one in config.dkim] == selectors
     # Without its kind the record is one of RSA, and nobody can verify.
-    found = bad(await check_all(config, database=None, lookup=answer))
+    found = bad(await check_all(config, database=None, resolver=resolver(published)))
     assert [one.about for one in found if one.about.startswith("dkim")] == [f"dkim[{len(records) - 1}]"]
 
 
@@ -149,7 +170,8 @@ async def test_a_fresh_installation_has_nothing_bad_where_dns_cannot_be_had(conf
     found = await findings(config)
 
     assert bad(found) == []
-    assert [finding.about for finding in found if finding.level is Level.SKIPPED] == ["dkim[0]"]
+    skipped = [finding.about for finding in found if finding.level is Level.SKIPPED]
+    assert skipped == ["dkim[0]", "mta.return_path_domain", "mta.hostname"]
 
 
 async def test_the_published_key_is_compared_however_it_is_written(made: Installation, config: Config) -> None:
@@ -225,3 +247,57 @@ async def test_a_state_folder_that_cannot_be_written_is_found(config: Config) ->
     [finding] = bad(await findings(config))
 
     assert finding.about == "state_dir"
+
+
+def about(found: list[Finding], name: str) -> list[tuple[Level, str, str]]:
+    return [(one.level, one.text, one.mend) for one in found if one.about == name]
+
+
+async def test_a_host_that_has_all_records_is_good(config: Config) -> None:
+    found = await findings(config, [])
+
+    assert about(found, "mta.return_path_domain") == [(Level.OK, "bounce.example.com: its MX is mail.example.com", "")]
+    assert about(found, "mta.hostname") == [
+        (Level.OK, "mail.example.com: 192.0.2.1 and back", ""),
+        (Level.OK, "mail.example.com: 2001:db8::1 and back", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mx", "found"),
+    [
+        ([], "has no MX"),
+        (["0 ."], "has no MX"),
+        (["10 mx2.test.", "20 mx1.test."], "its MX is mx1.test, mx2.test, not mail.example.com"),
+    ],
+)
+async def test_bounces_that_would_not_find_us_are_found(config: Config, mx: list[str], found: str) -> None:
+    seen = await findings(config, [], host={**HOST, ("bounce.example.com", "MX"): mx})
+
+    mend = "publish bounce.example.com. MX 10 mail.example.com."
+    assert about(seen, "mta.return_path_domain") == [(Level.BAD, f"bounce.example.com: {found}", mend)]
+
+
+async def test_a_name_without_address_and_an_address_without_the_name_are_found(config: Config) -> None:
+    back = ("1.2.0.192.in-addr.arpa", "PTR")
+    none = await findings(config, [], host={})
+    other = await findings(config, [], host={("mail.example.com", "A"): ["192.0.2.1"], back: ["host1.isp.test."]})
+    nowhere = await findings(config, [], host={("mail.example.com", "A"): ["192.0.2.1"]})
+
+    mend = "have whoever gave you 192.0.2.1 set its PTR record to mail.example.com"
+    said = "mail.example.com: 192.0.2.1 leads back to"
+    assert [text for _, text, _ in about(none, "mta.hostname")] == ["mail.example.com: has no address"]
+    assert about(other, "mta.hostname") == [(Level.BAD, f"{said} host1.isp.test", mend)]
+    assert about(nowhere, "mta.hostname") == [(Level.BAD, f"{said} no name", mend)]
+
+
+async def test_a_port_of_metrics_that_is_taken_is_found_for_each_worker(config: Config) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        metrics = Metrics(listen=f"127.0.0.1:{port - 1}")
+        changed = msgspec.structs.replace(config, metrics=metrics, mta=Mta(workers=2))
+
+        [(level, text, _)] = about(await findings(changed), "metrics.listen")
+
+    assert level is Level.BAD
+    assert "another program listens there already" in text

@@ -18,7 +18,9 @@ from mtad.pipeline import Pipeline, claimer, sessions
 from mtad.queue import store
 from mtad.shape.feedback import INITIAL
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage
+from mtad.wire.egress import ANY, Egress, Unbound
 from mtad.wire.session import Dialer, Session
+from mtad.wire.terms import Terms
 from tests.queue.world import World, new_world
 
 pytestmark = pytest.mark.timeout(30)
@@ -26,7 +28,11 @@ pytestmark = pytest.mark.timeout(30)
 # Idle sessions stay, so that what waits for their end would wait for ever.
 CONFIG = Config(
     domain="example.com", shape=Shaping(idle_timeout="1h"),
-    route=(Route(domain="six.test", host="::1", shape=Layer(connection_limit=3)),),
+    route=(
+        Route(domain="six.test", host="::1", shape=Layer(connection_limit=3)),
+        Route(domain="shy.test", host="::2", shape=Layer(
+            max_connection_rate="20/s,max_burst=1", max_deliveries_per_connection=1)),
+    ),
 )  # fmt: skip
 
 TRANSACTIONAL: Any = {"class": 0, "prio": 0}
@@ -118,6 +124,7 @@ class PostOffice(Dialer):
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.opened = 0
+        self.opened_at: list[float] = []
         self.sent: list[str] = []
         self.waiting = 0  # mails that were offered and are not answered
         self.refusals = 0  # mails that get a 421; those after them are not answered
@@ -127,8 +134,11 @@ class PostOffice(Dialer):
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def open(self, hosts: Sequence[str]) -> Session | Refused | Lost:
+    async def open(
+        self, hosts: Sequence[str], terms: Terms | None = None, egress: Egress = ANY
+    ) -> Session | Refused | Lost | Unbound:
         self.opened += 1
+        self.opened_at.append(self._clock.monotonic())
         await self.answers.wait()
         return Postman(self, self._clock, usable=not self.hangs_up)
 
@@ -253,7 +263,7 @@ async def test_an_aborted_pipeline_ends_with_the_database_away_and_what_it_held_
     office.pipeline.abort()
     await running
 
-    freed = await store.bury(office.world.rows.conn, [office.worker], 60)
+    freed = await store.bury(office.world.rows.conn, [office.worker], [60] * 3)
     assert freed == (0, 1)
 
 
@@ -278,6 +288,18 @@ async def test_a_route_to_an_ipv6_address_has_its_own_limits(office: Office) -> 
         await office.until_delivered(1)
 
     assert await office.world.pool.fetchval("select sessions from lane where site_id = $1", site) == 3
+
+
+async def test_no_more_connections_are_opened_than_a_lane_may(office: Office) -> None:
+    site = (await store.sites_by_name(office.world.rows.conn, {"[::2]:25": ["0 [::2]:25"]}))["[::2]:25"]
+    for n in range(7):
+        await office.world.job(f"p{n}@shy.test", site_id=site)
+
+    async with open_office(office):
+        await office.until_delivered(7)
+
+    assert len(office.post.opened_at) == 7
+    assert office.post.opened_at[-1] - office.post.opened_at[0] >= 6 / 20 - 0.05
 
 
 async def test_no_session_begins_its_next_mail_before_the_ledger_has_its_last(office: Office) -> None:
@@ -429,10 +451,10 @@ async def test_a_lane_without_mail_or_sessions_is_forgotten(office: Office) -> N
 
     async with open_office(office):
         await office.until_delivered(1)
-        office.pipeline._lanes[office.world.site].close_idle()
+        office.pipeline._sites[office.world.site].close_idle()
 
         async def forgotten() -> bool:
-            return not office.pipeline._lanes
+            return not office.pipeline._sites
 
         await office.until(forgotten)
         await office.world.job("bob@reader.test")

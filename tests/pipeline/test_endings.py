@@ -11,14 +11,19 @@ from engine.facts import Defer, Facts
 from engine.policy import Policy
 from engine.programs import parse_program
 from engine.service import Program, Stream
+from mtad.base.retry import Retries
+from mtad.base.retry import Retry as Bulk
+from mtad.base.shape import Shape
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.pipeline.endings import (
     Mail,
     Retry,
     after_attempt,
+    ended_by_doubt,
     ended_by_proof,
     ended_by_skip,
     is_trouble,
+    retry_of,
     returned_by_deferral,
 )
 from mtad.queue.store import Ended, Returned
@@ -99,6 +104,21 @@ def test_a_lost_answer_to_the_final_dot_is_a_doubt_until_it_is_too_old() -> None
     assert (back.doubt, back.delay) == (True, RETRY.in_doubt)
     assert isinstance(over, Ended)
     assert over.outcome == "in_doubt"
+
+
+def test_a_class_is_tried_again_as_it_says_or_as_its_destination_does() -> None:
+    shape = Shape(retry_interval="30m", max_retry_interval="4h", in_doubt_interval="1h")
+    bulk = Bulk(max_retry_interval="2h", retry_factor=1.5, retry_jitter=0.1)
+
+    assert retry_of(2, Retries(bulk=bulk), shape) == Retry(1800, 7200, 3600, 1.5, 0.1)
+    assert retry_of(1, Retries(), shape) == Retry(1800, 14400, 3600)
+    assert retry_of(0, Retries(), shape) == Retry(60, 3600, 300)
+
+
+def test_a_doubt_that_is_given_up_ends_the_mail_and_its_entry_goes_on() -> None:
+    row = ended_by_doubt(msgspec.structs.replace(FACTS, attempt=1, doubts=1), PROGRAM)
+
+    assert (row.outcome, row.attempts, row.suppress, row.next_node) == ("in_doubt", 1, False, "two")
 
 
 def test_a_proven_mail_counts_as_delivered_at_the_time_of_the_proof() -> None:

@@ -99,7 +99,7 @@ async def test_begin_refuses_a_job_that_was_taken_away(world: World) -> None:
     job = await world.job()
     worker = await world.worker()
     claimed = await world.claim(worker)
-    await store.bury(world.rows.conn, [worker], 60)
+    await store.bury(world.rows.conn, [worker], [60] * 3)
 
     answers = await store.begin(world.rows.conn, worker, world.offers(claimed))
 
@@ -157,7 +157,7 @@ async def test_sessions_of_all_workers_together_stay_within_the_limit(pool: Pool
         assert await world.hold(one, 3) == 2, "its share of three for two workers"
         assert await world.hold(two, 2) == 1
         assert await world.hold(two, 2, 1, growing=True) == 1
-        await store.bury(conn, [one], 60)
+        await store.bury(conn, [one], [60] * 3)
         assert await world.hold(two, 3, 1) == 3
 
 
@@ -265,7 +265,7 @@ async def test_a_worker_declared_dead_settles_nothing_but_a_late_250(world: Worl
     worker = await world.worker()
     one, two = await world.claim(worker)
     await store.begin(world.rows.conn, worker, world.offers([one]))
-    assert await store.bury(world.rows.conn, [worker], 60) == (1, 1)
+    assert await store.bury(world.rows.conn, [worker], [60] * 3) == (1, 1)
 
     bounced = await store.settle_ended(world.rows.conn, worker, 0, [Ended(one, "bounced", "x"), Ended(two, "bounced")])
     late = await store.settle_ended(world.rows.conn, worker, 0, [delivered(one), delivered(two)])
@@ -280,9 +280,11 @@ async def test_what_a_dead_worker_had_begun_is_in_doubt_and_the_rest_is_due_as_b
     facts = await world.claim(worker)
     await store.begin(world.rows.conn, worker, world.offers(facts[:1]))
 
-    await store.bury(world.rows.conn, [worker], 60)
+    await store.bury(world.rows.conn, [worker], [1, 2, 3600])
 
-    rows = await world.pool.fetch("select id, doubts, attempt, due > now(), worker from job order by id")
+    rows = await world.pool.fetch(
+        "select id, doubts, attempt, due > now() + interval '59 min', worker from job order by id"
+    )
     assert [tuple(row.values()) for row in rows] == [(begun, 1, 1, True, None), (claimed, 0, 0, False, None)]
 
 

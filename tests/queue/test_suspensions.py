@@ -114,6 +114,18 @@ async def test_the_same_hand_only_prolongs(world: World) -> None:
     assert (again.id, again.until, again.reason) == (first.id, LATER, "two")
 
 
+async def test_mail_grows_old_behind_a_suspended_lane_and_is_ended(world: World) -> None:
+    conn = world.rows.conn
+    old, young = await world.job(not_after=LATER - timedelta(hours=2)), await world.job("bob@reader.test")
+    open_lane = await suspensions.expire_held(world.pool, "nowhere")
+    await suspensions.suspend(conn, "site", "mx.reader.test", until=None, reason="by hand", by="ann")
+    moved = await suspensions.expire_held(world.pool, "nowhere")
+    rows = await conn.fetch("select j.id, s.name from job j join site s on s.id = j.site_id order by j.id")
+
+    assert (open_lane, moved) == (0, 1)
+    assert [tuple(row) for row in rows] == [(old, "nowhere"), (young, "mx.reader.test")]
+
+
 async def test_a_suspension_lapses_by_itself(world: World) -> None:
     conn = world.rows.conn
     await suspensions.suspend(

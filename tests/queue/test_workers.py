@@ -61,4 +61,4 @@ async def test_a_worker_leaves_with_the_database_away() -> None:
     pool = FrozenPool()
     pool.away = True
 
-    await workers.leave(cast(Pool, pool), 1, 60)
+    await workers.leave(cast(Pool, pool), 1, [60] * 3)

@@ -248,7 +248,7 @@ GREETED = [b"220 hi\r\n", b"250-peer\r\n250 PIPELINING\r\n"]
 GREETINGS = [
     [],
     GREETED,
-    [b"220 hi\r\n", b"250-peer\r\n250-CHUNKING\r\n250 PIPELINING\r\n"],
+    [b"220 hi\r\n", b"250-peer\r\n250-CHUNKING\r\n250 PIPELINING\r\n", b"250 a\r\n250 b\r\n", b"250 kept\r\n"],
     [b"220 hi\r\n", b"250-peer\r\n250 CHUNKING\r\n"],
 ]
 ANSWERS = [

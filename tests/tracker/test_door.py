@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -27,15 +28,12 @@ class Both:
         self.outsides = (Outside(), Outside())
         self.ports: list[int] = []
 
-    async def ask(self, *chunks: bytes, bare: bool = False) -> tuple[list[bytes], list[list[tuple[object, ...]]]]:
-        """What each answered to the same bytes in the same pieces, but for the date, and what each noted.
-
-        `bare`: to one request without a body in its answer.
-        """
+    async def ask(self, *chunks: bytes) -> tuple[list[bytes], list[list[tuple[object, ...]]]]:
+        """What each answered to the same bytes in the same pieces, but for the date, and what each noted."""
         said, noted = [], []
         for port, outside in zip(self.ports, self.outsides, strict=True):
             outside.hits.clear()
-            said.append(await _said(port, chunks, bare=bare))
+            said.append(await _said(port, chunks))
             noted.append([_without_time(hit) for hit in outside.hits])
         return said, noted
 
@@ -63,7 +61,30 @@ async def both(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
         await runner.cleanup()
 
 
-async def _said(port: int, chunks: Sequence[bytes], *, bare: bool) -> bytes:
+@asynccontextmanager
+async def slowly() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Event]]:
+    """A tracker's port, what is set when it has a hit to record, and what makes all of them durable."""
+    outside = Outside()
+    asked, durable = asyncio.Event(), asyncio.Event()
+
+    async def slow(_hit: Hit) -> None:
+        asked.set()
+        await durable.wait()
+
+    app = make_app(
+        keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
+        ready=lambda: True, clock=SystemClock(),
+    )  # fmt: skip
+    runner = make_runner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1], asked, durable
+    finally:
+        await runner.cleanup()
+
+
+async def _said(port: int, chunks: Sequence[bytes]) -> bytes:
     """The answer to one request; all answers where the last request asks to close."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -78,7 +99,7 @@ async def _said(port: int, chunks: Sequence[bytes], *, bare: bool) -> bytes:
                 if said.startswith(b"HTTP/1.1 100"):
                     said += await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"Content-Length: (\d+)", said)
-                if length and not bare:
+                if length:
                     said += await reader.readexactly(int(length[1]))
     except asyncio.IncompleteReadError as error:
         said = error.partial  # hung up
@@ -151,7 +172,7 @@ OTHER = {
 @pytest.mark.parametrize("plain", PLAIN.values(), ids=PLAIN)
 async def test_plain_requests_get_aiohttps_answer(both: Both, plain: bytes) -> None:
     assert read_plain(plain) is not None
-    said, noted = await both.ask(plain, bare=plain.startswith(b"HEAD"))
+    said, noted = await both.ask(plain, LAST)
 
     assert said[0] == said[1]
     assert said[0].startswith((b"HTTP/1.1 200 OK", b"HTTP/1.1 302 Found"))
@@ -215,7 +236,7 @@ async def test_what_still_reads_as_plain_with_bytes_changed_gets_aiohttps_answer
 
     assert len(found) > 200
     for data in draw.sample(found, 150):
-        said, noted = await both.ask(data, bare=data.startswith(b"HEAD"))
+        said, noted = await both.ask(data, LAST)
 
         assert said[0] == said[1], data
         assert noted[0] == noted[1], data
@@ -236,31 +257,28 @@ async def test_one_connection_serves_many_plain_requests_and_then_others(both: B
     assert len(both.outsides[0].hits) == 4
 
 
+async def test_answers_come_in_the_order_of_the_requests() -> None:
+    async with slowly() as (port, asked, durable):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(opened(), method="HEAD"))
+        await asked.wait()
+        writer.write(request(forged(opened())))  # noted nowhere, so answered at once
+        await _said(port, [LAST])  # a round trip later
+        writer.write(LAST)
+        durable.set()
+        said = await reader.read()
+        writer.close()
+
+    assert [len(part) for part in re.split(rb"HTTP/1.1 200 OK.*?\r\n\r\n", said, flags=re.DOTALL)] == [0, 0, 43, 3]
+
+
 async def test_who_waits_for_the_disk_is_answered_before_the_server_is_gone() -> None:
-    outside = Outside()
-    asked, durable = asyncio.Event(), asyncio.Event()
-
-    async def slow(_hit: Hit) -> None:
-        asked.set()
-        await durable.wait()
-
-    app = make_app(
-        keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
-        ready=lambda: True, clock=SystemClock(),
-    )  # fmt: skip
-    runner = make_runner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    _, idle = await asyncio.open_connection("127.0.0.1", port)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request(opened()))
-    await asked.wait()
-    stopping = asyncio.create_task(runner.cleanup())
-    await asyncio.sleep(0)
-    durable.set()
-
+    async with slowly() as (port, asked, durable):
+        _, idle = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(opened()))
+        await asked.wait()
+        asyncio.get_running_loop().call_soon(durable.set)
     assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
-    await stopping
     idle.close()
     writer.close()

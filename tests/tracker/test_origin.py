@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from tracker.origin import origin
+from tracker.origin import Origins
 
 TRUSTED = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("10.0.0.0/8")]
 
@@ -29,4 +29,4 @@ TRUSTED = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("10.0.0.
 def test_the_client_is_the_rightmost_address_that_is_no_proxy(
     peer: str, forwarded: list[str], expected: str | None
 ) -> None:
-    assert origin(peer, forwarded, TRUSTED) == expected
+    assert Origins(TRUSTED).origin(peer, forwarded) == expected

@@ -12,6 +12,7 @@ from mtad.smtp.results import Stage
 from mtad.wire.dns import Records
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer
+from mtad.wire.terms import Terms
 from tests.wire.peer import Peer, server_context
 
 
@@ -38,7 +39,7 @@ def dialer_to() -> DialerTo:
     def make(*peers: Peer, hang: Stage | None = None, clock: Clock | None = None) -> Dialer:
         clock = clock or SystemClock()
         routed = [f"127.0.0.1:{peer.port}" for peer in peers]
-        timeouts = {hang: 0.05} if hang else None
-        return Dialer("me.test", Resolver(clock, no_dns), clock, routed=routed, timeouts=timeouts)
+        terms = Terms(timeouts={hang: 0.05} if hang else {})
+        return Dialer("me.test", Resolver(clock, no_dns), clock, routed=routed, terms=terms)
 
     return make

@@ -92,9 +92,12 @@ async def test_the_commands_of_a_message_are_one_write(lines: list[Line]) -> Non
 
 
 async def test_a_small_chunk_and_its_commands_are_one_write(lines: list[Line]) -> None:
-    written = await line(lines, CHUNKS).send(MESSAGE, b"250 a\r\n250 b\r\n250 kept\r\n")
+    greeted = line(lines, CHUNKS)
+    first = await greeted.send(MESSAGE, b"250 a\r\n250 b\r\n", b"250 kept\r\n")
+    second = await greeted.send(MESSAGE, b"250 a\r\n250 b\r\n250 kept\r\n")
 
-    assert written == [COMMANDS + b"BDAT 21 LAST\r\n" + MESSAGE]
+    assert first == [COMMANDS, b"BDAT 21 LAST\r\n" + MESSAGE]
+    assert second == [COMMANDS + b"BDAT 21 LAST\r\n" + MESSAGE]
 
 
 async def test_a_large_chunk_goes_in_pieces_when_it_is_wanted(lines: list[Line]) -> None:

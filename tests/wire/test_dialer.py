@@ -12,6 +12,7 @@ from mtad.wire.dns import Records, Unresolved
 from mtad.wire.hosts import MAX_ADDRESSES
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer, Session
+from mtad.wire.terms import Terms
 from tests.wire.peer import Peer
 
 
@@ -130,9 +131,18 @@ async def test_a_host_that_does_not_answer_is_given_up(monkeypatch: pytest.Monke
         await asyncio.Event().wait()
 
     clock = SystemClock()
-    one = Dialer("me.test", Resolver(clock), clock, routed=["127.0.0.1:25"], timeouts={Stage.CONNECT: 0.01})
+    hasty = Terms(timeouts={Stage.CONNECT: 0.01})
+    one = Dialer("me.test", Resolver(clock), clock, routed=["127.0.0.1:25"], terms=hasty)
     monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", never)
 
     lost = await one.open(["10 127.0.0.1:25"])
 
     assert lost == Lost(Stage.CONNECT, "no connection within 0.01 s", "127.0.0.1 [127.0.0.1]:25")
+
+
+@pytest.mark.parametrize("hostname", ["", "me.test\r\nMAIL FROM:<>", "me test"])
+async def test_a_hostname_that_cannot_be_said_is_refused_at_once(hostname: str) -> None:
+    clock = SystemClock()
+
+    with pytest.raises(ValueError, match="cannot stand in an SMTP command"):
+        Dialer(hostname, Resolver(clock), clock)

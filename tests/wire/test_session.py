@@ -10,7 +10,8 @@ import pytest
 from mtad.base.clock import ManualClock, SystemClock
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
 from mtad.wire.resolver import Resolver
-from mtad.wire.session import BROKEN_TLS_SECONDS, Dialer, Session
+from mtad.wire.session import Dialer, Session
+from mtad.wire.terms import Terms, Tls
 from tests.wire.conftest import DialerTo, no_dns
 from tests.wire.peer import EXTENSIONS, Peer
 
@@ -128,6 +129,19 @@ async def test_a_message_that_is_not_accepted(
         assert result.stage is stage
 
 
+async def test_where_chunking_is_offered_messages_go_as_they_are(dialer_to: DialerTo) -> None:
+    async with Peer({"RCPT": ["250 fine", "550 5.1.1 nobody"]}, extensions=("PIPELINING", "CHUNKING")) as peer:
+        session = await opened(dialer_to, peer)
+        results = [await send(session) for _ in range(4)]
+        results.append(await send(session, BIG))
+        await session.close()
+
+    assert [type(result) for result in results] == [Accepted, Refused, Accepted, Accepted, Accepted]
+    assert peer.messages == [MESSAGE] * 3 + [BIG]
+    assert peer.connections == 1
+    assert peer.commands.count("RSET") == 1
+
+
 @pytest.mark.parametrize("misdeed", MISDEEDS, ids=lambda text: text[:8])
 async def test_a_message_that_is_cut_short(dialer_to: DialerTo, misdeed: str) -> None:
     """Nothing is in doubt while the final dot is not written."""
@@ -186,8 +200,8 @@ async def test_a_server_that_trickles_octets_wins_no_time(dialer_to: DialerTo) -
 async def test_a_wait_is_as_long_as_its_stage_allows_whatever_others_do() -> None:
     async with Peer({"DOT": ["HANG"]}) as peer:
         clock = SystemClock()
-        timeouts = {Stage.QUIT: 0.01, Stage.DOT: 0.1}
-        dialer = Dialer("me.test", Resolver(clock, no_dns), clock, routed=[peer.host[2:]], timeouts=timeouts)
+        terms = Terms(timeouts={Stage.QUIT: 0.01, Stage.DOT: 0.1})
+        dialer = Dialer("me.test", Resolver(clock, no_dns), clock, routed=[peer.host[2:]], terms=terms)
         session = await dialer.open([peer.host])
         assert isinstance(session, Session)
         begun = clock.monotonic()
@@ -368,7 +382,7 @@ async def test_broken_tls_is_looked_at_again_after_a_while(dialer_to: DialerTo, 
     async with Peer({"STARTTLS": ["garbage"]}, tls=tls) as peer:
         dialer = dialer_to(peer, clock=clock)
         encrypted = []
-        for seconds in (0, BROKEN_TLS_SECONDS - 1, 1):
+        for seconds in (0, Terms().remember_broken_tls - 1, 1):
             await clock.advance(seconds)
             session = await dialer.open([peer.host])
             assert isinstance(session, Session)
@@ -376,3 +390,33 @@ async def test_broken_tls_is_looked_at_again_after_a_while(dialer_to: DialerTo, 
             await session.close()
 
     assert encrypted == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("offers", "wanted", "encrypted"),
+    [
+        (True, Tls.OPPORTUNISTIC_INSECURE, True),
+        (True, Tls.REQUIRED_INSECURE, True),
+        (True, Tls.REQUIRED, None),  # the certificate is its own and has expired
+        (True, Tls.DISABLED, False),
+        (False, Tls.OPPORTUNISTIC_INSECURE, False),
+        (False, Tls.REQUIRED_INSECURE, None),
+        (False, Tls.REQUIRED, None),
+        (False, Tls.DISABLED, False),
+    ],
+)
+async def test_what_is_required_of_tls_is_had_or_there_is_no_session(
+    dialer_to: DialerTo, tls: ssl.SSLContext, offers: bool, wanted: Tls, encrypted: bool | None
+) -> None:
+    async with Peer(tls=tls if offers else None) as peer:
+        opened = await dialer_to(peer).open([peer.host], Terms(tls=wanted))
+        if isinstance(opened, Session):
+            await opened.close()
+
+    if encrypted is None:
+        assert isinstance(opened, Lost)
+        assert opened.stage in (Stage.STARTTLS, Stage.TLS)
+        assert peer.connections == 1, "and not tried in clear"
+    else:
+        assert isinstance(opened, Session)
+        assert opened.tls is encrypted

@@ -14,6 +14,7 @@ from mtad.base.db import Connection, Row, row_values
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
 from mtad.ops.answers.programs import program_by_name
+from mtad.queue.limits import LaneLimit, limits
 from mtad.queue.suspensions import Suspension, suspensions
 
 SQL = queries("operate")
@@ -38,6 +39,7 @@ class Count(msgspec.Struct, frozen=True):
 class LaneState(msgspec.Struct, frozen=True):
     """One way to a site, as begin would find it now."""
 
+    id: int
     site_id: int
     site: str
     source: str
@@ -49,6 +51,7 @@ class LaneState(msgspec.Struct, frozen=True):
     closed_until: datetime | None
     closed_why: str | None
     suspended: tuple[Suspension, ...] = ()
+    limits: tuple[LaneLimit, ...] = ()  # set for a while, over what is configured
 
 
 class SiteQueue(msgspec.Struct, frozen=True):
@@ -156,12 +159,17 @@ async def queue_state(conn: Connection, wanted: Filter) -> QueueState:
 async def lanes_of_sites(
     conn: Connection, sites: Sequence[int], held_back: Iterable[Suspension]
 ) -> dict[int, tuple[LaneState, ...]]:
-    """By site: its lanes, with the suspensions that hold each."""
+    """By site: its lanes, with the suspensions and limits that hold for each."""
+    limited = await limits(conn)
     found: dict[int, tuple[LaneState, ...]] = {}
     for row in await conn.fetch(SQL["lanes_of_sites"], sites):
         lane = LaneState(*row_values(row))
         keys = {("source", lane.source), ("site", lane.site), ("lane", f"{lane.source}/{lane.site}")}
-        lane = msgspec.structs.replace(lane, suspended=tuple(s for s in held_back if (s.kind, s.key) in keys))
+        lane = msgspec.structs.replace(
+            lane,
+            suspended=tuple(row for row in held_back if (row.kind, row.key) in keys),
+            limits=tuple(row for row in limited if row.lane_id == lane.id),
+        )
         found[lane.site_id] = (*found.get(lane.site_id, ()), lane)
     return found
 

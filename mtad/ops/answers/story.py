@@ -32,23 +32,26 @@ class Chapter(msgspec.Struct, frozen=True):
 
 
 class Present(msgspec.Struct, frozen=True):
-    """What holds now: the definition each entry keeps, and what the gate says of each queued job."""
+    """What holds now: the definition each entry keeps, and of each queued job what the gate says and it waits for."""
 
     definitions: dict[int, Definition]
     verdicts: dict[int, Verdict]
+    waits: dict[int, list[str]]
 
 
-def chapters(person: Person, programs: list[Candidate], present: Present) -> list[Chapter]:
-    """One chapter a program, in the order given."""
+def chapters(person: Person, programs: list[Candidate], present: Present, job: int | None = None) -> list[Chapter]:
+    """One chapter a program, in the order given; of one `job` only what became of it."""
     return [
-        Chapter(program.name, program.kind, program.stream, program.status, list(_told(person, program, present)))
+        Chapter(program.name, program.kind, program.stream, program.status, list(_told(person, program, present, job)))
         for program in programs
     ]
 
 
-def _told(person: Person, program: Candidate, present: Present) -> Iterator[str]:
+def _told(person: Person, program: Candidate, present: Present, job: int | None) -> Iterator[str]:
     mails = [mail for mail in person.mails if mail.program == program.name]
     entries = [entry for entry in person.entries if entry.program == program.name]
+    if job is not None:
+        mails, entries = [mail for mail in mails if mail.job == job], []
     if not mails and not entries:
         yield never_enrolled(person, program)
         return
@@ -80,7 +83,8 @@ def _mail(person: Person, program: Candidate, mail: Mail, present: Present) -> s
             became = f"is being sent since {local(mail.begun or mail.created)}{_in_doubt(mail)}."
         case _:
             now = present.verdicts[mail.job]
-            became = f"is queued, due {local(mail.due or mail.created)}{_waits(mail)}. {_outlook(now)}"
+            queued = f"is queued, due {local(mail.due or mail.created)}{_waits(mail)}. {_outlook(now)}"
+            became = " ".join([queued, *present.waits.get(mail.job, ())])
     return f"{_mail_name(program.definition, mail.message)} {became}"
 
 

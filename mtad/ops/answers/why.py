@@ -8,13 +8,19 @@ from engine.facts import Facts, Verdict
 from engine.gate import Context, verdict
 from engine.programs import Definition
 from mtad.base.db import Connection, Row
+from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
 from mtad.ops.answers.absence import Candidate
+from mtad.ops.answers.delivery import deliveries
 from mtad.ops.answers.person import Person, person_by_address
 from mtad.ops.answers.programs import program_by_name
 from mtad.ops.answers.story import Chapter, Present, chapters
 
 SQL = queries("answers")
+OPERATE = queries("operate")
+
+# Of a bigint.
+MOST_ID = 2**63 - 1
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -25,23 +31,38 @@ class Explanation(msgspec.Struct, frozen=True):
     programs: list[Chapter]
 
 
-async def why(conn: Connection, address: str, program: str | None = None) -> Explanation:
-    """The story in every program, or in one. InputError: no such contact or program.
+async def why(conn: Connection, whose: str, program: str | None = None) -> Explanation:
+    """The story of an address in every program, or in one; or, by its number, of one mail. InputError: unknown.
 
-    The gate is asked about what is queued, with the facts of this moment.
+    The gate and the lanes are asked about what is queued, as of this moment.
     `conn` must not be in a transaction.
     """
     async with conn.transaction(isolation="repeatable_read", readonly=True):
-        if program is not None:
+        job = int(whose) if whose.isdecimal() else None
+        address = whose
+        if job is not None:
+            address, program = await _owner(conn, job)
+        elif program is not None:
             await program_by_name(conn, program)
         person = await person_by_address(conn, address)
         rows = await conn.fetch(SQL["definitions"], program)
         kept = await conn.fetch(SQL["definitions_of_entries"], person.contact.id)
         at: datetime = await conn.fetchval("select clock_timestamp()")
         verdicts = await _verdicts(conn, person, at)
+        waits = await deliveries(conn, person.contact.id)
     candidates = [_candidate(row) for row in rows]
-    present = Present({row[0]: Definition.from_json(row[1]) for row in kept}, verdicts)
-    return Explanation(person.contact.address, at, chapters(person, candidates, present))
+    present = Present({row[0]: Definition.from_json(row[1]) for row in kept}, verdicts, waits)
+    return Explanation(person.contact.address, at, chapters(person, candidates, present, job))
+
+
+async def _owner(conn: Connection, job: int) -> tuple[str, str]:
+    """The address and the program of one mail."""
+    row = await conn.fetchrow(OPERATE["contact_of_job"], min(job, MOST_ID))
+    if row is None:
+        raise InputError(f"job {job}: there is no such mail")
+    if row[0] is None:
+        raise InputError(f"job {job}: whoever it was for has been erased")
+    return await conn.fetchval(OPERATE["address_of_contact"], row[0]), row[1]
 
 
 def _candidate(row: Row) -> Candidate:

@@ -1,0 +1,182 @@
+"""The state of a contact on a stream as a replay of its facts in the order of their time. Pure.
+
+Plain counters fail: a click that is read before its own mail is settled would make the
+person who clicked Inactive. So a row is what `replay` makes of the set of facts, and
+`History` comes to the same row and log whatever the order and the batches in which they
+arrive, doubled or not, with sweeps in between.
+
+Silence is concluded up to the watermark only: the moment up to which every tracker's
+journal has been read. Facts that are younger count at once, timers wait for it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from engine.policy import Policy
+from engine.states import Event, Kind, Row, Transition, apply
+from engine.timers import next_timer
+
+# Before every fact: nothing has been read so far.
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+Place = tuple[datetime, str]  # time and id of a fact; a timer stands before all facts of its moment
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """One event with what a replay needs to decide which row of the table it means.
+
+    SIGN stands for SIGN_AGAIN too, SERIES_SILENT for SERIES_ANSWERED, REACTIVATION_SILENT
+    for REACTIVATION_LAST: which one it is depends on what was before it.
+    """
+
+    id: str  # the same fact read twice has the same
+    event: Event
+    once: str = ""  # of a SIGN: what earns points once, 'open 17'; '': it earns none
+    entered: datetime | None = None  # of the end of a series or reactivation: when its entry began
+
+    @property
+    def place(self) -> Place:
+        return self.event.at, self.id
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """A row of the transition log: it happened, or turned out not to have happened."""
+
+    place: Place
+    transition: Transition
+    taken_back: bool = False
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What a set of facts comes to."""
+
+    row: Row
+    log: tuple[Logged, ...] = ()
+    answered: frozenset[str] = frozenset()
+    last: Place = (NEVER, "")  # the fact or timer that was applied last
+    held: datetime | None = None  # the first timer that had to wait although a younger fact was applied
+
+
+def replay(facts: Iterable[Fact], policy: Policy, heard: datetime, base: Row) -> Replayed:
+    """Facts in any order, without doubles → row and log; `heard`: the watermark.
+
+    `base` is where a replay begins: New, an import or what an operator set. No fact is older.
+    """
+    return _forward(Replayed(base), sorted(facts, key=lambda fact: fact.place), policy, heard)
+
+
+def _forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datetime) -> Replayed:
+    """Apply facts that all lie behind what is done, and the timers among them up to the watermark."""
+    row, last, held = done.row, done.last, done.held
+    log, answered = list(done.log), set(done.answered)
+
+    def run(event: Event, id_: str) -> None:
+        nonlocal row, last
+        place = (event.at, id_)
+        last = max(last, place)
+        row, moved = apply(row, event, policy)
+        if moved:
+            log.append(Logged(place, moved))
+
+    def run_timers(until: datetime) -> None:
+        nonlocal held
+        while (timer := next_timer(row, policy, last[0])) and timer.at <= until:
+            if timer.at > heard:
+                held = min(held or timer.at, timer.at)
+                return
+            run(timer, "")
+
+    for fact in facts:
+        run_timers(fact.event.at)
+        run(_meant(fact, row, answered, policy), fact.id)
+        if fact.once:
+            answered.add(fact.once)
+    run_timers(heard)
+    return Replayed(row, tuple(log), frozenset(answered), last, held)
+
+
+def _meant(fact: Fact, row: Row, answered: Collection[str], policy: Policy) -> Event:
+    """The event of the table that a fact is, after what came before it."""
+    kind = fact.event.kind
+    began = fact.entered or fact.event.at
+    match kind:
+        case Kind.SIGN if not fact.once or fact.once in answered:
+            kind = Kind.SIGN_AGAIN
+        case Kind.SERIES_SILENT if row.last_sign is not None and row.last_sign >= began:
+            kind = Kind.SERIES_ANSWERED
+        case Kind.REACTIVATION_SILENT | Kind.REACTIVATION_STOPPED if row.since != began:
+            kind = Kind.SERIES_ANSWERED  # of an entry that is not the one which tries now
+        case Kind.REACTIVATION_SILENT if row.cycle >= len(policy.cool_downs):
+            kind = Kind.REACTIVATION_LAST
+        case _:
+            return fact.event
+    return msgspec.structs.replace(fact.event, kind=kind)
+
+
+class History:
+    """A contact on a stream to which facts are told as they arrive.
+
+    Promise: after any sequence of `fold`, `row` is that of `replay` over the facts that
+    stand, up to the latest watermark, and `applied(log)` is its log.
+    """
+
+    def __init__(self, policy: Policy, base: Row) -> None:
+        self._policy = policy
+        self._base = base
+        self._facts: dict[str, Fact] = {}
+        self._void: set[str] = set()
+        self._done = Replayed(base)
+        self._heard = NEVER
+        self.log: list[Logged] = []
+
+    @property
+    def row(self) -> Row:
+        return self._done.row
+
+    def fold(self, facts: Iterable[Fact], heard: datetime, void: Iterable[str] = ()) -> list[Logged]:
+        """Take in facts, and the ids of those that were none (a hit judged anew, a late bounce); new rows of the log.
+
+        A sweep is a fold without facts. A watermark that is behind an earlier one counts as that.
+        """
+        self._heard = max(self._heard, heard)
+        gone = {id_ for id_ in void if id_ not in self._void}
+        self._void |= gone
+        fresh = {fact.id: fact for fact in facts if fact.id not in self._facts}
+        self._facts |= fresh
+        ordered = sorted((fact for fact in fresh.values() if fact.id not in self._void), key=lambda fact: fact.place)
+        late = bool(ordered) and ordered[0].place <= self._done.last
+        silent_since = self._done.held is not None and self._done.held <= self._heard
+        if late or silent_since or not gone.isdisjoint(self._facts):
+            standing = [fact for fact in self._facts.values() if fact.id not in self._void]
+            done = replay(standing, self._policy, self._heard, self._base)
+        else:
+            done = _forward(self._done, ordered, self._policy, self._heard)
+        new = list(corrections(self._done.log, done.log))
+        self._done = done
+        self.log += new
+        return new
+
+
+def corrections(before: Sequence[Logged], after: Sequence[Logged]) -> Iterator[Logged]:
+    """Rows to add to a log that says `before`, so that it says `after`: the youngest is taken back first."""
+    had, has = set(before), set(after)
+    for logged in reversed(before):
+        if logged not in has:
+            yield msgspec.structs.replace(logged, taken_back=True)
+    for logged in after:
+        if logged not in had:
+            yield logged
+
+
+def applied(log: Iterable[Logged]) -> list[Logged]:
+    """The transitions of a log that stand, in the order in which they happened."""
+    standing: set[Logged] = set()
+    for logged in log:
+        made = msgspec.structs.replace(logged, taken_back=False)
+        if logged.taken_back:
+            standing.discard(made)
+        else:
+            standing.add(made)
+    return sorted(standing, key=lambda logged: logged.place)

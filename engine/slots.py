@@ -1,0 +1,162 @@
+"""When may this mail go: frequency caps, quiet hours and sending days, exactly. Pure.
+
+Quiet hours and days are wall-clock times of the contact's zone. Of wall times that do not
+exist, the first moment after the gap counts; of those that exist twice, quiet hours start
+at the first and end at the second, so that nobody is woken early.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+# A mail that may not go within this time is not sent at all.
+LONGEST_WAIT = timedelta(days=14)
+
+EVERY_DAY = frozenset(range(7))
+
+_DAY = timedelta(days=1)
+
+
+class Cap(msgspec.Struct, frozen=True):
+    """At most `most` mails in any window of so many seconds."""
+
+    most: int
+    window: float
+
+
+class Quiet(msgspec.Struct, frozen=True):
+    """From `start` up to, not including, `end`; over midnight where `end` is the earlier one. They differ."""
+
+    start: time
+    end: time
+
+
+class Slots(msgspec.Struct, frozen=True):
+    """The rules of a stream about when it may mail."""
+
+    caps: tuple[Cap, ...] = ()  # of this stream's mail
+    caps_all: tuple[Cap, ...] = ()  # of the mail of all streams together
+    quiet: Quiet | None = None
+    days: frozenset[int] = EVERY_DAY  # Monday is 0; at least one
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """When, and which rule decided it: '' (now), cap:stream, cap:all, quiet_hours or sending_day."""
+
+    at: datetime
+    why: str
+
+
+def earliest(
+    now: datetime,
+    rules: Slots,
+    zone: ZoneInfo,
+    *,
+    sent: Sequence[datetime],
+    sent_all: Sequence[datetime],
+    latest: datetime,
+) -> Slot | None:
+    """The least moment from `now` on that breaks no rule; None if it lies behind `latest` or 14 days.
+
+    `sent` and `sent_all`: when mail of the stream, of all streams, went to this contact; in
+    order, at least as many of the last ones as any cap allows.
+    """
+    last = min(latest, now + LONGEST_WAIT)
+    at, why = now, ""
+    while at <= last:
+        moved = _free_of_caps(at, rules.caps, sent)
+        if moved > at:
+            at, why = moved, "cap:stream"
+        if (moved := _free_of_caps(at, rules.caps_all, sent_all)) > at:
+            at, why = moved, "cap:all"
+        if rules.quiet and (moved := _after_quiet(at, rules.quiet, zone)) > at:
+            at, why = moved, "quiet_hours"
+        elif (moved := _on_a_day(at, rules.days, zone)) > at:
+            at, why = moved, "sending_day"
+        else:
+            return Slot(at, why) if at <= last else None
+        # Every rule only moves forward, and the wait is bounded, so this ends.
+    return None
+
+
+def zone_of(*names: str | None) -> ZoneInfo:
+    """The first name that is a zone (the contact's, the stream's); UTC where none is."""
+    return next((zone for name in names if name and (zone := _zone(name))), ZoneInfo("UTC"))
+
+
+@lru_cache(maxsize=1024)
+def _zone(name: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # OSError: the name of a folder, such as 'Europe'.
+        return None
+
+
+def _free_of_caps(at: datetime, caps: Sequence[Cap], sent: Sequence[datetime]) -> datetime:
+    """The first moment from `at` on at which no cap is used up."""
+    while True:
+        moved = max((_free(at, cap, sent) for cap in caps), default=at)
+        if moved == at:
+            return at
+        at = moved
+
+
+def _free(at: datetime, cap: Cap, sent: Sequence[datetime]) -> datetime:
+    window = timedelta(seconds=cap.window)
+    within = [when for when in sent if at - window < when <= at]
+    return at if len(within) < cap.most else within[-cap.most] + window
+
+
+def _after_quiet(at: datetime, quiet: Quiet, zone: ZoneInfo) -> datetime:
+    today = at.astimezone(zone).date()
+    for day in (today - _DAY, today, today + _DAY):
+        start, end = _quiet_night(day, quiet, zone)
+        if start <= at < end:
+            return end
+    return at
+
+
+@lru_cache(maxsize=4096)
+def _quiet_night(day: date, quiet: Quiet, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The quiet hours that start on this day."""
+    ends = day if quiet.start < quiet.end else day + _DAY
+    start = _moment(datetime.combine(day, quiet.start), zone, second=False)
+    return start, _moment(datetime.combine(ends, quiet.end), zone, second=True)
+
+
+def _on_a_day(at: datetime, days: frozenset[int], zone: ZoneInfo) -> datetime:
+    if days == EVERY_DAY:
+        return at
+    day = at.astimezone(zone).date()
+    if day.weekday() in days:
+        return at
+    while True:
+        day += _DAY
+        begin = _moment(datetime.combine(day, time()), zone, second=False)
+        if day.weekday() in days and begin > at:
+            return begin
+
+
+@lru_cache(maxsize=4096)
+def _moment(wall: datetime, zone: ZoneInfo, *, second: bool) -> datetime:
+    """A wall time as a moment in UTC: the first or the second of two, the end of the gap if there is none."""
+    found = wall.replace(tzinfo=zone, fold=int(second)).astimezone(UTC)
+    if found.astimezone(zone).replace(tzinfo=None) == wall:
+        return found
+    # In a gap: fold=1 reads it with the offset after, so a moment before the change; fold=0 one behind it.
+    before = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    behind = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    offset = behind.astimezone(zone).utcoffset()
+    # Clocks change on whole seconds.
+    low, high = 0, int((behind - before).total_seconds())
+    while high - low > 1:
+        middle = (low + high) // 2
+        if (before + timedelta(seconds=middle)).astimezone(zone).utcoffset() == offset:
+            high = middle
+        else:
+            low = middle
+    return before + timedelta(seconds=high)

@@ -1,0 +1,268 @@
+"""One site in one worker: the mails that wait for it here, pool by pool, and the lanes that take them.
+
+A lane leads from one source to the site. Which source a mail leaves by is decided when a
+session is wanted: by weight, among the sources of the mail's pool whose lanes can have one.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from mtad.base.config import Shape
+from mtad.base.source import DEFAULT
+from mtad.pipeline.backlog import TRANSACTIONAL, Backlog
+from mtad.pipeline.endings import Mail
+from mtad.pipeline.lane import KEPT_FOR, LaneRunner
+from mtad.pipeline.tools import Tools
+from mtad.queue import store
+from mtad.queue.settle import Ending
+from mtad.queue.store import Released, Returned
+from mtad.source.rotation import Rotation
+
+# Mails claimed ahead for one site, beside one for each session: below the first another
+# claim is urgent, from the second on it takes transactional mail only.
+LOW, ENOUGH = 16, 64
+
+# A session is opened for so many waiting mails, since each costs a dialogue of its own;
+# where mails have waited for so many seconds, twice as many.
+MAILS_A_SESSION = 8
+BEHIND_FOR = 1.0
+
+# While a transactional mail was seen within so many seconds, one session and a tenth of
+# the tokens are kept for the next.
+KEEPS_FOR = 3600.0
+
+# Mail of a pool that cannot go, where others can, is out of their way for so many seconds:
+# claimed again at once it would stand at the head of the queue before them.
+STRANDED_FOR = 60.0
+
+
+class _Queue(msgspec.Struct):
+    """What waits for one pool, and the lanes of its sources."""
+
+    pool: str
+    backlog: Backlog
+    lanes: list[LaneRunner]
+    rotation: Rotation
+
+
+class SiteRunner:
+    """Takes mails with `add`; its lanes send them."""
+
+    def __init__(self, lanes: Sequence[tuple[store.Lane, Shape]], tools: Tools, group: asyncio.TaskGroup) -> None:
+        """`lanes`: one for each source."""
+        self.name = lanes[0][0].name
+        self.hosts = lanes[0][0].hosts
+        self.draining = False
+        self.keeps_until = 0.0  # monotonic
+        self._tools = tools
+        self._lanes = [LaneRunner(lane, shape, self, tools, group) for lane, shape in lanes]
+        self._queues: dict[str, _Queue] = {}
+        self._more = False  # the last claim took as much as it may
+        self._behind_since = 0.0  # monotonic; since when mails wait without an end
+
+    # What the claimer asks
+
+    @property
+    def waiting(self) -> int:
+        """Mails claimed and not taken by a session."""
+        return sum([len(queue.backlog) for queue in self._queues.values()])
+
+    @property
+    def running(self) -> int:
+        """Its sessions."""
+        return sum([lane.running for lane in self._lanes])
+
+    @property
+    def is_low(self) -> bool:
+        """Whether its sessions will soon have nothing to do, though more is queued."""
+        return self._more and self.waiting < LOW + self.running
+
+    @property
+    def is_full(self) -> bool:
+        """Whether bulk mail that is claimed for it would only lie here."""
+        return self.waiting >= ENOUGH + self.running
+
+    def asked(self) -> None:
+        """A claim is made for it: what it does not bring is not there."""
+        self._more = False
+
+    def is_shut(self, now: float) -> bool:
+        """Whether nothing should be claimed for it."""
+        return not any(lane.can(now) for lane in self._lanes)
+
+    def is_over(self, now: float) -> bool:
+        """Whether nothing is left to remember of it."""
+        return not self.waiting and all(lane.is_over(now) for lane in self._lanes)
+
+    def add(self, mails: Sequence[Mail]) -> None:
+        """Take mails, of pools that are configured; wakes or opens the sessions that they need."""
+        now = self._tools.clock.monotonic()
+        if not self.waiting:
+            self._behind_since = now
+        if any(mail.facts.class_ == TRANSACTIONAL for mail in mails):
+            self.keeps_until = now + KEEPS_FOR
+        for pool, its in self._by_pool(mails):
+            self._queue(pool).backlog.add(its)
+        self._more |= len(mails) >= store.MOST_A_SITE
+        self._wake()
+        self.open_for_backlog()
+
+    def grow(self, now: float) -> None:
+        """More sessions where mails wait for long: those there are do not suffice, and others may leave some."""
+        if not self.waiting:
+            return
+        running = self.running
+        if not running or now - self._behind_since > BEHIND_FOR:
+            self._behind_since = now
+            for queue in self._queues.values():
+                if queue.backlog:
+                    self._open(queue, max(sum([lane.running for lane in queue.lanes]), 1), growing=True)
+
+    def close_idle(self) -> None:
+        """End sessions that wait for a mail: others need the room."""
+        for lane in self._lanes:
+            lane.close_idle()
+
+    async def drain(self) -> None:
+        """Give back what waits; let each session finish the mail in its hand."""
+        self.draining = True
+        self.close_idle()
+        await self._settle([Released(mail.facts) for queue in self._queues.values() for mail in queue.backlog.clear()])
+        for lane in self._lanes:
+            await lane.end()
+
+    def abort(self) -> None:
+        """End sessions where they are; what was begun is in doubt."""
+        for lane in self._lanes:
+            lane.abort()
+
+    # What the lanes ask
+
+    def waits(self, lane: LaneRunner) -> bool:
+        """Whether there is a mail that this lane may take."""
+        return any(queue.backlog and lane in queue.lanes for queue in self._queues.values())
+
+    def take(self, lane: LaneRunner, *, urgent: bool = False) -> Mail | None:
+        """The next mail for this lane, or the next transactional one; that of the longest of its queues."""
+        if len(self._lanes) == 1 and len(self._queues) == 1:
+            (queue,) = self._queues.values()
+            return queue.backlog.take(urgent=urgent)
+        if not lane.can(self._tools.clock.monotonic()):
+            return None
+        queues = [queue for queue in self._queues.values() if lane in queue.lanes]
+        queues.sort(key=lambda queue: len(queue.backlog), reverse=True)
+        for hurry in (True,) if urgent else (True, False):
+            for queue in queues:
+                if (mail := queue.backlog.take(urgent=hurry)) is not None:
+                    return mail
+        return None
+
+    def put_back(self, mail: Mail, lane: LaneRunner) -> bool:
+        """Have another lane than this one take it; False where none can."""
+        queue = self._queues[self._pool_of(mail)]
+        now = self._tools.clock.monotonic()
+        if self.draining or not any(other.can(now) for other in queue.lanes if other is not lane):
+            return False
+        queue.backlog.put_back(mail)
+        self._wake()
+        self.open_for_backlog()
+        return True
+
+    def open_for_backlog(self) -> None:
+        """Open as many sessions as what waits asks for, by whatever lanes."""
+        for queue in self._queues.values():
+            number = -(-len(queue.backlog) // MAILS_A_SESSION)
+            for lane in queue.lanes:
+                number -= lane.running + lane.asked
+            if number > 0:
+                self._open(queue, number)
+
+    def stays(self, lane: LaneRunner) -> bool:
+        """Whether a session that is worn out is followed by one of the same lane: with others there is a choice."""
+        return len(self._lanes) == 1 and self.waits(lane) and not self.draining
+
+    def session_ended(self, lane: LaneRunner) -> None:
+        """There is one session less."""
+        for queue in self._queues.values():
+            if queue.backlog and lane in queue.lanes:
+                self._wake()
+                self._open(queue, 1)
+
+    def falls_short(self) -> None:
+        """A lane could not have as many sessions as it asked for: do not ask for more soon."""
+        self._behind_since = self._tools.clock.monotonic() + KEPT_FOR
+
+    async def shut(self) -> None:
+        """One of the lanes can send nothing now: others open sessions, or what waits goes back."""
+        now = self._tools.clock.monotonic()
+        back: list[Ending] = []
+        shut = self.is_shut(now)
+        if shut:
+            self._more = False
+        for queue in self._queues.values():
+            if any(lane.can(now) for lane in queue.lanes):
+                continue
+            mails = queue.backlog.clear()
+            if shut:
+                # Their due time stands: the hint of the site keeps claims away.
+                back += [Released(mail.facts) for mail in mails]
+            else:
+                why = f"no source of pool {queue.pool!r} can send here now"
+                back += [Returned(mail.facts, STRANDED_FOR, why, mail.facts.attempt) for mail in mails]
+        self._wake()
+        self.open_for_backlog()
+        await self._settle(back)
+
+    # How
+
+    def _open(self, queue: _Queue, number: int, *, growing: bool = False) -> None:
+        """Choose a source for each further session; a turn is lost to nobody who cannot have one."""
+        if self.draining:
+            return
+        now = self._tools.clock.monotonic()
+        if len(queue.lanes) == 1:
+            (lane,) = queue.lanes
+            if (number := min(number, lane.room(now))) > 0:
+                lane.open(number, growing=growing)
+            return
+        by_name = {lane.lane.source: lane for lane in queue.lanes}
+        for _ in range(number):
+            name = queue.rotation.turn([name for name, lane in by_name.items() if lane.room(now) > 0])
+            if name is None:
+                return
+            by_name[name].open(1, growing=growing)
+
+    def _wake(self) -> None:
+        now = self._tools.clock.monotonic()
+        for queue in self._queues.values():
+            waiting = len(queue.backlog)
+            for lane in queue.lanes:
+                if waiting and (len(self._lanes) == 1 or lane.can(now)):
+                    waiting -= lane.wake(waiting)
+
+    def _by_pool(self, mails: Sequence[Mail]) -> Iterable[tuple[str, Sequence[Mail]]]:
+        if len(self._tools.sources.pools) == 1:
+            return [(DEFAULT, mails)]
+        pools: dict[str, list[Mail]] = {}
+        for mail in mails:
+            pools.setdefault(self._pool_of(mail), []).append(mail)
+        return pools.items()
+
+    def _pool_of(self, mail: Mail) -> str:
+        sources = self._tools.sources
+        return DEFAULT if len(sources.pools) == 1 else sources.pool_of(mail.stream)
+
+    def _queue(self, pool: str) -> _Queue:
+        queue = self._queues.get(pool)
+        if queue is None:
+            sources = self._tools.sources
+            members = sources.members(pool)
+            lanes = [lane for lane in self._lanes if lane.lane.source in members]
+            queue = self._queues[pool] = _Queue(pool, Backlog(), lanes, sources.pools[pool])
+        return queue
+
+    async def _settle(self, rows: Sequence[Ending]) -> None:
+        done = [await self._tools.settler.batcher.submit(row) for row in rows]
+        await asyncio.gather(*done)

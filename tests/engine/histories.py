@@ -1,0 +1,78 @@
+"""Random histories of a contact on a stream, made from numbers so that they shrink well."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from engine.policy import Policy
+from engine.replay import Fact
+from engine.states import Event, Kind, Row, new_row
+
+START = datetime(2026, 1, 1, 9, tzinfo=UTC)
+STEP = timedelta(hours=6)
+STEPS = 300
+
+# Short spans, so that forty facts go through every phase.
+POLICY = Policy(attempts=3, window=2 * 86400.0, days=20, days_unclear=40, cool_downs=(3 * 86400.0, 6 * 86400.0))
+
+# What stands here more than once comes more often.
+KINDS = (
+    *(Kind.DELIVERED,) * 10,
+    *(Kind.SIGN,) * 4,
+    *(Kind.ENTERS_REACTIVATION,) * 12,
+    *(Kind.REACTIVATION_SILENT,) * 8,
+    *(Kind.VEILED,) * 2,
+    *(Kind.SERIES_SILENT,) * 2,
+    Kind.ENTERS_SERIES,
+    Kind.ENTERS_CAMPAIGN,
+    Kind.DELIVERED_UNMEASURED,
+    Kind.TRANSACTIONAL,
+    Kind.MACHINE,
+    Kind.REACTIVATION_STOPPED,
+    Kind.OUT_OF_OFFICE,
+    Kind.UNSUBSCRIBED,
+    Kind.BREAK,
+    Kind.COMPLAINED,
+    Kind.HARD_BOUNCE,
+    Kind.SUBSCRIBED_AGAIN,
+    *(Kind.WITHDRAWN,) * 2,
+)
+JOBS = 12
+NUMBERS = len(KINDS) * STEPS * JOBS
+
+# The end of a way names its beginning.
+_BEGINS = {
+    Kind.SERIES_SILENT: Kind.ENTERS_SERIES,
+    Kind.REACTIVATION_SILENT: Kind.ENTERS_REACTIVATION,
+    Kind.REACTIVATION_STOPPED: Kind.ENTERS_REACTIVATION,
+}
+
+
+def base() -> Row:
+    return new_row(START)
+
+
+def history(numbers: Sequence[int]) -> list[Fact]:
+    """A fact for each number; numbers differ."""
+    drawn = [(number, *_drawn(number)) for number in numbers]
+    began = {begins: sorted(at for _, kind, at, _ in drawn if kind is begins) for begins in {*_BEGINS.values()}}
+    facts = []
+    for number, kind, at, job in drawn:
+        entered = None
+        if kind in _BEGINS:
+            before = [moment for moment in began[_BEGINS[kind]] if moment <= at]
+            entered = before[-1] if before else START
+        facts.append(
+            Fact(
+                id=f"{kind.name} {number}",
+                event=Event(kind, at, f"fact {number}", points=10 if job % 2 else 5, series_runs=job > 8),
+                once=f"job {job}" if kind is Kind.SIGN and job else "",
+                entered=entered,
+            )
+        )
+    return facts
+
+
+def _drawn(number: int) -> tuple[Kind, datetime, int]:
+    number, kind = divmod(number, len(KINDS))
+    job, step = divmod(number, STEPS)
+    return KINDS[kind], START + step * STEP, job

@@ -1,0 +1,26 @@
+"""`mtad automation rules` shows what applies."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mtad.base.automation import shipped_rules
+from mtad.cli.main import app
+
+
+@pytest.mark.parametrize(("arguments", "seen"), [([], len(shipped_rules())), (["--provider", "gmx"], 5)])
+def test_the_rules_in_force_are_shown(tmp_path: Path, arguments: list[str], seen: int) -> None:
+    config = tmp_path / "mtad.toml"
+    config.write_text(
+        'domain = "example.com"\n[automation]\noff = ["blocked"]\n[[automation.rule]]\n'
+        'name = "mine"\nregex = "x"\nsuspend = "lane"\nduration = "1h"\n'
+    )
+    result = CliRunner().invoke(app, ["automation", "rules", "--json", "--config", str(config), *arguments])
+    names = [rule["name"] for rule in json.loads(result.stdout)]
+
+    assert result.exit_code == 0
+    assert names[0] == "mine"
+    assert "blocked" not in names
+    assert len(names) == seen

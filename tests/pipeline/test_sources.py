@@ -1,0 +1,217 @@
+"""Several sources on real addresses of the loopback network: weights, health, limits, what the ledger says."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+
+from engine.service import Catalogue
+from mtad.base.config import Config, Route
+from mtad.base.db import Pool
+from mtad.base.shape import Knobs, Shaping
+from mtad.base.source import Source, SourcePool
+from mtad.pipeline import Pipeline
+from mtad.pipeline.lane import ATTEMPTS
+from mtad.pipeline.sources import OUT
+from mtad.queue import store, suspensions
+from mtad.wire.resolver import Resolver
+from mtad.wire.session import Dialer
+from tests.pipeline.receiver import Receiver
+from tests.pipeline.test_delivery import HastyClock, PlainComposer, PlainDkim
+from tests.queue.world import World, new_world
+
+pytestmark = pytest.mark.timeout(60)
+
+WARM = Source(name="warm", address=("127.0.0.2",), hostname="warm.example.com")
+COLD = Source(name="cold", address=("127.0.0.3",))
+# Of a network that no machine has (RFC 5737).
+GONE = Source(name="gone", address=("192.0.2.1",))
+
+
+class Place:
+    """A receiver, a queue, and as many workers as wanted."""
+
+    def __init__(self, world: World, receiver: Receiver, *sources: Source, shape: Shaping | None = None,
+                 pools: Mapping[str, Mapping[str, int]] = {}) -> None:  # fmt: skip
+        self.world = world
+        self.receiver = receiver
+        self.config = Config(
+            domain="example.com", shape=shape or Shaping(), source=sources,
+            route=(Route(domain="*", host="127.0.0.1", port=receiver.port),),
+            pool=tuple(SourcePool(name=name, sources=dict(weights)) for name, weights in pools.items()),
+        )  # fmt: skip
+        self.site = 0
+        self._queued = 0
+
+    async def queue(self, number: int) -> None:
+        if not self.site:
+            name = f"127.0.0.1:{self.receiver.port}"
+            self.site = (await store.sites_by_name(self.world.rows.conn, {name: [f"0 {name}"]}))[name]
+        for _ in range(number):
+            self._queued += 1
+            await self.world.job(f"p{self._queued}@reader.test", site_id=self.site)
+
+    def pipeline(self, worker: int) -> Pipeline:
+        clock = HastyClock()
+        routed = [f"127.0.0.1:{self.receiver.port}"]
+        pool = self.world.pool
+        return Pipeline(
+            config=self.config, pool=pool, clock=clock, worker=worker, slot=worker, catalogue=Catalogue(pool),
+            composer=PlainComposer(), dkim=PlainDkim(), luck=lambda: 0.5,
+            dialer=Dialer("mail.example.com", Resolver(clock), clock, routed=routed),
+        )  # fmt: skip
+
+    @contextlib.asynccontextmanager
+    async def workers(self, number: int = 1) -> AsyncIterator[None]:
+        pipelines = [self.pipeline(await self.world.worker(n)) for n in range(number)]
+        running = [asyncio.create_task(pipeline.run()) for pipeline in pipelines]
+        try:
+            yield
+            for pipeline in pipelines:
+                pipeline.drain()
+            await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def until(self, query: str) -> None:
+        while not await self.world.pool.fetchval(query):
+            await store.refresh_hints(self.world.rows.conn)
+            await asyncio.sleep(0.01)
+
+    async def until_delivered(self, number: int) -> None:
+        await self.until(f"select count(*) = {number} from ledger where outcome = 'delivered'")
+
+    async def sent_by(self) -> dict[str, int]:
+        rows = await self.world.pool.fetch("select source, count(*) from ledger group by source")
+        return {row[0]: row[1] for row in rows}
+
+
+@pytest.fixture
+async def world(pool: Pool) -> AsyncIterator[World]:
+    async with pool.acquire() as conn:
+        yield await new_world(pool, conn)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as open_:
+        yield open_
+
+
+async def test_weights_are_kept_and_the_ledger_and_the_metrics_say_which_source_sent(
+    world: World, receiver: Receiver
+) -> None:
+    shape = Shaping(max_deliveries_per_connection=1)
+    place = Place(world, receiver, WARM, COLD, shape=shape, pools={"default": {"warm": 3, "cold": 1}})
+    counted = ATTEMPTS.labels(outcome="delivered", source="cold")._value.get()
+
+    async with place.workers():
+        for number in range(1, 17):
+            await place.queue(1)
+            await place.until_delivered(number)
+
+    assert await place.sent_by() == {"warm": 12, "cold": 4}
+    assert receiver.mails == {"127.0.0.2": 12, "127.0.0.3": 4}
+    assert receiver.names == {"127.0.0.2": "warm.example.com", "127.0.0.3": "mail.example.com"}
+    assert ATTEMPTS.labels(outcome="delivered", source="cold")._value.get() == counted + 4
+
+
+async def test_a_source_that_cannot_bind_touches_no_job(world: World, receiver: Receiver) -> None:
+    place = Place(world, receiver, GONE, WARM)
+    await place.queue(60)
+
+    async with place.workers():
+        await place.until_delivered(60)
+        assert OUT.labels(source="gone")._value.get() == 1
+
+    assert await place.sent_by() == {"warm": 60}
+    assert await world.pool.fetchval("select max(attempts) from ledger") == 1
+    assert await world.pool.fetchval("select count(*) from lane where closed_until > now()") == 0
+
+
+async def test_with_every_source_out_nothing_is_claimed_and_nobody_pays(world: World, receiver: Receiver) -> None:
+    place = Place(world, receiver, GONE)
+    await place.queue(20)
+
+    async with place.workers():
+        await place.until("select exists (select from job where worker is not null)")
+        await place.until("select not exists (select from job where worker is not null)")
+
+    assert await world.pool.fetchval("select count(*) from job where attempt = 0 and due <= now()") == 20
+
+
+async def test_limits_hold_for_each_source_over_two_workers(world: World, receiver: Receiver) -> None:
+    shape = Shaping(connection_limit=4, source={"cold": Knobs(connection_limit=2)})
+    place = Place(world, receiver, WARM, COLD, shape=shape)
+    await place.queue(200)
+    receiver.answers.clear()
+
+    async with place.workers(2):
+        while receiver.open != {"127.0.0.2": 4, "127.0.0.3": 2}:
+            await store.refresh_hints(world.rows.conn)
+            await asyncio.sleep(0.01)
+        receiver.answers.set()
+        await place.until_delivered(200)
+
+    assert receiver.most == {"127.0.0.2": 4, "127.0.0.3": 2}
+    assert min((await place.sent_by()).values()) > 20
+
+
+@pytest.mark.parametrize(("kind", "key"), [("source", "warm"), ("lane", "warm/{site}")])
+async def test_what_is_suspended_by_source_or_lane_leaves_by_the_others(
+    world: World, receiver: Receiver, kind: suspensions.Kind, key: str
+) -> None:
+    place = Place(world, receiver, WARM, COLD)
+    await place.queue(30)
+    key = key.format(site=f"127.0.0.1:{receiver.port}")
+    await suspensions.suspend(world.rows.conn, kind, key, until=None, reason="blocked", by="ann")
+
+    async with place.workers():
+        await place.until_delivered(30)
+
+    assert await place.sent_by() == {"cold": 30}
+    assert receiver.most["127.0.0.2"] == 0, "a lane that is suspended was dialled"
+
+
+async def test_a_lane_without_tokens_leaves_its_mail_to_the_others(world: World, receiver: Receiver) -> None:
+    shape = Shaping(source={"warm": Knobs(max_message_rate="3/h")})
+    place = Place(world, receiver, WARM, COLD, shape=shape)
+    await place.queue(40)
+
+    async with place.workers():
+        await place.until_delivered(40)
+
+    assert await place.sent_by() == {"warm": 1, "cold": 39}
+
+
+async def test_mail_of_a_pool_that_cannot_go_does_not_stand_in_the_way_of_others(
+    world: World, receiver: Receiver
+) -> None:
+    place = Place(world, receiver, WARM, COLD, pools={"default": {"cold": 1}, "news": {"warm": 1}})
+    await suspensions.suspend(world.rows.conn, "source", "warm", until=None, reason="blocked", by="ann")
+    await world.rows.conn.execute(
+        "update stream_version set definition = jsonb_set(definition, '{pool}', '\"news\"')")  # fmt: skip
+    await place.queue(100)
+    other = await world.rows.program("other", stream="plain")
+    contact = await world.rows.contact("ada@reader.test", stream="plain")
+    job = await world.rows.enrol(other, contact)
+    await world.rows.queued(other, contact, job, site_id=place.site)
+
+    async with place.workers():
+        await place.until_delivered(1)
+
+    assert await place.sent_by() == {"cold": 1}
+
+
+async def test_mail_of_a_pool_that_is_not_configured_waits_and_says_so(world: World, receiver: Receiver) -> None:
+    place = Place(world, receiver, WARM)
+    await world.rows.conn.execute(
+        "update stream_version set definition = jsonb_set(definition, '{pool}', '\"news\"')")  # fmt: skip
+    await place.queue(1)
+
+    async with place.workers():
+        await place.until("select exists (select from job where reason like '%no [[pool]] named ''news''')")
+
+    assert receiver.mails == {}
