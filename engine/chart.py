@@ -31,6 +31,7 @@ LETTERS = {
     Act.WINDOW: "opens a window, unless one is open",
     Act.VEIL: "an open window can only close as unclear",
     Act.HOLD: "an open window is held to the date given, or for 14 days",
+    Act.PROLONG: "an open window is prolonged by that time; one that opens meanwhile begins at its end",
     Act.DROP: "an open window is dropped",
     Act.IGNORED: "ignored + 1, the window is closed",
     Act.UNCLEAR: "unclear + 1, the window is closed",

@@ -57,6 +57,7 @@ class Replayed(msgspec.Struct, frozen=True):
     answered: frozenset[str] = frozenset()
     last: Place = (NEVER, "")  # the fact or timer that was applied last
     held: datetime | None = None  # the first timer that had to wait although a younger fact was applied
+    deaf_until: datetime = NEVER  # the end of the latest span in which our tracking was not served
 
 
 def replay(facts: Iterable[Fact], policy: Policy, heard: datetime, base: Row) -> Replayed:
@@ -69,7 +70,7 @@ def replay(facts: Iterable[Fact], policy: Policy, heard: datetime, base: Row) ->
 
 def _forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datetime) -> Replayed:
     """Apply facts that all lie behind what is done, and the timers among them up to the watermark."""
-    row, last, held = done.row, done.last, done.held
+    row, last, held, deaf_until = done.row, done.last, done.held, done.deaf_until
     log, answered = list(done.log), set(done.answered)
 
     def run(event: Event, id_: str) -> None:
@@ -82,7 +83,7 @@ def _forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datet
 
     def run_timers(until: datetime) -> None:
         nonlocal held
-        while (timer := next_timer(row, policy, last[0])) and timer.at <= until:
+        while (timer := _heard(next_timer(row, policy, last[0]), deaf_until)) and timer.at <= until:
             if timer.at > heard:
                 held = min(held or timer.at, timer.at)
                 return
@@ -90,18 +91,33 @@ def _forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datet
 
     for fact in facts:
         run_timers(fact.event.at)
-        run(_meant(fact, row, answered, policy), fact.id)
+        run(_meant(fact, row, answered, policy, deaf_until), fact.id)
         if fact.once:
             answered.add(fact.once)
+        if fact.event.kind is Kind.UNSERVED:
+            deaf_until = max(deaf_until, fact.event.until or NEVER)
     run_timers(heard)
-    return Replayed(row, tuple(log), frozenset(answered), last, held)
+    return Replayed(row, tuple(log), frozenset(answered), last, held, deaf_until)
 
 
-def _meant(fact: Fact, row: Row, answered: Collection[str], policy: Policy) -> Event:
+def _heard(timer: Event | None, deaf_until: datetime) -> Event | None:
+    """Silence is not concluded in the middle of a span in which we could not have heard."""
+    if timer is None or timer.at >= deaf_until or timer.kind is Kind.COOL_DOWN_OVER:
+        return timer
+    return msgspec.structs.replace(timer, at=deaf_until)
+
+
+def _meant(fact: Fact, row: Row, answered: Collection[str], policy: Policy, deaf_until: datetime) -> Event:
     """The event of the table that a fact is, after what came before it."""
     kind = fact.event.kind
     began = fact.entered or fact.event.at
     match kind:
+        case Kind.DELIVERED if fact.event.at < deaf_until:
+            return msgspec.structs.replace(fact.event, until=deaf_until)
+        case Kind.UNSERVED if fact.event.until and fact.event.at < deaf_until:
+            # Only what two spans do not share.
+            more = max(fact.event.until, deaf_until) - deaf_until
+            return msgspec.structs.replace(fact.event, until=fact.event.at + more)
         case Kind.SIGN if not fact.once or fact.once in answered:
             kind = Kind.SIGN_AGAIN
         case Kind.SERIES_SILENT if row.last_sign is not None and row.last_sign >= began:

@@ -49,6 +49,7 @@ class Kind(StrEnum):
     REACTIVATION_LAST = "reactivation ended silent, none left"
     REACTIVATION_STOPPED = "reactivation cancelled, or paused past its end"
     OUT_OF_OFFICE = "out-of-office reply"
+    UNSERVED = "our tracking was not served"
     UNSUBSCRIBED = "unsubscribed"
     BREAK = "break asked for"
     COMPLAINED = "complaint"
@@ -68,6 +69,7 @@ class Act(StrEnum):
     WINDOW = "W"
     VEIL = "V"
     HOLD = "H"
+    PROLONG = "T"
     DROP = "D"
     IGNORED = "I"
     UNCLEAR = "U"
@@ -114,7 +116,8 @@ class Event(msgspec.Struct, frozen=True):
     fact: str  # for people: 'click on link 3 of nudge-2, job 17'
     points: int = 0  # of a SIGN
     series_runs: bool = False  # of ENTERS_SERIES: another series of the stream runs
-    until: datetime | None = None  # of OUT_OF_OFFICE: the date given
+    until: datetime | None = None  # of OUT_OF_OFFICE: the date given; of UNSERVED: its end; of DELIVERED within: too
+    reactivation: bool = False  # of a sign: it answers a mail of a reactivation
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -122,7 +125,7 @@ class Transition(msgspec.Struct, frozen=True):
 
     from_state: State | None
     to_state: State
-    why: str  # one of WHY, or 'threshold'
+    why: str  # one of WHY, 'threshold' or 'reactivated'
     fact: str
     at: datetime
 
@@ -195,6 +198,7 @@ TABLE: dict[Kind, dict[State, Cell]] = {
     Kind.REACTIVATION_LAST: _only_trying(Cell((), State.RESTING)),
     Kind.REACTIVATION_STOPPED: _only_trying(Cell((Act.COOLED,), State.COOLING)),
     Kind.OUT_OF_OFFICE: _while_mailed(Cell((Act.HOLD,)), new=_NOTHING, inactive=_NOTHING),
+    Kind.UNSERVED: _while_mailed(Cell((Act.PROLONG,)), new=_NOTHING, inactive=_NOTHING),
     Kind.UNSUBSCRIBED: _row(*_NO_PERMISSION),
     Kind.BREAK: _while_mailed(_DROP, new=_NOTHING, inactive=_NOTHING),
     Kind.COMPLAINED: _row(*_NO_PERMISSION),
@@ -207,7 +211,8 @@ TABLE: dict[Kind, dict[State, Cell]] = {
     ),
 }
 
-# Why a transition at an event is logged; that to Engaged is always 'threshold'.
+# Why a transition at an event is logged. That to Engaged is always 'threshold'; a return by an
+# answer to a reactivation is 'reactivated', so that its success is not flattered by the others.
 WHY = {
     Kind.ENTERS_SERIES: "entered",
     Kind.ENTERS_CAMPAIGN: "entered",
@@ -247,6 +252,8 @@ def apply(row: Row, event: Event, policy: Policy) -> tuple[Row, Transition | Non
     to, why = cell.to, WHY.get(event.kind, "")
     if cell.engages and after.score >= policy.threshold:
         to, why = State.ENGAGED, "threshold"
+    if to is State.REACTIVATED and event.reactivation and row.state is State.TRYING:
+        why = "reactivated"
     if to is None:
         return after, None
     after = msgspec.structs.replace(after, state=to, since=event.at)
@@ -277,12 +284,21 @@ def _round(_row: Row, event: Event, _policy: Policy) -> Changes:
 
 
 def _window(row: Row, event: Event, policy: Policy) -> Changes:
-    return {} if row.window_until else {"window_until": event.at + timedelta(seconds=policy.window), "veiled": False}
+    if row.window_until:
+        return {}
+    # Where nobody could have answered, the window begins when they could.
+    begins = max(event.at, event.until or event.at)
+    return {"window_until": begins + timedelta(seconds=policy.window), "veiled": False}
 
 
 def _hold(row: Row, event: Event, _policy: Policy) -> Changes:
     held = event.until or event.at + USUAL_ABSENCE
     return {"window_until": max(row.window_until, held)} if row.window_until else {}
+
+
+def _prolonged(row: Row, event: Event, _policy: Policy) -> Changes:
+    silent = (event.until or event.at) - event.at
+    return {"window_until": row.window_until + silent} if row.window_until else {}
 
 
 def _cooling(row: Row, event: Event, policy: Policy) -> Changes:
@@ -302,6 +318,7 @@ _ACTS: dict[Act, Callable[[Row, Event, Policy], Changes]] = {
     Act.WINDOW: _window,
     Act.VEIL: lambda row, _event, _policy: {"veiled": row.window_until is not None},
     Act.HOLD: _hold,
+    Act.PROLONG: _prolonged,
     Act.DROP: lambda _row, _event, _policy: _SHUT,
     Act.IGNORED: lambda row, _event, _policy: {"ignored": row.ignored + 1, **_SHUT},
     Act.UNCLEAR: lambda row, _event, _policy: {"unclear": row.unclear + 1, **_SHUT},

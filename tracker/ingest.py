@@ -63,6 +63,8 @@ class Ingest:
         self._clock = clock
         self._period = period
         self._read: dict[Path, int] = {}
+        # Segments of which no hit can be in the database yet but those that we brought there.
+        self._new: set[Path] = set()
         self._owed: dict[UUID, tuple[Path, Hit]] = {}
 
     async def run(self) -> None:
@@ -120,9 +122,12 @@ class Ingest:
             if segment.closed and segment.path not in kept_for:
                 await self._journal.in_thread(segment.path.unlink)
                 del self._read[segment.path]
+                self._new.discard(segment.path)
 
     async def _ingest_segment(self, segment: Segment) -> None:
         """Read on where we stopped; the offset moves only after the commit."""
+        if segment.path not in self._read and not segment.closed:
+            self._new.add(segment.path)
         start = self._read.setdefault(segment.path, 0)
         data = await self._journal.in_thread(_read, segment.path, start, segment.size)
         offset = 0
@@ -144,8 +149,18 @@ class Ingest:
             self._owed |= {hit.event_id: (path, hit) for hit in left if hit.event_id not in known}
             await self._pay()
         others = [hit for hit in hits if hit.kind is not Kind.UNSUBSCRIBE]
+        new = path in self._new
+        if not new:
+            # Read before, maybe, by us or by one who is gone: what was judged since must not wait again,
+            # for while a hit waits nobody is silent.
+            async with self._pool.acquire() as conn:
+                known = await store.known_events(conn, [hit.event_id for hit in others])
+            others = [hit for hit in others if hit.event_id not in known]
         if others:
+            self._new.discard(path)  # until it is committed, nobody knows whether it is
             INGESTED.inc(await in_transaction(self._pool, lambda conn: store.ingest(conn, others)))
+            if new:
+                self._new.add(path)
 
     async def _pay(self) -> None:
         """Commit the unsubscribes that nobody could commit when they came.

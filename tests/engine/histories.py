@@ -29,6 +29,7 @@ KINDS = (
     Kind.MACHINE,
     Kind.REACTIVATION_STOPPED,
     Kind.OUT_OF_OFFICE,
+    Kind.UNSERVED,
     Kind.UNSUBSCRIBED,
     Kind.BREAK,
     Kind.COMPLAINED,
@@ -64,7 +65,15 @@ def history(numbers: Sequence[int]) -> list[Fact]:
         facts.append(
             Fact(
                 id=f"{kind.name} {number}",
-                event=Event(kind, at, f"fact {number}", points=10 if job % 2 else 5, series_runs=job > 8),
+                event=Event(
+                    kind,
+                    at,
+                    f"fact {number}",
+                    points=10 if job % 2 else 5,
+                    series_runs=job > 8,
+                    until=at + job * STEP if kind is Kind.UNSERVED else None,
+                    reactivation=kind is Kind.SIGN and job % 3 == 0,
+                ),
                 once=f"job {job}" if kind is Kind.SIGN and job else "",
                 entered=entered,
             )

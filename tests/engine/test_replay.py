@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,6 +206,76 @@ def test_absence_holds_the_window() -> None:
     assert contact.row.state is State.ACTIVE
 
     assert said(contact.fold([], after_days(15))) == [("cooling", "attempts", False)]
+
+
+def unserved(begins: float, ends: float) -> Fact:
+    event = Event(Kind.UNSERVED, after_days(begins), "outage", until=after_days(ends))
+    return Fact(id=f"outage {begins}", event=event)
+
+
+def test_window_is_prolonged_by_the_time_in_which_nobody_could_answer() -> None:
+    contact = three_silent_mails()  # windows close on days 2, 6 and 10
+    contact.fold([unserved(9, 14)], after_days(14.9))
+    assert contact.row.state is State.ACTIVE
+
+    assert said(contact.fold([], after_days(15))) == [("cooling", "attempts", False)]
+
+
+def test_outages_that_overlap_count_once() -> None:
+    contact = three_silent_mails()
+    contact.fold([unserved(9, 12), unserved(9.5, 14), unserved(10, 11)], after_days(14.9))
+    assert contact.row.state is State.ACTIVE
+
+    assert said(contact.fold([], after_days(15))) == [("cooling", "attempts", False)]
+
+
+def test_outage_that_is_learned_of_later_takes_the_pause_back() -> None:
+    contact = three_silent_mails()
+    contact.fold([], after_days(11))
+
+    assert said(contact.fold([unserved(9, 14)], after_days(11))) == [("cooling", "attempts", True)]
+
+
+def test_window_that_opens_in_an_outage_begins_at_its_end() -> None:
+    contact = History(POLICY, base())
+    contact.fold([unserved(1, 5), fact(Kind.DELIVERED, 2, "mail")], after_days(6.9))
+    assert contact.row.ignored == 0
+
+    contact.fold([], after_days(7))
+    assert contact.row.ignored == 1
+
+
+def test_days_without_a_sign_are_not_over_in_an_outage() -> None:
+    contact = History(POLICY, base())
+    contact.fold([fact(Kind.DELIVERED, 4 * n, f"mail {n}") for n in range(2)], after_days(18))
+    contact.fold([unserved(19, 25)], after_days(24))
+    assert contact.row.state is State.ACTIVE
+
+    assert said(contact.fold([], after_days(25))) == [("cooling", "days", False)]
+
+
+@settings(max_examples=HISTORIES // 10, deadline=None)
+@given(numbers, st.integers(0, STEPS), st.integers(1, 100))
+def test_nobody_is_called_silent_in_the_middle_of_an_outage(drawn: list[int], begins: int, steps: int) -> None:
+    start = START + begins * STEP
+    event = Event(Kind.UNSERVED, start, "outage", until=start + steps * STEP)
+
+    log = replay([*history(drawn), Fact(id="the outage", event=event)], POLICY, END, base()).log
+
+    for logged in log:
+        if logged.transition.why in ("attempts", "days"):
+            assert not start < logged.transition.at < start + steps * STEP
+
+
+@pytest.mark.parametrize(("reactivation", "why"), [(True, "reactivated"), (False, "came_back")])
+def test_answer_to_a_reactivation_is_told_apart_from_a_return_of_their_own(reactivation: bool, why: str) -> None:
+    contact = three_silent_mails()
+    contact.fold([fact(Kind.ENTERS_REACTIVATION, 16, "winback")], after_days(16))
+    click = Event(Kind.SIGN, after_days(17), "click", points=10, reactivation=reactivation)
+
+    assert said(contact.fold([Fact(id="click", event=click, once="click 9")], after_days(17))) == [
+        ("reactivated", why, False)
+    ]
 
 
 def test_who_may_not_be_measured_is_never_called_silent() -> None:

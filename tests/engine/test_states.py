@@ -67,7 +67,7 @@ def test_cell_does_what_it_says_and_nothing_else(kind: Kind, state: State) -> No
     assert (after.last_sign == NOW) == bool({Act.POINTS, Act.SIGN} & set(cell.acts))
     kept = 0 if rounds or {Act.COOL_DOWN, Act.FORGET} & set(cell.acts) else 7
     assert after.score == kept + (5 if Act.POINTS in cell.acts else 0)
-    if not {Act.WINDOW, Act.VEIL, Act.HOLD} & set(cell.acts):
+    if not {Act.WINDOW, Act.VEIL, Act.HOLD, Act.PROLONG} & set(cell.acts):
         assert after.window_until in (None, before.window_until)
     cleared = bool({Act.POINTS, Act.SIGN, Act.FORGET, Act.COOL_DOWN} & set(cell.acts))
     assert after.ignored == (0 if cleared else before.ignored + (Act.IGNORED in cell.acts))
@@ -83,7 +83,7 @@ def test_every_letter_does_one_thing() -> None:
         for state, cell in cells.items():
             if len(cell.acts) == 1 and not cell.to:
                 before = row_in(state, score=7)
-                after, _ = apply(before, Event(kind, NOW, "fact", points=5), POLICY)
+                after, _ = apply(before, Event(kind, NOW, "fact", points=5, until=NOW + timedelta(days=9)), POLICY)
                 fields = {f for f in Row.__struct_fields__ if getattr(after, f) != getattr(before, f)}
                 changed.setdefault(cell.acts[0], set()).update(fields)
 
@@ -96,6 +96,7 @@ def test_every_letter_does_one_thing() -> None:
         Act.WINDOW: set(),  # one is open
         Act.VEIL: {"veiled"},
         Act.HOLD: {"window_until"},
+        Act.PROLONG: {"window_until"},
         Act.DROP: {"window_until"},
         Act.IGNORED: {"ignored", "window_until"},
         Act.UNCLEAR: {"unclear", "window_until"},

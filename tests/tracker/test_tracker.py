@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from engine.service import unsubscribe as leave
 from mtad.base.clock import SystemClock
-from mtad.base.db import Pool, open_pool
+from mtad.base.db import Connection, Pool, open_pool
 from tests.tracker import made
 from tests.tracker.made import BROWSER, KEYS, World, hit
 from tracker import tokens
@@ -215,12 +215,20 @@ async def test_what_a_killed_worker_left_is_ingested_once_up_to_its_torn_record(
     await world.ended(1)
     hits = [hit(link=world.links[0], at=60 + n * 10) for n in range(2500)]
     torn = encode(hit(link=world.links[1]))
+    folded = 0
+
+    async def folding(_conn: Connection, _signs: Sequence[Hit]) -> None:
+        """All that is judged is folded."""
+
     for _ in range(2):  # the same journal again, as after a crash before its deletion
         path = write_segment(tmp_path, slot, hits, torn[: len(torn) // 2])
         async with serving(pool, tmp_path):
             await until(lambda path=path: asyncio.sleep(0, not path.exists()))  # type: ignore[misc]
+        folded += await ripen(pool, folding)
 
-    assert await pool.fetchval("select count(*) from pending") == 2500
+    assert folded == 2500
+    assert await pool.fetchval("select count(*) from event") == 2500
+    assert await pool.fetchval("select count(*) from pending") == 0
 
 
 async def test_the_watermark_waits_for_what_is_not_yet_in_the_database(
