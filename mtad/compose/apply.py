@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.policy import StreamDefinition, mailbox, parse_stream
-from engine.programs import Definition, SendNode, parse_program, require_reachable
+from engine.programs import Definition, SendNode, parse_program, require_reachable, require_threshold_in_reach
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.source import DEFAULT
@@ -53,6 +53,10 @@ async def apply_stream(pool: Pool, path: Path, by: str, *, pools: Collection[str
                 return Applied(definition.name, 1, "created")
         if StreamDefinition.from_json(known.definition) == definition:
             return Applied(definition.name, known.version, "unchanged")
+        try:
+            require_threshold_in_reach(definition.policy, await store.definitions_of_stream(conn, known.id))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         return Applied(definition.name, await store.next_stream(conn, known, definition, by), "changed")
 
     return await in_transaction(pool, work)

@@ -108,6 +108,11 @@ async def lock_stream(conn: Connection, name: str) -> LockedStream | None:
     return LockedStream(*row_values(row)) if row else None
 
 
+async def definitions_of_stream(conn: Connection, stream_id: int) -> list[Definition]:
+    """What the programs of a stream that are not over do."""
+    return [Definition.from_json(row[0]) for row in await conn.fetch(SQL["definitions_of_stream"], stream_id)]
+
+
 async def new_stream(conn: Connection, definition: StreamDefinition, by: str) -> bool:
     """Make it with version 1; False when somebody made one of this name meanwhile."""
     stream_id = await conn.fetchval(SQL["new_stream"], definition.name)

@@ -28,6 +28,13 @@ insert into stream_version (stream_id, version, definition, made_by) values ($1,
 with locked as materialized (select one from epoch for update)
 update epoch set version = version + 1 from locked where epoch.one = locked.one;
 
+-- name: definitions_of_stream
+-- What the programs of stream $1 that are not over do.
+select v.definition
+  from program p join program_version v on v.program_id = p.id and v.version = p.version
+ where p.stream_id = $1 and p.status not in ('done', 'cancelled')
+ order by p.id;
+
 -- name: stream_by_name
 select s.id, s.name, s.version, v.definition, v.made, v.made_by
   from stream s join stream_version v on v.stream_id = s.id and v.version = s.version

@@ -89,6 +89,21 @@ async def test_a_program_is_stored_whole(pool: Pool, stream: Path, files: Writer
     assert len(links) == 6
 
 
+async def test_a_threshold_that_no_series_of_the_stream_can_reach_is_refused(
+    pool: Pool, stream: Path, files: Writer
+) -> None:
+    await apply_program(pool, files(), "test")
+    write(stream, STREAM + "policy = { threshold = 1000 }\n")
+
+    with pytest.raises(InputError, match="threshold: 1000 cannot be reached in any series of the stream") as caught:
+        await apply_stream(pool, stream, "test")
+    assert str(caught.value).startswith(f"{stream}: ")
+    assert await pool.fetchval("select version from stream") == 1
+
+    await pool.execute("update program set status = 'cancelled'")
+    assert (await apply_stream(pool, stream, "test")).did == "changed"
+
+
 async def test_a_program_applied_twice_has_one_version(pool: Pool, stream: Path, files: Writer) -> None:
     await apply_program(pool, files(), "test")
     before = await counts(pool)
