@@ -60,7 +60,15 @@ class OnEngaged(Table, frozen=True, kw_only=True):
     campaign: Engaged = "stay"
 
 
+class Brake(Table, frozen=True, kw_only=True):
+    """How many sweeps may pause within 24 hours: this share of the reachable, and never fewer than `least`."""
+
+    share: float = 0.05
+    least: int = 100
+
+
 USUALLY = OnEngaged()
+BRAKE = Brake()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +90,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     slots: Slots = Slots()
     zone: str = ""  # of contacts that have none; '' is UTC
     on_engaged: OnEngaged = USUALLY
+    brake: Brake = BRAKE
 
     def event(self, name: str, properties: Mapping[str, Any]) -> EventRule | None:
         """The rule for an event; None: it is no sign of a person on this stream."""
@@ -118,11 +127,12 @@ class PolicyTable(Table, frozen=True, kw_only=True):
     sending_days: tuple[Weekday, ...] = WEEKDAYS
     zone: str = ""
     on_engaged: OnEngaged = USUALLY
+    brake: Brake = BRAKE
 
 
 # What a file may not say yet, for nothing would come of it: events without a mail are not
-# taken in, and the gate does not ask for slots.
-NOT_YET = frozenset({"events", "caps", "quiet_hours", "sending_days", "zone"})
+# taken in, the gate does not ask for slots, and no sweep runs that would need a brake.
+NOT_YET = frozenset({"brake", "events", "caps", "quiet_hours", "sending_days", "zone"})
 
 
 def with_preset(raw: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +165,7 @@ def parse_policy(table: PolicyTable) -> Policy:
         slots=_slots(table, day),
         zone=_zone(table.zone),
         on_engaged=table.on_engaged,
+        brake=table.brake,
     )
     _refuse_contradictions(policy)
     return policy
@@ -237,8 +248,11 @@ def _refuse_contradictions(policy: Policy) -> None:
         )
     _refuse_cool_downs(policy.cool_downs)
     _refuse_shadows(policy.events)
-    if not 0 < policy.missing_limit <= 1:
-        raise InputError(f"policy.missing_limit: a share above 0 and up to 1, is {policy.missing_limit}")
+    for key, share in (("missing_limit", policy.missing_limit), ("brake.share", policy.brake.share)):
+        if not 0 < share <= 1:
+            raise InputError(f"policy.{key}: a share above 0 and up to 1, is {share}")
+    if policy.brake.least < 1:
+        raise InputError(f"policy.brake.least: must be 1 or more, is {policy.brake.least}")
 
 
 def _refuse_cool_downs(cool_downs: Sequence[float]) -> None:

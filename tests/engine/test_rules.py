@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.policy import parse_stream
 from engine.programs import Definition, parse_program, require_threshold_in_reach
-from engine.rules import NOT_YET, PRESETS, OnEngaged, Policy, PolicyTable, parse_policy, with_preset
+from engine.rules import NOT_YET, PRESETS, Brake, OnEngaged, Policy, PolicyTable, parse_policy, with_preset
 from engine.slots import EVERY_DAY, Cap, Quiet, Slots
 from engine.tables import decoded
 from mtad.base.errors import InputError
@@ -22,6 +22,7 @@ quiet_hours = "21:00-07:00"
 sending_days = ["mon", "tue", "sat"]
 caps = [{ most = 2, window = "7d" }, { most = 3, window = "7d", streams = "all" }]
 on_engaged = { campaign = "leave" }
+brake = { share = 0.1 }
 [[events]]
 event = "purchase"
 where = { plan = ["pro", "team"], trial = [false] }
@@ -50,6 +51,7 @@ def test_file_says_when_and_how_often_mail_may_go() -> None:
         quiet=Quiet(time(21), time(7)),
         days=frozenset({0, 1, 5}),
     )
+    assert read.brake == Brake(share=0.1, least=100)
     assert (read.zone, read.on_engaged) == ("Europe/Berlin", OnEngaged(series="leave", campaign="leave"))
     assert msgspec.convert(msgspec.to_builtins(read), Policy) == read
 
@@ -108,6 +110,8 @@ def test_key_that_would_do_nothing_is_refused(key: str) -> None:
         ('quiet_hours = "21:00"', "policy.quiet_hours: '21:00' are no hours"),
         ('quiet_hours = "21:00-21:00"', "policy.quiet_hours: 21:00-21:00 is all day or never"),
         ('quiet_hours = "21:00Z-07:00Z"', "policy.quiet_hours: are in each contact's own zone"),
+        ("brake = { share = 5.0 }", "policy.brake.share: a share above 0 and up to 1, is 5.0"),
+        ("brake = { least = 0 }", "policy.brake.least: must be 1 or more, is 0"),
         ("sending_days = []", "policy.sending_days: at least one is needed"),
         ('sending_days = ["monday"]', "sending_days[0]: mon or tue or wed or thu or fri or sat or sun, is 'monday'"),
         ('caps = [{ most = 0, window = "1d" }]', "policy.caps[0].most: 1 to 16, is 0"),
