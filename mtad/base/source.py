@@ -1,6 +1,7 @@
 """[[source]] and [[pool]]: the addresses that mail leaves by, and how streams share them."""
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from ipaddress import ip_address
 from typing import Annotated
 
@@ -12,9 +13,34 @@ from mtad.base.section import Section
 # The source where none is configured, and the pool of streams that name none.
 DEFAULT = "default"
 
+# The provider of sites that nobody runs whom we know.
+OTHER = "other"
+
 # In lanes (source/site), in metrics and in TOML keys without quotes.
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,31}$")]
 Weight = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
+
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Mails = Annotated[int, msgspec.Meta(ge=1)]
+
+# Doubling, as receivers advise; on the twelfth day it is a hundred thousand, and then there is no limit.
+PLAN = tuple(50 * 2**day for day in range(12))
+
+
+class Warmup(Section, frozen=True, kw_only=True):
+    """[source.warmup]: how a new address begins. Days are those of UTC."""
+
+    start: date
+    """The first day; nothing leaves through the source before."""
+    plan: tuple[Mails, ...] = PLAN
+    """Mails to each provider on the first day of sending, the second …; after the last there is no limit."""
+    provider: dict[str, tuple[Mails, ...]] = msgspec.field(default_factory=dict)
+    """Plans for providers by name; `other` is all receivers that are none together."""
+    most_deferred: Share = 0.1
+    """The plan goes no further after a day of which a larger share was refused because of us."""
+    most_complaints: Share = 0.001
+    """The same for complaints."""
 
 
 class Source(Section, frozen=True, kw_only=True):
@@ -26,6 +52,8 @@ class Source(Section, frozen=True, kw_only=True):
     """Addresses of this machine, one IPv4, one IPv6 or both; only servers of these families are dialled. Empty: any."""
     hostname: str = ""
     """What we say in EHLO; its address must be ours, and resolve back. Empty: that of [mta]."""
+    warmup: Warmup | None = None
+    """How it begins; without it, it is established."""
 
 
 class SourcePool(Section, frozen=True, kw_only=True):

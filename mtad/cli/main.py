@@ -23,7 +23,7 @@ def _brought(module: str) -> tuple[typer.Typer, typer.Typer]:
             found.register(root, program)
         case "program":
             program.add_typer(found.app)
-        case "server" | "demo" | "queue" | "hold" | "live":
+        case "server" | "demo" | "queue" | "hold" | "live" | "warmup":
             root.add_typer(found.app)
         case _:
             root.add_typer(found.app, name=module)
@@ -71,6 +71,7 @@ class _Root(_Lazy):
         "suspend": "hold",
         "resume": "hold",
         "suspensions": "hold",
+        "warmup": "warmup",
         "limits": "hold",
         "automation": "automation",
         "purge": "hold",

@@ -8,6 +8,13 @@ from mtad.pipeline.endings import Mail
 CLASSES = 3  # transactional, triggered, bulk
 TRANSACTIONAL = 0
 
+# As many as one claim brings: a warming source looks for its readers among them.
+LOOKED_AT = 64
+
+# Who has clicked and opened lately, then who came back, then who may yet; the silent last.
+_ORDER = {"engaged": 0, "reactivated": 1, "active": 2, None: 2}
+_OTHERS = 3
+
 
 class Backlog:
     """A queue in which a transactional mail overtakes all others."""
@@ -36,6 +43,17 @@ class Backlog:
             if mails:
                 self._length -= 1
                 return mails.popleft()
+        return None
+
+    def take_best(self) -> Mail | None:
+        """Of the first class that there is the mail, among its first, to whoever is known best to read."""
+        for mails in self._mails:
+            if mails:
+                best = min(range(min(len(mails), LOOKED_AT)), key=lambda at: _ORDER.get(mails[at].facts.state, _OTHERS))
+                mail = mails[best]
+                del mails[best]
+                self._length -= 1
+                return mail
         return None
 
     def clear(self) -> list[Mail]:

@@ -15,11 +15,13 @@ from mtad.base.automation import rules_in_force
 from mtad.base.clock import Clock
 from mtad.base.config import Config, Shape, rate
 from mtad.base.db import AWAY, Connection, Pool
+from mtad.base.source import OTHER
 from mtad.compose.composer import Composer
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops.watch import LaneFigures
 from mtad.outcome.automation import Automation
 from mtad.outcome.kinds import Scope
+from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.dials import Dials
 from mtad.pipeline.endings import Mail, ended_by_doubt, ended_by_proof, ended_by_skip, returned_by_deferral
@@ -74,13 +76,15 @@ class Pipeline:
         beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)
         self._sources = Sources(config, clock)
+        plans = {source.name: source.warmup for source in config.source if source.warmup}
+        self._allowances = Allowances(pool, clock, plans)
         dials = Dials(pool)
         automation = Automation(pool, clock, worker, rules_in_force(config.automation), self._shaper.provider)
-        self._services = (self._settler, signer, beginner, self._sessions, dials, automation)
+        self._services = (self._settler, signer, beginner, self._sessions, dials, automation, self._allowances)
         self._tools = Tools(
-            pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, sources=self._sources, dials=dials,
-            signer=signer, beginner=beginner, settler=self._settler, automation=automation, retries=config.retry,
-            luck=luck,
+            pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, sources=self._sources,
+            allowances=self._allowances, dials=dials, signer=signer, beginner=beginner, settler=self._settler,
+            automation=automation, retries=config.retry, luck=luck,
         )  # fmt: skip
         self._sites: dict[int, SiteRunner] = {}
         self._draining = asyncio.Event()
@@ -92,6 +96,7 @@ class Pipeline:
             running = [services.create_task(service.run()) for service in self._services]
             await self._claim_until_drained(lanes)
             await asyncio.gather(*(site.drain() for site in self._sites.values()))
+            await self._allowances.end()
             for task in running:
                 task.cancel()
 
@@ -204,7 +209,8 @@ class Pipeline:
         limits = []
         for (site, source), shape in shapes.items():
             limit = rate(shape.max_message_rate)
-            limits.append(store.Limit(site, limit.per_second, limit.burst, shape.connection_limit, source))
+            provider = self._shaper.provider(named[site][1]) or OTHER
+            limits.append(store.Limit(site, limit.per_second, limit.burst, shape.connection_limit, source, provider))
         return [(lane, shapes[lane.site_id, lane.source]) for lane in await store.lanes_of(conn, limits)]
 
     async def _judge(self, claimed: Sequence[Facts]) -> int:
@@ -220,6 +226,7 @@ class Pipeline:
                     over.append(row)
         for site, mails in going.items():
             self._sites[site].add(mails)
+            await self._sites[site].strand()
         await self._settle(over)
         return len({facts.site_id for facts in claimed})
 

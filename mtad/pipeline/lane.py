@@ -12,6 +12,7 @@ most one mail a session is ever between begin and the ledger.
 import asyncio
 import logging
 from collections.abc import Coroutine
+from datetime import date
 from typing import Protocol
 
 from prometheus_client import Counter, Histogram
@@ -21,7 +22,7 @@ from mtad.base.config import Shape, rate, seconds
 from mtad.base.db import AWAY
 from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
-from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt
+from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Scope
 from mtad.pipeline.backlog import TRANSACTIONAL
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, retry_of
@@ -59,6 +60,10 @@ BEGIN_TO_DATA = Histogram(
     "mtad_begin_to_data_seconds", "From the begin of a mail to its DATA",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
 )  # fmt: skip
+
+
+# A refusal for one of these says that somebody does not trust the source.
+BLAMING = (Scope.SOURCE, Scope.SENDER, Scope.POLICY, Scope.DESTINATION)
 
 
 class Site(Protocol):
@@ -104,6 +109,7 @@ class LaneRunner:
         self._tools = tools
         self._group = group
         self._egress = tools.sources.egress(lane.source)
+        self._allowance = tools.allowances.of(lane.source, lane.provider)  # None: the source is established
         self._attempts = {
             kind: ATTEMPTS.labels(outcome=kind.__name__.lower(), source=lane.source)
             for kind in (Delivered, Bounced, Deferred, InDoubt)
@@ -126,7 +132,14 @@ class LaneRunner:
 
     def can(self, now: float) -> bool:
         """Whether its mails could go: it is open, and its source is well."""
-        return now >= self._shut_until and self._tools.sources.is_well(self.lane.source)
+        if now < self._shut_until or not self._tools.sources.is_well(self.lane.source):
+            return False
+        return self._allowance is None or not self._allowance.is_used_up
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether its mails should go to those who are known best to read."""
+        return self._allowance is not None
 
     def room(self, now: float) -> int:
         """How many further sessions it may ask for."""
@@ -184,6 +197,9 @@ class LaneRunner:
 
     async def _take(self) -> None:
         while self.asked:
+            if self._allowance is not None and not await self._allowance.ready():
+                self.asked = 0
+                break
             async with self._counting:
                 number, growing = self.asked, self._grows
                 self._grows = False
@@ -239,15 +255,16 @@ class LaneRunner:
         if not isinstance(opened, Session):
             await self._cannot_connect(opened, since)
             return False
-        leaves = False
+        leaves = hung_up = False
         try:
             leaves = await self._send_all(opened)
+            hung_up = not opened.usable
         finally:
             await opened.close()
             self._leaving -= leaves
         if opened.deliveries:
             self._failures = 0
-        elif self._site.waits(self) and not opened.usable and not leaves and not self._site.draining:
+        elif hung_up and self._site.waits(self) and not leaves and not self._site.draining:
             # Dialled again at once, such a server would be dialled for ever.
             await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
         return opened.deliveries >= self._most_deliveries
@@ -275,8 +292,13 @@ class LaneRunner:
             if leaves := self.running - self._leaving > self._most_sessions:
                 self._leaving += 1
                 break
+            day: date | None = None
+            if self._allowance is not None and (day := await self._allowance.take()) is None:
+                await self._site.shut()
+                break
             mail = self._site.take(self, urgent=len(self._idle) < self._keeps)
             if mail is None:
+                self._put_back(day)
                 if last is not None:
                     await self._settle(last)
                     last = None
@@ -286,12 +308,20 @@ class LaneRunner:
             try:
                 signed = await self._tools.signer.sign(mail, self.lane.source)
             except ContentFault as fault:
+                self._put_back(day)
                 await self._settle(ended_by_skip(mail.facts, mail.program, fault.reason))
                 continue
             last = await self._send(session, mail, signed, last)
+            if last is None:
+                self._put_back(day)
         if last is not None:
             await self._settle(last)
         return leaves
+
+    def _put_back(self, day: date | None) -> None:
+        """What a mail that was not sent had taken of the day's allowance."""
+        if self._allowance is not None and day is not None:
+            self._allowance.put_back(day)
 
     async def _send(
         self, session: Session, mail: Mail, signed: Signed, last: Ended | Returned | None
@@ -340,6 +370,8 @@ class LaneRunner:
         self._attempts[type(outcome)].inc()
         if isinstance(result, Refused) and isinstance(outcome, Deferred | Bounced):
             self._tools.automation.heard(self.lane, mail.program.name, result, outcome)
+        if self._allowance is not None and isinstance(outcome, Deferred | Bounced) and outcome.scope in BLAMING:
+            self._allowance.refused()
         if is_trouble(outcome):
             self._concurrency.troubled(since)
         else:

@@ -94,7 +94,8 @@ class SiteRunner:
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
-        return not self.waiting and all(lane.is_over(now) for lane in self._lanes)
+        # One that can send nothing stays, and is named to the claim, which would bring its mail again and again.
+        return not self.waiting and not self.is_shut(now) and all(lane.is_over(now) for lane in self._lanes)
 
     def add(self, mails: Sequence[Mail]) -> None:
         """Take mails, of pools that are configured; wakes or opens the sessions that they need."""
@@ -146,13 +147,15 @@ class SiteRunner:
 
     def take(self, lane: LaneRunner, *, urgent: bool = False) -> Mail | None:
         """The next mail for this lane, or the next transactional one; that of the longest of its queues."""
-        if len(self._lanes) == 1 and len(self._queues) == 1:
+        if len(self._lanes) == 1 and len(self._queues) == 1 and not lane.is_warming:
             (queue,) = self._queues.values()
             return queue.backlog.take(urgent=urgent)
         if not lane.can(self._tools.clock.monotonic()):
             return None
         queues = [queue for queue in self._queues.values() if lane in queue.lanes]
         queues.sort(key=lambda queue: len(queue.backlog), reverse=True)
+        if lane.is_warming and not urgent:
+            return next((mail for queue in queues if (mail := queue.backlog.take_best()) is not None), None)
         for hurry in (True,) if urgent else (True, False):
             for queue in queues:
                 if (mail := queue.backlog.take(urgent=hurry)) is not None:
@@ -193,6 +196,12 @@ class SiteRunner:
     def falls_short(self) -> None:
         """A lane could not have as many sessions as it asked for: do not ask for more soon."""
         self._behind_since = self._tools.clock.monotonic() + KEPT_FOR
+
+    async def strand(self) -> None:
+        """What was added and cannot go goes back."""
+        now = self._tools.clock.monotonic()
+        if not all(any(lane.can(now) for lane in queue.lanes) for queue in self._queues.values()):
+            await self.shut()
 
     async def shut(self) -> None:
         """One of the lanes can send nothing now: others open sessions, or what waits goes back."""

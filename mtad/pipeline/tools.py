@@ -8,6 +8,7 @@ from mtad.base.clock import Clock
 from mtad.base.db import Pool
 from mtad.base.retry import Retries
 from mtad.outcome.automation import Automation
+from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.dials import Dials
 from mtad.pipeline.sessions import Sessions
@@ -26,6 +27,7 @@ class Tools(msgspec.Struct, frozen=True):
     sessions: Sessions
     dials: Dials
     sources: Sources
+    allowances: Allowances
     signer: Signer
     beginner: Beginner
     settler: Settler

@@ -7,7 +7,7 @@ import msgspec
 
 from engine.facts import Facts
 from mtad.base.db import Connection, row_values
-from mtad.base.source import DEFAULT
+from mtad.base.source import DEFAULT, OTHER
 from mtad.base.sqlfiles import queries
 
 SQL = queries("queue")
@@ -200,6 +200,7 @@ class Lane(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...]  # "preference host:port"; empty: the domains take no mail
     sessions: int  # limit over all workers
     source: str = DEFAULT
+    provider: str = OTHER  # who runs the site
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -210,6 +211,7 @@ class Limit(msgspec.Struct, frozen=True):
     burst: float
     sessions: int
     source: str = DEFAULT
+    provider: str = OTHER
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -230,7 +232,7 @@ async def lanes_of(conn: Connection, limits: Sequence[Limit]) -> list[Lane]:
     """The lanes to sites, made or brought up to date with their limits; those of a site together."""
     columns = ([getattr(limit, name) for limit in limits] for name in Limit.__struct_fields__)
     rows = await conn.fetch(SQL["lanes_of"], *columns)
-    return [Lane(row[0], row[1], row[2], tuple(row[3]), row[4], row[5]) for row in rows]
+    return [Lane(row[0], row[1], row[2], tuple(row[3]), *row_values(row)[4:]) for row in rows]
 
 
 async def hold_sessions(conn: Connection, worker: int, wishes: Sequence[Wish]) -> dict[int, int]:

@@ -106,6 +106,7 @@ create table suppression (
   released timestamptz
 );
 create unique index suppression_open_idx on suppression (key, scope) where released is null;
+create index suppression_complained_idx on suppression (created) where reason = 'complained';
 
 -- ── What and by which rules ─────────────────────────────────────────────────
 
@@ -417,8 +418,23 @@ create table lane (
   most_rate real,                            -- what the rows of `lane_limit` allow; null: as above
   most_burst real,
   most_sessions int,
+  provider text not null default 'other',    -- who runs the site
   unique (site_id, source)
 ) with (fillfactor = 30, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
+
+-- A day on which a source that is being warmed up may send so much to a provider.
+create table warmup (
+  source text collate "C" not null,
+  provider text collate "C" not null,
+  day date not null,
+  step smallint not null,                    -- of the plan, from 0
+  allowed int,                               -- mails; null: the plan is over
+  granted int not null default 0,            -- of them sent, or in the hands of workers
+  deferred int not null default 0,           -- refused because of us
+  complaints int not null default 0,         -- about the day before
+  held text not null default '',             -- why the step is not a further one
+  primary key (source, provider, day)
+) with (fillfactor = 50);
 
 create table lane_session (
   lane_id int not null references lane,

@@ -489,11 +489,11 @@ returning job.id, jobs.begun is not null;
 select id, name, hosts from site where id = any($1::int[]);
 
 -- name: lanes_of
--- The lanes to sites $1, with their limits: $2 rates, $3 bursts, $4 sessions, and $5 sources.
+-- The lanes to sites $1, with their limits: $2 rates, $3 bursts, $4 sessions, $5 sources, and $6 who runs the sites.
 with given as materialized (
   select g.*, s.name, s.hosts
-    from unnest($1::int[], $2::float8[], $3::float8[], $4::int[], $5::text[])
-      as g (site_id, rate, burst, sessions, source)
+    from unnest($1::int[], $2::float8[], $3::float8[], $4::int[], $5::text[], $6::text[])
+      as g (site_id, rate, burst, sessions, source, provider)
     join lateral (select * from site where id = g.site_id limit 1) s on true
 ), known as materialized (
   select l.id
@@ -502,8 +502,8 @@ with given as materialized (
    order by l.id
      for no key update
 ), lanes as (
-  insert into lane (source, site_id, rate, burst, sessions, suspended_until)
-  select source, site_id, rate, burst, sessions,
+  insert into lane (source, site_id, rate, burst, sessions, provider, suspended_until)
+  select source, site_id, rate, burst, sessions, provider,
          coalesce((select max(until)
                      from suspension
                     where lifted is null
@@ -513,10 +513,10 @@ with given as materialized (
    where (select count(*) from known) >= 0
    order by site_id, source
   on conflict (source, site_id) do update
-    set rate = excluded.rate, burst = excluded.burst, sessions = excluded.sessions
-  returning id, site_id, source, sessions
+    set rate = excluded.rate, burst = excluded.burst, sessions = excluded.sessions, provider = excluded.provider
+  returning id, site_id, source, sessions, provider
 )
-select l.id, l.site_id, g.name, g.hosts, l.sessions, l.source
+select l.id, l.site_id, g.name, g.hosts, l.sessions, l.source, l.provider
   from lanes l
   join given g using (site_id, source)
  order by l.site_id, l.id;

@@ -1,5 +1,6 @@
 """What the operator is told about a configuration file, and what the reference says about it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -30,13 +31,13 @@ from mtad.base.errors import ConfigError
 from mtad.base.retry import Retry, Transactional
 from mtad.base.section import Section
 from mtad.base.shape import GRAMMAR, Knobs, Layer, Shaping
-from mtad.base.source import Source, SourcePool
+from mtad.base.source import Source, SourcePool, Warmup
 
 REFERENCE = Path(module.__file__).with_name("README.md")
 SECTIONS: dict[str, type[Section]] = {
     "top": Config, "database": Database, "mta": Mta, "tracker": Tracker,
-    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "[source]": Source, "[pool]": SourcePool, "dns": Dns,
-    "metrics": Metrics,
+    "[dkim]": Dkim, "shape": Shape, "[route]": Route, "dns": Dns, "metrics": Metrics,
+    "[source]": Source, "source.warmup": Warmup, "[pool]": SourcePool,
     "automation": Automation, "[automation.rule]": Rule, "retry.transactional": Transactional, "retry.bulk": Retry,
 }  # fmt: skip
 
@@ -272,7 +273,8 @@ def test_the_reference_has_every_key_with_its_default(name: str) -> None:
     for field in msgspec.structs.fields(SECTIONS[name]):
         if field.name == "folder" or (name == "top" and isinstance(field.default, Section | tuple)):
             continue
-        wanted[field.name] = _as_toml(field.default)
+        made = field.default_factory
+        wanted[field.name] = _as_toml(field.default if made is msgspec.NODEFAULT else made())
 
     assert shown == wanted
 
@@ -298,8 +300,8 @@ def _as_toml(default: object) -> str:
         case str():
             return f'`"{default}"`'
         case tuple():
-            return "`[" + ", ".join(f'"{one}"' for one in default) + "]`"
-        case Layer() | msgspec.UnsetType():
+            return f"`{json.dumps(default)}`"
+        case Layer() | msgspec.UnsetType() | None | {}:
             return "none"
         case _ if default is msgspec.NODEFAULT:
             return "required"

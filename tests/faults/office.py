@@ -12,6 +12,7 @@ from mtad.base.config import Config, Shape
 from mtad.base.db import Connection
 from mtad.base.retry import Retries
 from mtad.outcome.automation import Automation
+from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail
 from mtad.pipeline.signer import Signed
@@ -97,7 +98,7 @@ async def story_of(peer: Peer, mails: int, *, big: bool = False) -> Story:
     automation = Automation(cast(Any, desk), clock, 1, [], lambda _: None)
     others: dict[str, object] = {
         "clock": clock, "dialer": dialer, "automation": automation, "retries": Retries(), "luck": lambda: 0.5,
-        "sources": Sources(Config(domain="me.test"), clock),
+        "sources": Sources(Config(domain="me.test"), clock), "allowances": Allowances(cast(Any, desk), clock, {}),
     }  # fmt: skip
     tools = Tools(**{name: cast(Any, others.get(name, desk)) for name in Tools.__struct_fields__})
     lane = Lane(1, 1, "peer.test", (peer.host,), 1)

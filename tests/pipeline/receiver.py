@@ -20,6 +20,7 @@ class Receiver:
         self.most: Counter[str] = Counter()  # the most that were open at once
         self.answers = asyncio.Event()
         self.answers.set()
+        self.refuses = b""  # the answer to RCPT, where it is not yes
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -39,10 +40,10 @@ class Receiver:
             writer.write(b"220 here\r\n")
             while line := await reader.readline():
                 verb, _, rest = line.decode().strip().partition(" ")
-                writer.write(ANSWERS[verb.upper()])
+                writer.write((verb == "RCPT" and self.refuses) or ANSWERS[verb.upper()])
                 if verb == "EHLO":
                     self.names[peer] = rest
-                elif verb == "DATA":
+                elif verb == "DATA" and not self.refuses:
                     await reader.readuntil(b"\r\n.\r\n")
                     await self.answers.wait()
                     self.mails[peer] += 1
