@@ -59,6 +59,9 @@ class SiteRunner:
         self._tools = tools
         self._lanes = [LaneRunner(lane, shape, self, tools, group) for lane, shape in lanes]
         self._queues: dict[str, _Queue] = {}
+        # Without [[source]] there is nothing to choose, and each mail comes by here.
+        choice = len(lanes) > 1 or len(tools.sources.pools) > 1 or self._lanes[0].is_warming
+        self._only = None if choice else self._queue(DEFAULT).backlog
         self._more = False  # the last claim took as much as it may
         self._behind_since = 0.0  # monotonic; since when mails wait without an end
 
@@ -147,9 +150,8 @@ class SiteRunner:
 
     def take(self, lane: LaneRunner, *, urgent: bool = False) -> Mail | None:
         """The next mail for this lane, or the next transactional one; that of the longest of its queues."""
-        if len(self._lanes) == 1 and len(self._queues) == 1 and not lane.is_warming:
-            (queue,) = self._queues.values()
-            return queue.backlog.take(urgent=urgent)
+        if self._only is not None:
+            return self._only.take(urgent=urgent)
         if not lane.can(self._tools.clock.monotonic()):
             return None
         queues = [queue for queue in self._queues.values() if lane in queue.lanes]
