@@ -9,7 +9,7 @@ header has the wanted column. What is broken is refused as a whole, with the lin
 import codecs
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from mtad.base.errors import InputError
@@ -68,7 +68,8 @@ class CsvFile:
 
     def _records(self, delimiter: str) -> Iterator[Record]:
         begins = 1
-        reader = csv.reader(self._lines(), delimiter=delimiter, strict=True)
+        lines = self._lines()
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             for cells in reader:
                 if cells:
@@ -83,8 +84,10 @@ class CsvFile:
             raise InputError(f"{self.path}: line {begins}: {why}") from None
         except UnicodeDecodeError:
             raise self._not_decoded() from None
+        finally:
+            lines.close()  # now, and not when an error that was kept lets go of it
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self) -> Generator[str, None, None]:
         try:
             with self.path.open(encoding=self._encoding, newline="") as file:
                 number = 0
