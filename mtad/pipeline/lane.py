@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from datetime import date
+from functools import cache
 from typing import Protocol
 
 from prometheus_client import Counter, Histogram
@@ -22,7 +23,7 @@ from mtad.base.config import Shape, rate, seconds
 from mtad.base.db import AWAY
 from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
-from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Scope
+from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.pipeline.backlog import TRANSACTIONAL
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, retry_of
@@ -64,6 +65,12 @@ BEGIN_TO_DATA = Histogram(
 
 # A refusal for one of these says that somebody does not trust the source.
 BLAMING = (Scope.SOURCE, Scope.SENDER, Scope.POLICY, Scope.DESTINATION)
+
+
+@cache  # the tail makes lanes all the time
+def _attempts(source: str) -> dict[type[Outcome], Counter]:
+    kinds = (Delivered, Bounced, Deferred, InDoubt)
+    return {kind: ATTEMPTS.labels(outcome=kind.__name__.lower(), source=source) for kind in kinds}
 
 
 class Site(Protocol):
@@ -110,10 +117,7 @@ class LaneRunner:
         self._group = group
         self._egress = tools.sources.egress(lane.source)
         self._allowance = tools.allowances.of(lane.source, lane.provider)  # None: the source is established
-        self._attempts = {
-            kind: ATTEMPTS.labels(outcome=kind.__name__.lower(), source=lane.source)
-            for kind in (Delivered, Bounced, Deferred, InDoubt)
-        }
+        self._attempts = _attempts(lane.source)
         self._idle: list[asyncio.Future[bool]] = []  # sessions that wait for a mail; False: close
         self._tasks: set[asyncio.Task[None]] = set()
         self._counting = asyncio.Lock()
