@@ -68,15 +68,15 @@ async def test_nothing_is_lost_and_nothing_comes_twice_that_is_not_in_doubt(pool
             await world.job(address, site_id=sites[name])
         office = Office(world, FrailPool(pool), await world.worker(), dialer=dialer)
 
-        async with open_office(office):
-            async with AsyncExitStack() as first:
-                for name, options in SITES.items():
-                    await first.enter_async_context(smtp_sink(ports[name], folder / f"{name}.1", *options))
+        async with AsyncExitStack() as first, AsyncExitStack() as second:
+            for name, options in SITES.items():
+                await first.enter_async_context(smtp_sink(ports[name], folder / f"{name}.1", *options))
+            async with open_office(office):
                 await office.until_count("select count(*) from job where attempt = 0 or worker is not null", 0)
                 rows = await conn.fetch(
                     "select address, doubts, job.reason from job join contact on contact.id = contact_id"
                 )
-            async with AsyncExitStack() as second:
+                await first.aclose()
                 for name in SITES:
                     await second.enter_async_context(smtp_sink(ports[name], folder / f"{name}.2"))
                 await conn.execute("update job set due = now()")
