@@ -20,5 +20,6 @@ def read_tracking_keys(path: Path) -> Keys:
 
 def require_keys(config: Config) -> None:
     """Read every key, so that a wrong one is one line of the supervisor and not one of each worker."""
-    Signer.from_config(config)
+    for source in sorted({"", *(dkim.source for dkim in config.dkim)}):
+        Signer.from_config(config, source)
     read_tracking_keys(config.path(config.tracker.keys))
