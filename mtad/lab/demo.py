@@ -200,7 +200,8 @@ class Demo:
 
     async def _kill(self) -> None:
         await self._until(lambda conn: _is(store.mails(conn), lambda mails: mails[0].delivered > mails[0].enrolled / 5))
-        killed = await self._until(_busiest)
+        # In a small crowd we may never meet a worker with a mail under way: then any will do.
+        killed = await self._while_running(SERIES, _busiest) or await self._until(_any_worker)
         os.kill(killed.pid, signal.SIGKILL)
         at = self._clock.monotonic()
         self._screen.act(
@@ -219,16 +220,21 @@ class Demo:
         )
 
     async def _responses(self) -> None:
-        """Somebody reaches the threshold, and somebody leaves, each with a mail in the queue."""
+        """Somebody reaches the threshold, and somebody leaves, each with a mail in the queue.
 
-        async def told(reason: str) -> store.Withdrawn:
-            return await self._until(lambda conn: store.withdrawn(conn, SERIES, reason))
+        In a small crowd it may happen to nobody.
+        """
+
+        async def told(reason: str) -> store.Withdrawn | None:
+            return await self._while_running(SERIES, lambda conn: store.withdrawn(conn, SERIES, reason))
 
         engaged = asyncio.create_task(told("left:engaged"))
         left = asyncio.create_task(told("unsubscribed"))
         try:
             for done in asyncio.as_completed((engaged, left)):
                 mail = await done
+                if mail is None:
+                    continue
                 name = mail.first_name or mail.address
                 if mail.reason == "unsubscribed":
                     self._screen.act(
@@ -320,6 +326,16 @@ class Demo:
     async def _over(self, program: str) -> None:
         await self._until(lambda conn: _is(store.running(conn, program), lambda count: count == 0))
 
+    async def _while_running(self, program: str, question: Callable[[Connection], Awaitable[T | None]]) -> T | None:
+        """Ask again and again until the answer is true, or None when the program is over first."""
+
+        async def either(conn: Connection) -> tuple[T | None] | None:
+            over = not await store.running(conn, program)
+            answer = await question(conn)
+            return (answer or None,) if answer or over else None
+
+        return (await self._until(either))[0]
+
     async def _until(self, question: Callable[[Connection], Awaitable[T | None]]) -> T:
         """Ask again and again until the answer is true; Problem when nothing arrives any more."""
         self._moved = self._clock.monotonic()
@@ -347,9 +363,13 @@ async def _is(answer: Awaitable[T], holds: Callable[[T], bool]) -> bool:
 
 async def _busiest(conn: Connection) -> store.Living | None:
     """The worker with the most mails under way, if there is one with any."""
-    living = await store.workers(conn)
-    best = max(living, key=lambda worker: worker.begun, default=None)
+    best = await _any_worker(conn)
     return best if best and best.begun else None
+
+
+async def _any_worker(conn: Connection) -> store.Living | None:
+    """The worker with the most mails under way, or none of them."""
+    return max(await store.workers(conn), key=lambda worker: worker.begun, default=None)
 
 
 @contextlib.asynccontextmanager

@@ -80,7 +80,7 @@ def plan(character: Character, number: int, letter: Letter, dice: random.Random)
     """What this character does with the `number`-th mail, counted from 1."""
     agent = dice.choice((FIREFOX, IPHONE, GMAIL))
     browser = IPHONE if agent == IPHONE else FIREFOX
-    # The second answer comes late, so that the next mail is often queued by then.
+    # The second answer, or a farewell to the second mail, comes late: the next mail is often queued by then.
     opened = dice.uniform(1.5, 7.0) if number == 2 else dice.uniform(0.5, 2.5)
     opening = [Act(opened, "GET", url, agent, "open") for url in letter.images]
     acts: list[Act] = []
@@ -96,7 +96,7 @@ def plan(character: Character, number: int, letter: Letter, dice: random.Random)
         case Character.LEAVER if number == 2 and letter.one_click:
             # RFC 8058 section 3.2: this form, no cookies, and no need for a user agent.
             form = "List-Unsubscribe=One-Click"
-            acts = [Act(dice.uniform(2.0, 6.0), "POST", letter.one_click, "", "leave", form)]
+            acts = [Act(dice.uniform(3.2, 5.0), "POST", letter.one_click, "", "leave", form)]
         case Character.SCANNER:
             urls = [*letter.links, *letter.images, *([letter.one_click] if letter.one_click else [])]
             acts = [Act(0.0, method, url, GATEWAY, "scan") for url in urls for method in ("HEAD", "GET")]
