@@ -6,6 +6,8 @@ least; what is outside is refused before a provider refuses the mail.
 """
 
 import base64
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,6 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mtad.base.errors import ConfigError
+from mtad.dkim.multibuffer import LANES, Multibuffer, Wrong
+
+log = logging.getLogger("mtad.dkim")
 
 Key = RSAPrivateKey | Ed25519PrivateKey
 
@@ -30,6 +35,8 @@ BITS = 2048
 _MOST_BITS = 4096
 _PADDING = PKCS1v15()
 _PREHASHED = Prehashed(SHA256())
+# So many at once are cheaper than one after the other: eight lanes cost as much as four alone.
+_WORTH = 5
 
 
 def new_key() -> bytes:
@@ -73,6 +80,25 @@ def algorithm(key: Key) -> str:
 def signature(key: Key, digest: bytes) -> bytes:
     """The signature over a SHA-256 digest; Ed25519 takes the digest for its message (RFC 8463 section 3)."""
     return key.sign(digest) if isinstance(key, Ed25519PrivateKey) else key.sign(digest, _PADDING, _PREHASHED)
+
+
+def signatures(wanted: Sequence[tuple[Key, bytes]], multibuffer: Multibuffer | None) -> list[bytes]:
+    """The signature over each digest with its key, those of RSA-2048 eight at once where `multibuffer` can."""
+    if multibuffer is None:
+        return [signature(key, digest) for key, digest in wanted]
+    made: dict[int, bytes] = {}
+    fit = [(at, key, digest) for at, (key, digest) in enumerate(wanted)
+           if isinstance(key, RSAPrivateKey) and multibuffer.fits(key)]  # fmt: skip
+    for first in range(0, len(fit), LANES):
+        group = fit[first : first + LANES]
+        if len(group) >= _WORTH:
+            try:
+                signed = multibuffer.signatures([(key, digest) for _, key, digest in group])
+            except Wrong as error:
+                log.error("signing one after the other", extra={"why": str(error)})  # noqa: TRY400 - one line is enough
+                continue
+            made |= zip((at for at, _, _ in group), signed, strict=True)
+    return [made.get(at) or signature(key, digest) for at, (key, digest) in enumerate(wanted)]
 
 
 def dns_record(key: Key) -> str:

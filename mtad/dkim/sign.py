@@ -86,6 +86,23 @@ class _Plan(msgspec.Struct, frozen=True):
     fields: list[tuple[Key, bytes, bytes]]  # who signs; the field up to h=, on the wire and relaxed
 
 
+class Draft(msgspec.Struct, frozen=True):
+    """What is left to do of a mail's signatures: a digest for each key."""
+
+    wanted: list[tuple[Key, bytes]]
+    fields: list[bytes]  # of each, up to h=
+    last: bytes  # t= and bh=
+
+    def signed(self, made: Sequence[bytes]) -> bytes:
+        """The whole `DKIM-Signature: …` fields with their CRLF, to be put before the mail's headers."""
+        out: list[bytes] = []
+        for field, one in zip(self.fields, made, strict=True):
+            value = base64.b64encode(one)
+            lines = [value[at : at + _WIDTH] for at in range(0, len(value), _WIDTH)]
+            out += (b"DKIM-Signature: ", field, b"\r\n\t", self.last, b"\r\n\tb=", b"\r\n\t".join(lines), b"\r\n")
+        return b"".join(out)
+
+
 class Signer:
     """Signs messages with the identities that are nearest to the domain in From, one of each kind of key.
 
@@ -153,7 +170,26 @@ class Signer:
         bulk: bool = True,
         canonical: bool = False,
     ) -> bytes:
-        """The whole `DKIM-Signature: …` fields with their CRLF, to be put before `headers`.
+        """What `draft` begins, finished: the whole fields."""
+        draft = self.draft(
+            headers, body, from_domain, now_unix,
+            return_domain=return_domain, stream=stream, bulk=bulk, canonical=canonical,
+        )  # fmt: skip
+        return draft.signed([signature(key, digest) for key, digest in draft.wanted])
+
+    def draft(
+        self,
+        headers: Sequence[Header],
+        body: bytes,
+        from_domain: str,
+        now_unix: int,
+        *,
+        return_domain: str = "",
+        stream: str = "",
+        bulk: bool = True,
+        canonical: bool = False,
+    ) -> Draft:
+        """All of the signatures but the arithmetic.
 
         A return path of another organisation's domain is signed for too, where there is a
         key: feedback loops and reputation hang on it.
@@ -163,10 +199,10 @@ class Signer:
         bulk mail lacks a header that its signature must cover.
         """
         names = tuple(map(_NAME, headers))
-        key = (from_domain, return_domain, stream, names)
-        plan = self._plans.get(key)
+        case = (from_domain, return_domain, stream, names)
+        plan = self._plans.get(case)
         if plan is None or now_unix >= plan.until:
-            plan = self._plans[key] = self._plan(*key, now_unix)
+            plan = self._plans[case] = self._plan(*case, now_unix)
         if bulk and plan.missing:
             raise NotCovered(f"the signature would not cover {', '.join(plan.missing)}")
         pieces: list[bytes] = []
@@ -175,15 +211,13 @@ class Signer:
         common = hashlib.sha256(b"".join(pieces))
         body_hash = hashlib.sha256(ended(body) if canonical else relaxed_body(body)).digest()
         last = f"t={now_unix}; bh={base64.b64encode(body_hash).decode()};".encode()
-        out: list[bytes] = []
-        for private, field, relaxed in plan.fields:
+        wanted: list[tuple[Key, bytes]] = []
+        for key, _, relaxed in plan.fields:
             digest = common.copy()
             # The field itself comes last, with an empty b= and without its CRLF (section 3.7).
             digest.update(b"%b %b b=" % (relaxed, last))
-            value = base64.b64encode(signature(private, digest.digest()))
-            lines = [value[at : at + _WIDTH] for at in range(0, len(value), _WIDTH)]
-            out += (b"DKIM-Signature: ", field, b"\r\n\t", last, b"\r\n\tb=", b"\r\n\t".join(lines), b"\r\n")
-        return b"".join(out)
+            wanted.append((key, digest.digest()))
+        return Draft(wanted, [field for _, field, _ in plan.fields], last)
 
     def _plan(self, from_domain: str, return_domain: str, stream: str, names: Sequence[bytes], now: float) -> _Plan:
         identities = self.identities_for(from_domain, stream, now)

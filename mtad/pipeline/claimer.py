@@ -17,6 +17,7 @@ from mtad.base.config import Config, Shape, rate
 from mtad.base.db import AWAY, Connection, Pool
 from mtad.base.source import OTHER
 from mtad.compose.composer import Composer
+from mtad.dkim.multibuffer import Multibuffer
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops.watch import LaneFigures
 from mtad.outcome.automation import Automation
@@ -71,7 +72,7 @@ class Pipeline:
         self._worker = worker
         self._catalogue = catalogue
         self._composer = composer
-        signer = Signer(composer, dkim, clock, dkim_by_source)
+        signer = Signer(composer, dkim, clock, dkim_by_source, Multibuffer.found())
         self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy, told=settled)
         beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)

@@ -1,8 +1,10 @@
-"""One signer a worker: composes and signs the next mail that a session wants.
+"""One signer a worker: composes and signs the next mails that sessions want.
 
-An RSA-2048 signature takes 0.45 ms and holds the loop. One per turn keeps every
-step of the loop as short as one signature, so the tracker answers in between;
-signing what all sessions want in one go raised its p99 from 30 to 98 ms.
+A signature of RSA-2048 takes 0.25 to 0.45 ms and holds the loop. One per turn keeps every
+step of the loop as short as one signature, so the tracker answers in between; signing
+what all sessions want in one go raised its p99 from 30 to 98 ms. Where eight signatures
+can be made at once, in 1.1 ms, mails are composed one per turn until there are eight of
+them, or no more is wanted.
 """
 
 import asyncio
@@ -14,9 +16,11 @@ import msgspec
 from engine.facts import Reason
 from mtad.base.clock import Clock
 from mtad.base.source import DEFAULT
-from mtad.compose.composer import Composer
+from mtad.compose.composer import Composed, Composer
 from mtad.compose.faults import ContentFault
-from mtad.dkim.sign import NotCovered
+from mtad.dkim.keys import signatures
+from mtad.dkim.multibuffer import LANES, Multibuffer
+from mtad.dkim.sign import Draft, NotCovered
 from mtad.dkim.sign import Signer as Dkim
 from mtad.pipeline.backlog import CLASSES
 from mtad.pipeline.endings import Mail
@@ -33,24 +37,35 @@ class Signed(msgspec.Struct, frozen=True, gc=False):
 
 
 Wanted = tuple[Mail, str, asyncio.Future[Signed]]
+Drafted = tuple[Composed, Draft, asyncio.Future[Signed]]
 
 
 class Signer:
     """Mails in, signed messages out: class by class, in the order in which they were asked for."""
 
-    def __init__(self, composer: Composer, dkim: Dkim, clock: Clock, by_source: Mapping[str, Dkim] = {}) -> None:
+    def __init__(
+        self,
+        composer: Composer,
+        dkim: Dkim,
+        clock: Clock,
+        by_source: Mapping[str, Dkim] = {},
+        multibuffer: Multibuffer | None = None,
+    ) -> None:
         """`by_source`: who signs instead of `dkim` what leaves through a source with keys of its own."""
         self._by_source = by_source
         self._composer = composer
         self._dkim = dkim
         self._clock = clock
+        self._multibuffer = multibuffer
+        self._at_once = LANES if multibuffer else 1
         self._wanted: tuple[deque[Wanted], ...] = tuple(deque() for _ in range(CLASSES))
+        self._drafts: list[Drafted] = []
         self._asked = asyncio.Event()
 
     @property
     def busy(self) -> bool:
         """Whether mails wait to be signed, and will soon be offered to begin."""
-        return any(self._wanted)
+        return bool(self._drafts) or any(self._wanted)
 
     async def sign(self, mail: Mail, source: str = DEFAULT) -> Signed:
         """The signed message, to leave through `source`; ContentFault when it cannot be made for this contact."""
@@ -63,12 +78,14 @@ class Signer:
         """Sign until cancelled."""
         while True:
             await self._asked.wait()
-            self._sign_next()
+            self._draft_next()
+            if len(self._drafts) == self._at_once or not any(self._wanted):
+                self._sign_drafts()
             if not self.busy:
                 self._asked.clear()
             await asyncio.sleep(0)
 
-    def _sign_next(self) -> None:
+    def _draft_next(self) -> None:
         for waiting in self._wanted:
             if waiting:
                 mail, source, done = waiting.popleft()
@@ -78,26 +95,34 @@ class Signer:
         if done.done():  # its session was cancelled
             return
         try:
-            done.set_result(self.signed(mail, source))
+            composed, draft = self._draft(mail, source)
         except ContentFault as fault:
             done.set_exception(fault)
+        else:
+            self._drafts.append((composed, draft, done))
 
-    def signed(self, mail: Mail, source: str = DEFAULT) -> Signed:
-        """Compose and sign now."""
+    def _draft(self, mail: Mail, source: str) -> tuple[Composed, Draft]:
         now = self._clock.now()
         composed = self._composer.compose(mail.facts, mail.program, mail.stream, now)
-        bulk = mail.facts.class_ == BULK
         try:
-            signature = self._by_source.get(source, self._dkim).sign(
+            draft = self._by_source.get(source, self._dkim).draft(
                 composed.headers,
                 composed.body,
                 composed.from_domain,
                 int(now.timestamp()),
                 return_domain=composed.return_domain,
                 stream=mail.stream.name,
-                bulk=bulk,
+                bulk=mail.facts.class_ == BULK,
                 canonical=True,
             )
         except NotCovered as error:
             raise ContentFault(f"{Reason.CONTENT}:{error}") from None
-        return Signed(composed.return_path, composed.recipient, composed.message(signature))
+        return composed, draft
+
+    def _sign_drafts(self) -> None:
+        drafts, self._drafts = self._drafts, []
+        made = iter(signatures([one for _, draft, _ in drafts for one in draft.wanted], self._multibuffer))
+        for composed, draft, done in drafts:
+            field = draft.signed([next(made) for _ in draft.wanted])
+            if not done.done():
+                done.set_result(Signed(composed.return_path, composed.recipient, composed.message(field)))
