@@ -284,6 +284,53 @@ create table enrolled (
   primary key (program_id, node, contact_id)
 );
 
+-- ── Double opt-in ───────────────────────────────────────────────────────────
+
+-- Where people sign up; `program_id` sends the mail that asks them to confirm.
+create table form (
+  id int generated always as identity primary key,
+  name text not null unique,
+  stream_id int not null references stream,
+  program_id int not null references program,
+  version int not null
+);
+
+create table form_version (
+  form_id int not null references form,
+  version int not null,
+  definition jsonb not null,                 -- what it says, word for word
+  made timestamptz not null default now(),
+  made_by text not null,
+  primary key (form_id, version)
+);
+
+-- What somebody agreed to and how we know; the row is made with the mail that asks for it.
+-- Addresses are whole here and nowhere else, so it stands apart from hits. Unconfirmed: 7 days.
+create table proof (
+  job_id bigint primary key,                 -- of that mail
+  contact_id bigint not null,
+  stream_id int not null,
+  form_id int not null,
+  form_version int not null,
+  address text not null,                     -- as it was typed
+  page text not null,                        -- where the form stood, as far as the browser told
+  consent text not null,                     -- the words that were agreed to
+  measuring text,                            -- those about measuring; null: not agreed to
+  asked timestamptz not null,
+  asked_ip inet,
+  asked_agent text not null,
+  message_id text not null,
+  due timestamptz not null,                  -- not before that was the mail sent
+  sent timestamptz,                          -- its 250, and what it said
+  reply text,
+  confirmed timestamptz,
+  confirmed_ip inet,
+  confirmed_agent text
+);
+create index proof_contact_idx on proof (contact_id, due);
+create index proof_waiting_idx on proof (asked) where confirmed is null;
+create index proof_unanswered_idx on proof (confirmed) where confirmed is not null and sent is null;
+
 -- ── What became of it ───────────────────────────────────────────────────────
 
 -- One row for each job that ended, and for each contact left out at the start.
