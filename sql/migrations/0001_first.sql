@@ -64,8 +64,10 @@ create table contact (
   attributes jsonb not null default '{}',
   erased boolean not null default false,
   merged_into bigint references contact,
-  created timestamptz not null default now()
+  created timestamptz not null default now(),
+  erased_at timestamptz
 );
+create index contact_erased_idx on contact (erased_at) where erased;
 create index contact_domain_idx on contact (domain_id, id); -- mail follows its domain, page by page
 
 -- A contact's row is never deleted, only emptied (`erased`), and no domain's is;
@@ -134,6 +136,7 @@ create table subscription (
   consent_at timestamptz,
   tracking tracking_mode,                    -- null: the stream's
   break_until timestamptz,
+  last_open date,                            -- mode hygiene: all that is kept of opens
   changed timestamptz not null default now(),
   changed_by text not null,                  -- import, one_click, page, operator, …
   primary key (stream_id, contact_id)
@@ -220,7 +223,7 @@ create table entry (
   id bigint generated always as identity primary key,
   program_id int not null references program,
   version int not null,
-  contact_id bigint not null references contact,
+  contact_id bigint references contact,      -- null once erased
   stream_id int not null references stream,
   key text not null default '',
   node text collate "C" not null,
@@ -411,6 +414,19 @@ create index pending_job_idx on pending (job_id);
 -- In a backlog each batch of the fold finds its rows at one end, whatever waits behind.
 create index pending_judged_idx on pending (event_id) where class in ('human', 'proxy');
 
+-- Hits that are nobody's: mode aggregate, and what modes leave of the hits of others. Which
+-- have been counted is known for a while, so that a journal may be read again.
+create table hit_count (
+  link_id int not null,                      -- of its message; position 0 is the pixel
+  hour timestamptz not null,
+  class hit_class not null,                  -- by the request alone, or as judged
+  n bigint not null,
+  primary key (link_id, hour, class)
+) with (fillfactor = 50);
+create table hit_counted (
+  event_id uuid primary key
+);
+
 create table transition (
   id bigint generated always as identity primary key,
   stream_id int not null,
@@ -434,6 +450,14 @@ create table tally (
   n bigint not null,
   primary key (program_id, slot, key)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- Files of what an import did not take: they hold addresses, and go by their age.
+create table rejects_file (
+  host text collate "C" not null,
+  path text collate "C" not null,
+  made timestamptz not null default now(),
+  primary key (host, path)
+);
 
 -- ── Who delivers ────────────────────────────────────────────────────────────
 
