@@ -25,6 +25,10 @@ BURST_LEAST = 2
 BURST_SPAN = timedelta(seconds=1)
 
 
+# `how` of an open whose mail was sent in mode hygiene.
+HYGIENE = "hygiene"
+
+
 class Kind(StrEnum):
     """What was asked for; the `kind` of the event."""
 
@@ -75,7 +79,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     link_id: int = 0
     contact_id: int = 0
     program_id: int = 0
-    how: str = ""  # of an unsubscribe: one_click or page
+    how: str = ""  # of an unsubscribe: one_click or page; of an open: HYGIENE, or as its job says
 
 
 class Mail(msgspec.Struct, frozen=True):

@@ -50,6 +50,7 @@ class Purpose(Enum):
     """What a token is good for; the value is the personalisation of its MAC (at most 16 bytes)."""
 
     OPEN = b"mtad open"
+    HYGIENE = b"mtad hygiene"  # an open of which no more than its date may be kept
     CLICK = b"mtad click"
     UNSUBSCRIBE = b"mtad unsubscribe"
     RETURN_PATH = b"mtad return path"
@@ -63,6 +64,7 @@ class LinkToken(msgspec.Struct, frozen=True):
 
     job_id: int
     link_id: int
+    hygiene: bool = False  # of a pixel: only the date of the open may be kept
 
 
 class ContactToken(msgspec.Struct, frozen=True):
@@ -134,6 +136,14 @@ def read_link_token(keys: Keys, purpose: Purpose, token: str, values: Sequence[s
     """What a token says; None unless it is ours, for this purpose and for just these values."""
     head = _opened(keys, purpose, token, _packed(values))
     return LinkToken(*_HEAD.unpack(head)[1:]) if head else None
+
+
+def read_pixel_token(keys: Keys, token: str) -> LinkToken | None:
+    """What the token of a pixel says, and in which mode its mail was sent; None unless it is ours."""
+    if found := read_link_token(keys, Purpose.OPEN, token):
+        return found
+    head = _opened(keys, Purpose.HYGIENE, token, b"")
+    return LinkToken(*_HEAD.unpack(head)[1:], hygiene=True) if head else None
 
 
 def contact_token(keys: Keys, contact_id: int, program_id: int) -> str:

@@ -1,12 +1,13 @@
 """One mail for one contact: the templates of a message, filled, addressed, and turned into bytes.
 
 A message is compiled once; per recipient there are only values, links and the pixel.
-How much of it can be told from whom is decided by the stricter of two modes, the
-contact's own and the stream's:
+What links and pixel tell is decided by the contact's own mode, or the stream's for those
+who were never asked, and stays so for this mail:
 
-    full, hygiene    links and pixel carry the job
-    aggregate        links carry no job (0), there is no pixel
-    none             links are the destinations themselves, there is no pixel
+    full         links and pixel carry the job
+    hygiene      the pixel carries the job and says that only its date may be kept; links carry none (0)
+    aggregate    neither carries a job: hits are counted, and nobody's
+    none         links are the destinations themselves, there is no pixel
 """
 
 import binascii
@@ -45,6 +46,7 @@ from tracker.tokens import (
 __all__ = ["Composed", "Composer", "ContentFault", "Texts"]
 
 _MODES = ("full", "hygiene", "aggregate", "none")
+_FULL, _HYGIENE, _AGGREGATE, _NONE = range(4)
 _CLASSES = ("transactional", "triggered", "bulk")
 _BULK = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -142,12 +144,12 @@ class _Links(Ours):
         self._links = links
         self._base = base
         self._mode = mode
-        self._job = job_id if mode < 2 else 0
+        self._job = job_id if mode == _FULL else 0
 
     def __call__(self, position: int, *values: Any) -> str:  # noqa: ANN401 - whatever the author's expression gives
         link, url = self._links[position]
         texts = [_value(value) for value in values]
-        if self._mode == 3:
+        if self._mode == _NONE:
             return filled(url, texts)
         return click_url(self._base, link_token(self._keys, Purpose.CLICK, self._job, link, texts), texts)
 
@@ -245,7 +247,7 @@ class Composer:
         return sender
 
     def _quoted(self, message: _Message, facts: Facts, sender: _Sender, leave: str) -> _Quoted:
-        mode = sender.mode if facts.tracking is None else max(sender.mode, _MODES.index(facts.tracking))
+        mode = sender.mode if facts.tracking is None else _MODES.index(facts.tracking)
         values = context(facts.address, facts.attributes)
         values["unsubscribe_url"] = leave
         values["imprint"] = sender.imprint
@@ -262,9 +264,12 @@ class Composer:
             return _Quoted(subject, None, txt)
         values["imprint"] = sender.imprint_html
         values[CALL] = _Links(self._keys, message.links, sender.base, mode, facts.job_id)
-        token = link_token(self._keys, Purpose.OPEN, facts.job_id, message.links[0][0])
-        values["mtad_pixel"] = pixel_url(sender.base, token) if mode < 2 else ""
+        values["mtad_pixel"] = "" if mode == _NONE else self._pixel(sender, mode, facts.job_id, message.links[0][0])
         return _Quoted(subject, rendered(message.html, values, "html"), txt)
+
+    def _pixel(self, sender: _Sender, mode: int, job_id: int, link_id: int) -> str:
+        purpose = Purpose.HYGIENE if mode == _HYGIENE else Purpose.OPEN
+        return pixel_url(sender.base, link_token(self._keys, purpose, 0 if mode == _AGGREGATE else job_id, link_id))
 
     def _date_of(self, now: datetime) -> bytes:
         second = int(now.timestamp())
