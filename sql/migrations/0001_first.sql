@@ -86,7 +86,9 @@ create index identity_contact_idx on identity (contact_id);
 -- eligible raises `version` in its own transaction.
 create table gate (
   contact_id bigint primary key,
-  version int not null default 1
+  version int not null default 1,
+  sent timestamptz[],                        -- the last 16 sends of each stream, in order, while caps count them
+  sent_on int[]                              -- the stream of each
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- One row, raised by whatever concerns everybody: a suppressed domain, a policy.
@@ -162,10 +164,28 @@ create table engagement (
   cycle smallint not null default 0,
   cool_until timestamptz,
   wake_at timestamptz,
+  told timestamptz not null default '-infinity', -- time of the last fact or timer in it
+  held timestamptz,                          -- a replay is due once journals are read up to here
   primary key (stream_id, contact_id)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index engagement_contact_idx on engagement (contact_id);
-create index engagement_wake_idx on engagement (wake_at) where wake_at is not null;
+create index engagement_wake_idx on engagement (stream_id, wake_at) where wake_at is not null;
+
+-- The same rows as they were at `told`, when something was set that no fact tells of (an
+-- import, a consent withdrawn): a replay begins there.
+create table engagement_base (like engagement including defaults, primary key (stream_id, contact_id));
+
+-- What holds the sweeps of a stream. Up to `released` an operator has looked.
+create table brake (
+  stream_id int primary key references stream,
+  stopped timestamptz,                       -- null: it does not hold
+  silent int not null default 0,             -- would have been paused
+  allowed int not null default 0,
+  reachable int not null default 0,          -- counted once a day, where it matters
+  counted timestamptz not null default '-infinity',
+  released timestamptz not null default '-infinity',
+  released_by text
+);
 
 create table program (
   id int generated always as identity primary key,
@@ -262,6 +282,7 @@ create table job (
   not_after timestamptz not null,
   created timestamptz not null default now(),
   begun timestamptz,
+  slot timestamptz,                          -- which of gate.sent is this mail's
   reason text                                -- why it waits: the last reply, or the verdict
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
@@ -359,7 +380,7 @@ create table ledger (
   ended timestamptz not null,                -- for a delivered mail: its 250
   bounced_late timestamptz
 ) partition by range (job_id);
-create index ledger_contact_idx on ledger (contact_id);
+create index ledger_contact_idx on ledger (contact_id, ended);
 create index ledger_full_idx on ledger (contact_id, ended) where reason = 'QuotaIssues';
 
 create table answer (
@@ -440,6 +461,7 @@ create table transition (
   takes_back bigint
 );
 create index transition_contact_idx on transition (contact_id);
+create index transition_paused_idx on transition (stream_id, made) where why in ('attempts', 'days');
 
 -- Counters of a program: one row per slot of workers, so that no row is hot.
 -- key: 'enrolled', 'delivered', 'bounced', 'skipped:unsubscribed', …
