@@ -3,7 +3,7 @@
 
 -- ── Words that rows may hold ────────────────────────────────────────────────
 
-create type program_kind as enum ('campaign', 'series');
+create type program_kind as enum ('campaign', 'series', 'reactivation');
 create type program_status as enum ('draft', 'scheduled', 'running', 'paused', 'done', 'cancelled');
 create type contact_state as enum ('active', 'engaged', 'reactivated', 'cooling', 'trying', 'resting');
 create type subscription_status as enum ('subscribed', 'unconfirmed', 'unsubscribed');
@@ -144,6 +144,7 @@ create table subscription (
   primary key (stream_id, contact_id)
 );
 create index subscription_contact_idx on subscription (contact_id);
+create index subscription_changed_idx on subscription (stream_id, changed, contact_id); -- for programs that stay open
 
 -- contact × stream, engine/README.md. No row: New. New is also a row without
 -- `first_sent`. `wake_at` is the only indexed time: hot updates must not touch one.
@@ -170,6 +171,9 @@ create table engagement (
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index engagement_contact_idx on engagement (contact_id);
 create index engagement_wake_idx on engagement (stream_id, wake_at) where wake_at is not null;
+-- Whose cool-down ends when, and who is being won back. Only a change of state writes to them.
+create index engagement_cooling_idx on engagement (stream_id, cool_until, contact_id) where state = 'cooling';
+create index engagement_trying_idx on engagement (stream_id, contact_id) where state = 'trying';
 
 -- The same rows as they were at `told`, when something was set that no fact tells of (an
 -- import, a consent withdrawn): a replay begins there.
@@ -202,6 +206,10 @@ create table program (
   not_after timestamptz,
   enqueued_to bigint not null default 0,     -- contacts up to this id are in
   enqueued timestamptz,                      -- all of them are
+  open_to timestamptz,                       -- who became eligible up to then was let in; null: up to the start
+  open_contact bigint not null default 0,    -- at that very moment: up to this contact
+  next_slot timestamptz,                     -- when the next first mail may be due, where there is a max_rate
+  day date,                                  -- of a yearly program: whose day was taken last
   created timestamptz not null default now()
 );
 
@@ -251,11 +259,13 @@ create table entry (
   entered timestamptz not null default now(),
   ended timestamptz,
   why text,                                  -- of the end
-  via text not null default 'enrol'
+  via text not null default 'enrol',         -- enrol, redirect, then
+  round smallint not null default 0          -- the how-manieth time that this person is in the program
 ) with (fillfactor = 80);
 create unique index entry_running_idx on entry (program_id, contact_id, key) where ended is null;
 create index entry_contact_idx on entry (contact_id, stream_id);
 create index entry_due_idx on entry (due) where ended is null and due is not null;
+create index entry_engaged_idx on entry (program_id, ended, contact_id) where why = 'engaged'; -- for `then`
 
 -- ── What is due ─────────────────────────────────────────────────────────────
 
@@ -303,9 +313,10 @@ create table job_data (
 create table enrolled (
   program_id int not null,
   node text collate "C" not null,
+  round smallint not null default 0,         -- of the entry; of a campaign: 1 for who was let in later, the year
   contact_id bigint not null,
   job_id bigint not null,
-  primary key (program_id, node, contact_id)
+  primary key (program_id, node, contact_id, round)
 );
 
 -- ── Double opt-in ───────────────────────────────────────────────────────────
@@ -461,6 +472,7 @@ create table transition (
   takes_back bigint
 );
 create index transition_contact_idx on transition (contact_id);
+create index transition_made_idx on transition (stream_id, made, contact_id);
 create index transition_paused_idx on transition (stream_id, made) where why in ('attempts', 'days');
 
 -- Counters of a program: one row per slot of workers, so that no row is hot.
