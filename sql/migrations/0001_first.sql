@@ -360,7 +360,8 @@ create table proof (
   reply text,
   confirmed timestamptz,
   confirmed_ip inet,
-  confirmed_agent text
+  confirmed_agent text,
+  ended timestamptz                          -- since when nobody is mailed by it: the row goes some years later
 );
 create index proof_contact_idx on proof (contact_id, due);
 create index proof_waiting_idx on proof (asked) where confirmed is null;
