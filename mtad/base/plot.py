@@ -8,8 +8,8 @@ import msgspec
 
 _WIDTH, _HEIGHT = 800, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 30, 30
-_LEGEND = 110  # width of a label
-_ACROSS = (_WIDTH - _LEFT - _RIGHT) // _LEGEND
+# A label: its colour and the space behind it, and a letter of 11 px Arial.
+_SWATCH, _LETTER = 30.0, 5.6
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
 _TICKS = 4
 
@@ -52,9 +52,23 @@ def svg(times: Sequence[float], panels: Sequence[Panel], label: Callable[[float]
 
 
 def _legend_rows(panel: Panel) -> int:
-    """Labels that find no room beside the title get lines of their own."""
-    beside = len(panel.lines) * _LEGEND + _LEFT + 7 * len(panel.title) < _WIDTH
-    return 0 if beside else -(-len(panel.lines) // _ACROSS)
+    """How many lines below the title the labels need; 0: they find room beside it."""
+    return max(row for row, _ in _places(panel)) if panel.lines else 0
+
+
+def _places(panel: Panel) -> list[tuple[int, float]]:
+    """Of each label its line, 0 being the title's, and where it begins."""
+    widths = [_SWATCH + _LETTER * len(line.label) for line in panel.lines]
+    x = _WIDTH - _RIGHT - sum(widths)
+    if x > _LEFT + _LETTER * (len(panel.title) + 4):
+        return [(0, x + before) for before in itertools.accumulate([0.0, *widths[:-1]])]
+    places, row, x = [], 1, float(_LEFT)
+    for width in widths:
+        if x > _LEFT and x + width > _WIDTH - _RIGHT:
+            row, x = row + 1, _LEFT
+        places.append((row, x))
+        x += width
+    return places
 
 
 def _panel(times: Sequence[float], panel: Panel, height: int, label: Callable[[float], str]) -> list[str]:
@@ -106,17 +120,9 @@ def _colours(panel: Panel) -> list[str]:
 
 
 def _legend(panel: Panel) -> list[str]:
-    rows = _legend_rows(panel)
-    across = _ACROSS if rows else len(panel.lines)
     parts = []
-    for number, (line, colour) in enumerate(zip(panel.lines, _colours(panel), strict=True)):
-        row, column = divmod(number, across)
-        x = (
-            _LEFT + column * (_WIDTH - _LEFT - _RIGHT) / across
-            if rows
-            else _WIDTH - _RIGHT - _LEGEND * (across - column)
-        )
-        y = 16 + 16 * (row + 1 if rows else 0)
+    for (row, x), line, colour in zip(_places(panel), panel.lines, _colours(panel), strict=True):
+        y = 16 + 16 * row
         parts += [
             f'<rect x="{x:.1f}" y="{y - 8}" width="9" height="9" fill="{colour}"/>',
             f'<text x="{x + 13:.1f}" y="{y}">{escape(line.label)}</text>',
