@@ -13,7 +13,7 @@ who were never asked, and stays so for this mail:
 import binascii
 import html
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from engine.policy import mailbox as parse_mailbox
 from engine.service import Program, Stream
 from mtad.base.config import Config
 from mtad.base.db import Pool
+from mtad.base.ids import message_id
 from mtad.compose import mime, store
 from mtad.compose.faults import ContentFault
 from mtad.compose.folder import PIXEL
@@ -36,9 +37,13 @@ from tracker.tokens import (
     Keys,
     Purpose,
     click_url,
+    confirm_token,
+    confirm_url,
     contact_token,
     link_token,
     pixel_url,
+    preferences_token,
+    preferences_url,
     return_path,
     unsubscribe_url,
 )
@@ -49,8 +54,6 @@ _MODES = ("full", "hygiene", "aggregate", "none")
 _FULL, _HYGIENE, _AGGREGATE, _NONE = range(4)
 _CLASSES = ("transactional", "triggered", "bulk")
 _BULK = 2
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _TXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
@@ -114,6 +117,10 @@ class _Message:
         self.html: Template | None = None if parts.html is None else compiled_html(_with_pixel(parts.html))
         self.txt: Template | None = None if txt is None else compiled_text(txt)
         self.settles = parts.made and txt is not None and has_marks(txt)
+        sources = [part for part in (parts.html, txt) if part is not None]
+        # A mail that asks to confirm measures nobody and is on no list; a token of its own costs 2 µs.
+        self.confirms = any("confirm_url" in source for source in sources)
+        self.prefers = any("preferences_url" in source for source in sources)
         self.links = {
             position: (link, url)
             for position, link, url in zip(stored.positions, stored.link_ids, stored.urls, strict=True)
@@ -212,22 +219,25 @@ class Composer:
         quoted = self._quoted(message, facts, sender, leave_url)
         recipient = f"{facts.address.rpartition('@')[0]}@{facts.domain}"
         by_mail = f"mailto:unsubscribe-{leave}@{self._config.return_path_domain}"
+        headers = [
+            (b"Date", self._date_of(now)),
+            (b"To", mime.mailbox("To", "", recipient)),
+            (b"Subject", mime.unstructured("Subject", quoted.subject)),
+            (b"Message-ID", message_id(facts.job_id, facts.created, self._config.domain).encode()),
+            (b"List-Unsubscribe", f"<{leave_url}>,\r\n <{by_mail}>".encode("ascii")),
+            *sender.headers,
+            (b"Feedback-ID", self._feedback_id(facts, program, stream)),
+            # Keeps vacation notices quiet; RFC 3834 is for mail that a machine sends about something.
+            _PRECEDENCE if facts.class_ == _BULK else _AUTO_SUBMITTED,
+            *message.headers,
+        ]
+        if message.confirms:
+            headers = [header for header in headers if not header[0].startswith(b"List-")]
         return Composed(
             return_path=return_path(self._keys, facts.job_id, self._config.return_path_domain),
             recipient=recipient,
             from_domain=sender.domain,
-            headers=[
-                (b"Date", self._date_of(now)),
-                (b"To", mime.mailbox("To", "", recipient)),
-                (b"Subject", mime.unstructured("Subject", quoted.subject)),
-                (b"Message-ID", self._message_id(facts)),
-                (b"List-Unsubscribe", f"<{leave_url}>,\r\n <{by_mail}>".encode("ascii")),
-                *sender.headers,
-                (b"Feedback-ID", self._feedback_id(facts, program, stream)),
-                # Keeps vacation notices quiet; RFC 3834 is for mail that a machine sends about something.
-                _PRECEDENCE if facts.class_ == _BULK else _AUTO_SUBMITTED,
-                *message.headers,
-            ],
+            headers=headers,
             body=message.body(quoted),
         )
 
@@ -248,8 +258,14 @@ class Composer:
 
     def _quoted(self, message: _Message, facts: Facts, sender: _Sender, leave: str) -> _Quoted:
         mode = sender.mode if facts.tracking is None else _MODES.index(facts.tracking)
+        mode = _NONE if message.confirms else mode
         values = context(facts.address, facts.attributes)
         values["unsubscribe_url"] = leave
+        if message.confirms:
+            values["confirm_url"] = confirm_url(sender.base, confirm_token(self._keys, facts.job_id))
+        if message.prefers:
+            token = preferences_token(self._keys, facts.contact_id, facts.program_id)
+            values["preferences_url"] = preferences_url(sender.base, token)
         values["imprint"] = sender.imprint
         if facts.locale:
             values["locale"] = facts.locale
@@ -279,11 +295,6 @@ class Composer:
 
     def _feedback_id(self, facts: Facts, program: Program, stream: Stream) -> bytes:
         return f"p.{program.name}:s.{stream.name}:{_CLASSES[facts.class_]}:{self._sender_id}".encode()
-
-    def _message_id(self, facts: Facts) -> bytes:
-        """From the job alone. Its microsecond tells it from a job of another installation with the same id."""
-        micros = (facts.created - _EPOCH) // _MICROSECOND
-        return f"<job.{facts.job_id}.{micros:x}@{self._config.domain}>".encode()
 
 
 def sender_id(domain: str) -> str:
