@@ -113,6 +113,11 @@ async def ripen(
     return judged
 
 
+def ripener(pool: Pool, fold: Fold, networks: Networks) -> Callable[[], Awaitable[int]]:
+    """`ripen` as it is called again and again, with one memory of ranges."""
+    return partial(ripen, pool, fold, networks=networks, ranges=Ranges())
+
+
 async def _ripen_batch(
     conn: Connection, *, after: UUID, fold: Fold | None, networks: Networks, ranges: Ranges
 ) -> tuple[UUID | None, int]:
