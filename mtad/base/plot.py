@@ -95,10 +95,11 @@ def _panel(times: Sequence[float], panel: Panel, height: int, label: Callable[[f
     for tick in range(_TICKS + 1):
         y = bottom - (bottom - head) * tick / _TICKS
         x = _LEFT + (right - _LEFT) * tick / _TICKS
+        anchor = "middle" if tick < _TICKS else "end"
         parts += [
             f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#888" stroke-opacity="0.3"/>',
             f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(most * tick / _TICKS)}</text>',
-            f'<text x="{x:.1f}" y="{height - 12}" text-anchor="middle">{escape(label(span * tick / _TICKS))}</text>',
+            f'<text x="{x:.1f}" y="{height - 12}" text-anchor="{anchor}">{escape(label(span * tick / _TICKS))}</text>',
         ]
     return [*parts, *_legend(panel)]
 

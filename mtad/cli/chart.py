@@ -35,10 +35,17 @@ STATES = (
 )
 
 
+# Who may not be mailed any more.
+LEFT = Band("left", " ", "red", "#d62728")
+
+
 def curve(values: Sequence[float], most: float, width: int) -> str:
-    """One line of bars, `most` being a full one; of more values than `width` some are left out."""
-    top = len(_BARS) - 1
-    return "".join(_BARS[round(min(1.0, value / most) * top) if most else 0] for value in _thinned(values, width))
+    """One line of bars, `most` being a full one; none is lost that is not 0. Of more than `width` some are left out."""
+    return "".join(_bar(value / most if most else 0.0) for value in _thinned(values, width))
+
+
+def _bar(share: float) -> str:
+    return _BARS[max(share > 0, round(min(1.0, share) * (len(_BARS) - 1)))]
 
 
 def stacked(columns: Sequence[Sequence[float]], bands: Sequence[Band], *, width: int, height: int) -> list[Text]:
