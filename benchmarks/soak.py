@@ -25,13 +25,13 @@ from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingeste
 from benchmarks.mailing import write_campaign, write_people
 from benchmarks.openloop import Outcome
 from benchmarks.place import Place, installed
-from benchmarks.plot import Line, Panel, svg
 from benchmarks.run import import_people, say
 from benchmarks.samples import Sample, look
 from benchmarks.sinks import receiving, smtp_sink_program
 from benchmarks.trends import Trend, steps, trend
 from mtad.base.db import Pool
 from mtad.base.errors import Problem
+from mtad.base.plot import Line, Panel, svg
 from mtad.compose.preview import tracking_keys
 
 SITES = 20

@@ -11,6 +11,7 @@ nobody knows whether it was opened, so neither `opened` nor `not opened` holds; 
 who may not be measured no condition holds.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,7 @@ class Condition(msgspec.Struct, frozen=True):
         return frozenset(term.link for term in self.terms if term.link is not None)
 
 
+@functools.lru_cache(maxsize=1024)  # a batch of entries asks for the same few again and again
 def parse_condition(key: str, text: str) -> Condition:
     """The text of `if` as a condition; InputError in one line for bad text and for what can never hold."""
     terms = tuple(_term(key, part) for part in text.split(","))
@@ -76,10 +78,11 @@ def parse_condition(key: str, text: str) -> Condition:
     return condition
 
 
-def require_reachable_steps(key: str, group: Sequence[Condition | None]) -> None:
+def require_reachable_steps(key: str, group: Sequence[Condition | None], *, first: int = 0) -> None:
     """InputError for a step of a group that is never sent, for the steps before it take everybody it is for.
 
     None is a step without a condition, which ends a group and takes everybody who is left.
+    `first` is the number of the group's first step, for the words of the error.
     """
     links = frozenset(itertools.chain.from_iterable(condition.links for condition in group if condition))
     if len(links) > MOST_TERMS:
@@ -87,7 +90,7 @@ def require_reachable_steps(key: str, group: Sequence[Condition | None]) -> None
     taken_by = {chosen(group, answers) for answers in (*_possible(links), None)}
     for at in range(len(group)):
         if at not in taken_by:
-            raise InputError(f"{key}[{at}].if: is never sent, for the steps before it take everybody it is for")
+            raise InputError(f"{key}[{first + at}].if: is never sent, for the steps before it take everybody it is for")
 
 
 def chosen(group: Sequence[Condition | None], answers: Answers | None) -> int | None:

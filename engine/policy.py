@@ -26,6 +26,8 @@ class StreamDefinition(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     from_: str = msgspec.field(name="from")
     """The From header: `Display Name <local@domain>` or an address."""
+    title: str = ""
+    """What people call it, on pages and in the mail that asks to confirm; '' is the name in From."""
     reply_to: str = ""
     imprint: str = ""
     list_id: str = ""
@@ -36,6 +38,11 @@ class StreamDefinition(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = "default"
     """The [[pool]] of the configuration whose sources send it."""
     policy: Policy = Policy()
+
+    @property
+    def shown(self) -> str:
+        """What people read in place of `name`."""
+        return self.title or mailbox("from", self.from_)[0] or self.name
 
     def to_json(self) -> dict[str, Any]:
         return dict(msgspec.to_builtins(self))
@@ -48,6 +55,7 @@ class StreamDefinition(msgspec.Struct, frozen=True, kw_only=True):
 class _StreamTable(Table, frozen=True, kw_only=True):
     name: str
     from_: str = msgspec.field(name="from")
+    title: str = ""
     reply_to: str = ""
     imprint: str = ""
     list_id: str = ""
@@ -74,6 +82,7 @@ def parse_stream(raw: dict[str, Any]) -> StreamDefinition:
     return StreamDefinition(
         name=name("name", table.name),
         from_=table.from_,
+        title=table.title,
         reply_to=table.reply_to,
         imprint=table.imprint,
         list_id=table.list_id or f"{table.name}.{sender.domain}",

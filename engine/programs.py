@@ -1,122 +1,98 @@
-"""What a program sends, to whom and in which order. Pure.
+"""Programs: the door to what they are, and their TOML; whatever is wrong is one InputError line. Pure."""
 
-A definition is a graph of nodes under string keys: send → wait → send → … → end.
-A send node's key is the name of its message; entries and jobs keep node keys, so a
-key never changes its meaning within a program.
-"""
-
-from collections.abc import Iterable
+import re
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from engine.rules import USUALLY, Policy
+from engine.conditions import Answers
+from engine.definition import (
+    BULK,
+    TRIGGERED,
+    Audience,
+    Definition,
+    Enrol,
+    Kind,
+    LeaveOn,
+    OnEngaged,
+    WhenSilent,
+    Yearly,
+    chosen_stop,
+    first_cycle,
+    held_out,
+    mails_of,
+    next_stop,
+    require_reachable,
+    require_threshold_in_reach,
+)
+from engine.nodes import (
+    ChooseNode,
+    EndNode,
+    Node,
+    Nodes,
+    SendNode,
+    Step,
+    Stop,
+    WaitNode,
+    line,
+    links_asked,
+    stop_at,
+)
+from engine.rules import USUALLY
 from engine.rules import OnEngaged as Defaults
-from engine.tables import Table, decoded, duration, matches, moment, name
+from engine.tables import Table, decoded, duration, moment, name
 from mtad.base.errors import InputError
 
-END = "end"
+__all__ = [
+    "BULK",
+    "Answers",
+    "Audience",
+    "ChooseNode",
+    "Definition",
+    "EndNode",
+    "Node",
+    "SendNode",
+    "Stop",
+    "WaitNode",
+    "Yearly",
+    "chosen_stop",
+    "first_cycle",
+    "held_out",
+    "links_asked",
+    "mails_of",
+    "next_stop",
+    "parse_program",
+    "require_reachable",
+    "require_threshold_in_reach",
+]
 
-Kind = Literal["campaign", "series"]
-LeaveOn = Literal["engaged", "click", "open"]
-WhenSilent = Literal["inactive", "nothing"]
-OnEngaged = Literal["stay", "leave"]
-Enrol = Literal["current"]
+# Between the mails of a reactivation that does not say it.
+USUAL_WAIT = "4d"
 
-
-class SendNode(msgspec.Struct, frozen=True, tag="send"):
-    """Send a message, then go on."""
-
-    message: str
-    next: str
-
-
-class WaitNode(msgspec.Struct, frozen=True, tag="wait"):
-    """Let time pass since the delivery of the send node before."""
-
-    seconds: float
-    next: str
-
-
-class EndNode(msgspec.Struct, frozen=True, tag="end"):
-    """The way is over."""
-
-
-Node = SendNode | WaitNode | EndNode
-
-
-class Audience(msgspec.Struct, frozen=True):
-    """Who: every named attribute has one of the listed values. No attributes: everybody on the stream."""
-
-    attributes: dict[str, list[Any]] = msgspec.field(default_factory=dict)
-
-    def holds(self, attributes: dict[str, Any]) -> bool:
-        """Whether a contact with these attributes is meant. As in JSON, true is not 1."""
-        return matches(self.attributes, attributes)
+_RATE = re.compile(r"(\d+)\s*/\s*([smhd])")
+_PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_AT = re.compile(r"([01]\d|2[0-3]):([0-5]\d) (\S+)")
 
 
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a program. Never changed once stored."""
-
-    name: str
-    kind: Kind
-    stream: str
-    class_: int = msgspec.field(name="class", default=2)
-    audience: Audience = Audience()
-    leave_on: tuple[LeaveOn, ...] = ()
-    when_silent: WhenSilent = "nothing"
-    enrol: Enrol = "current"
-    start: str | None = None  # ISO 8601, UTC
-    not_after: str | None = None  # likewise
-    priority: int = 5
-    on_engaged: OnEngaged = "stay"
-    first: str
-    nodes: dict[str, Node]
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(msgspec.to_builtins(self))
-
-    @classmethod
-    def from_json(cls, obj: object) -> "Definition":
-        return msgspec.convert(obj, cls)
-
-    @property
-    def starts(self) -> datetime | None:
-        return None if self.start is None else datetime.fromisoformat(self.start)
-
-    @property
-    def ends(self) -> datetime | None:
-        return None if self.not_after is None else datetime.fromisoformat(self.not_after)
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """Where somebody stands next, and how many seconds after the delivery."""
-
-    node: str
-    wait: float
-    ends: bool
-
-
-def next_stop(definition: Definition, node: str) -> Stop:
-    """From a send node over the waits, which add up, to the next send node or the end."""
-    sent = definition.nodes[node]
-    if not isinstance(sent, SendNode):
-        raise TypeError(f"{definition.name}: {node} is no send node")
-    key, wait = sent.next, 0.0
-    while isinstance(at := definition.nodes[key], WaitNode):
-        wait += at.seconds
-        key = at.next
-    return Stop(key, wait, isinstance(at, EndNode))
-
-
-class _Step(Table, frozen=True, kw_only=True):
+class _StepTable(Table, frozen=True, kw_only=True):
     message: str
     wait: str | None = None
+    if_: str | None = msgspec.field(name="if", default=None)
 
 
 class _AudienceTable(Table, frozen=True, kw_only=True):
     attributes: dict[str, list[str | int | float | bool]] = msgspec.field(default_factory=dict)
+
+
+class _YearlyTable(Table, frozen=True, kw_only=True):
+    on: str
+    at: str = "09:00 UTC"
+
+
+class _InsteadTable(Table, frozen=True, kw_only=True):
+    inactive: str = ""
 
 
 class _ProgramTable(Table, frozen=True, kw_only=True):
@@ -126,12 +102,17 @@ class _ProgramTable(Table, frozen=True, kw_only=True):
     audience: _AudienceTable = _AudienceTable()
     leave_on: tuple[LeaveOn, ...] | None = None
     when_silent: WhenSilent | None = None
-    enrol: Enrol = "current"
+    enrol: Enrol | None = None
+    yearly: _YearlyTable | None = None
     start: str | None = None
     not_after: str | None = None
     priority: int = 5
     on_engaged: OnEngaged | None = None
-    step: list[_Step]
+    holdout: float = 0.0
+    max_rate: str | None = None
+    then: str = ""
+    instead: _InsteadTable = _InsteadTable()
+    step: list[_StepTable]
 
 
 def parse_program(raw: dict[str, Any], *, day: float, window: float, engaged: Defaults = USUALLY) -> Definition:
@@ -142,119 +123,140 @@ def parse_program(raw: dict[str, Any], *, day: float, window: float, engaged: De
     After the last step a series waits the window, so that the last mail too may be answered.
     """
     table = decoded(raw, _ProgramTable)
-    series = table.kind == "series"
-    if not 1 <= table.priority <= 9:
-        raise InputError(f"priority: 1 to 9, is {table.priority}")
-    if not series:
-        _refuse_keys_of_series(table)
-    elif table.on_engaged is not None:
-        raise InputError('on_engaged: only campaigns have it; a series says leave_on = ["engaged"]')
+    _refuse_what_the_kind_has_not(table)
     start, not_after = _moment("start", table.start), _moment("not_after", table.not_after)
     if start and not_after and not_after <= start:
         raise InputError(f"not_after: must be after start, is {table.not_after}")
+    if not 1 <= table.priority <= 9:
+        raise InputError(f"priority: 1 to 9, is {table.priority}")
+    if not 0 <= table.holdout < 1:
+        raise InputError(f"holdout: a share from 0 to below 1, is {table.holdout:g}")
+    mail = table.kind == "campaign"
+    first, nodes = line(_steps(table, day), last_wait=0.0 if mail else window)
     when_silent: WhenSilent = "nothing"
-    if series:
-        when_silent = table.when_silent or "inactive"
-    first, nodes = _line(table.step, day=day, last_wait=window if series else 0.0)
-    if when_silent == "inactive":
+    if table.kind == "series":
+        when_silent = table.when_silent or ("nothing" if table.yearly else "inactive")
+    if when_silent == "inactive" or table.kind == "reactivation":
         _refuse_hasty_waits(nodes, window)
-    default_leave: tuple[LeaveOn, ...] = ("engaged",) if series and engaged.series == "leave" else ()
+    leave_on = _leave_on(table, engaged)
+    _refuse_deaf_conditions(nodes, leave_on)
     return Definition(
         name=name("name", table.name),
         kind=table.kind,
         stream=name("stream", table.stream),
+        class_=TRIGGERED if table.yearly else BULK,
         audience=Audience(dict(table.audience.attributes)),
-        leave_on=default_leave if table.leave_on is None else table.leave_on,
+        leave_on=leave_on,
         when_silent=when_silent,
-        enrol=table.enrol,
+        enrol=_enrol(table),
+        yearly=_yearly(table.yearly),
         start=start.isoformat() if start else None,
         not_after=not_after.isoformat() if not_after else None,
         priority=table.priority,
-        on_engaged=table.on_engaged or ("stay" if series else engaged.campaign),
+        on_engaged=table.on_engaged or (engaged.campaign if mail else "stay"),
+        holdout=table.holdout,
+        spacing=_spacing(table.max_rate, day),
+        then=name("then", table.then) if table.then else "",
+        instead=name("instead.inactive", table.instead.inactive) if table.instead.inactive else "",
         first=first,
         nodes=nodes,
     )
 
 
-def require_reachable(definition: Definition, policy: Policy) -> None:
-    """InputError for a series that people leave as Engaged, if its own mails cannot earn the threshold."""
-    if "engaged" not in definition.leave_on:
-        return
-    mails, most = _earns(definition, policy)
-    if most < policy.threshold:
-        raise InputError(
-            f"leave_on: engaged needs {policy.threshold} points, and {mails} mails earn at most {most}:"
-            f" add a step, leave on click or open, or lower the stream's threshold"
-        )
-
-
-def require_threshold_in_reach(policy: Policy, programs: Iterable[Definition]) -> None:
-    """InputError for a policy whose threshold none of the stream's series, of those left as Engaged, can earn."""
-    most = max(
-        ((_earns(series, policy)[1], series.name) for series in programs if "engaged" in series.leave_on),
-        default=None,
-    )
-    if most and most[0] < policy.threshold:
-        raise InputError(
-            f"policy.threshold: {policy.threshold} cannot be reached in any series of the stream:"
-            f" {most[1]} earns most, {most[0]} points"
-        )
-
-
-def _earns(definition: Definition, policy: Policy) -> tuple[int, int]:
-    """How many mails a program has, and the most points that they can earn."""
-    mails = sum(isinstance(node, SendNode) for node in definition.nodes.values())
-    return mails, mails * (policy.points.open + policy.points.click)
-
-
-def _refuse_keys_of_series(table: _ProgramTable) -> None:
-    if len(table.step) > 1:
+def _refuse_what_the_kind_has_not(table: _ProgramTable) -> None:
+    mail, back = table.kind == "campaign", table.kind == "reactivation"
+    if mail and len(table.step) > 1:
         raise InputError(f"step: a campaign is one mail, here are {len(table.step)}; a series takes more")
-    if table.leave_on:
+    if mail and table.leave_on:
         raise InputError('leave_on: only a series has it; a campaign says on_engaged = "leave"')
-    if table.when_silent == "inactive":
+    if table.when_silent == "inactive" and mail:
         raise InputError("when_silent: only a series may end as inactive; a campaign is one mail")
+    if not mail and table.on_engaged is not None:
+        raise InputError('on_engaged: only campaigns have it; a series says leave_on = ["engaged"]')
+    if table.then and table.kind != "series":
+        raise InputError(f"then: only a series is left as engaged, this is a {table.kind}")
+    if back:
+        for key, said in (
+            ("leave_on", table.leave_on is not None),
+            ("when_silent", table.when_silent is not None),
+            ("yearly", table.yearly is not None),
+            ("instead", bool(table.instead.inactive)),
+            ("if", any(step.if_ is not None for step in table.step)),
+        ):
+            if said:
+                raise InputError(
+                    f"{key}: a reactivation has none: who answers has come back and leaves it, who is silent cools down"
+                )
+    if table.leave_on and "came_back" in table.leave_on:
+        raise InputError("leave_on: came_back is how a reactivation is left; a series has engaged, click and open")
 
 
-def _line(steps: list[_Step], *, day: float, last_wait: float) -> tuple[str, dict[str, Node]]:
-    """The steps as nodes in a line; the key of the first, and all of them."""
-    if not steps:
-        raise InputError("step: at least one is needed")
-    keys = [name(f"step[{at}].message", step.message) for at, step in enumerate(steps)]
-    if len(set(keys)) < len(keys) or END in keys:
-        twice = next(key for key in keys if keys.count(key) > 1 or key == END)
-        raise InputError(f"step: message {twice!r} " + ("is a reserved name" if twice == END else "stands there twice"))
-    if steps[0].wait is not None:
-        raise InputError("step[0].wait: the first mail is sent at once; program start has its own key")
-    waits = [*(_wait(at, step, day) for at, step in enumerate(steps[1:], 1)), last_wait]
-    nodes: dict[str, Node] = {}
-    for key, after, wait in zip(keys, [*keys[1:], END], waits, strict=True):
-        if wait:
-            # A space keeps it apart from every name of a message.
-            nodes[key] = SendNode(key, f"after {key}")
-            nodes[f"after {key}"] = WaitNode(wait, after)
-        else:
-            nodes[key] = SendNode(key, after)
-    nodes[END] = EndNode()
-    return keys[0], nodes
+def _leave_on(table: _ProgramTable, engaged: Defaults) -> tuple[LeaveOn, ...]:
+    if table.kind == "reactivation":
+        return ("came_back",)
+    if table.leave_on is not None:
+        return table.leave_on
+    return ("engaged",) if table.kind == "series" and engaged.series == "leave" else ()
 
 
-def _wait(at: int, step: _Step, day: float) -> float:
-    if step.wait is None:
-        raise InputError(f'step[{at}].wait: is missing; write wait = "3d", counted from the delivery before')
-    return duration(f"step[{at}].wait", step.wait, day)
+def _enrol(table: _ProgramTable) -> Enrol:
+    """A reactivation takes people as their cool-downs end, unless it says otherwise."""
+    if table.yearly and table.enrol is not None:
+        raise InputError("enrol: a yearly program takes people on their day, nobody at once")
+    return table.enrol or ("current_and_future" if table.kind == "reactivation" else "current")
 
 
-def _refuse_hasty_waits(nodes: dict[str, Node], window: float) -> None:
+def _steps(table: _ProgramTable, day: float) -> list[Step]:
+    found = []
+    for at, step in enumerate(table.step):
+        text = step.wait
+        if text is None and at and table.kind == "reactivation":
+            text = USUAL_WAIT
+        wait = None if text is None else duration(f"step[{at}].wait", text, day)
+        found.append(Step(name(f"step[{at}].message", step.message), wait, step.if_))
+    return found
+
+
+def _refuse_hasty_waits(nodes: Nodes, window: float) -> None:
     """A series that ends as inactive must leave each mail as long as an answer may take."""
     for key, node in nodes.items():
-        if isinstance(node, SendNode) and isinstance(at := nodes[node.next], WaitNode | SendNode):
-            wait = at.seconds if isinstance(at, WaitNode) else 0.0
-            if wait < window:
+        if isinstance(node, SendNode):
+            stop = stop_at(nodes, node.next)
+            if not stop.ends and stop.wait < window:
                 raise InputError(
-                    f"step: the wait after {key} is {wait:g} s, shorter than the stream's window of {window:g} s;"
+                    f"step: the wait after {key} is {stop.wait:g} s, shorter than the stream's window of {window:g} s;"
                     f' who had no time to answer would become inactive: wait longer or when_silent = "nothing"'
                 )
+
+
+def _refuse_deaf_conditions(nodes: dict[str, Node], leave_on: tuple[LeaveOn, ...]) -> None:
+    """Who answers as the condition asks has left the series by that answer."""
+    for key, condition, _ in links_asked(nodes):
+        for term in condition.terms:
+            if term.holds and (sign := {"opened": "open", "clicked": "click"}[term.what]) in leave_on:
+                raise InputError(f"step {key}: if: is never sent, for leave_on has {sign}: who {term.what} has left")
+
+
+def _yearly(table: _YearlyTable | None) -> Yearly | None:
+    if table is None:
+        return None
+    match = _AT.fullmatch(table.at.strip())
+    try:
+        if match:
+            ZoneInfo(match[3])
+            return Yearly(table.on, int(match[1]) * 60 + int(match[2]), match[3])
+    except (ValueError, ZoneInfoNotFoundError):
+        pass
+    raise InputError(f'yearly.at: {table.at!r} is not a time of day; write "09:00 Europe/Berlin"')
+
+
+def _spacing(text: str | None, day: float) -> float:
+    if text is None:
+        return 0.0
+    match = _RATE.fullmatch(text.strip())
+    if not match or not int(match[1]):
+        raise InputError(f'max_rate: {text!r} is not a rate; write "5000/h"')
+    return float((_PER | {"d": day})[match[2]] / int(match[1]))
 
 
 def _moment(key: str, value: str | None) -> datetime | None:

@@ -31,6 +31,7 @@ from mtad.ops import sites
 from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
+from mtad.ops.keyfiles import read_networks
 from mtad.ops.lag import LagMeter
 from mtad.ops.line import answering
 from mtad.ops.moves import Movers
@@ -260,7 +261,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("advance entries", 0.25, partial(advance.advance, pool, catalogue, config)),
         Sweep("finish programs", 1.0, partial(advance.finish, pool)),
         Sweep("content faults", 2.0, partial(advance.pause_on_content_faults, pool)),
-        Sweep("ripen hits", 0.25, partial(tracker.ripen, pool, engine.fold_signs)),
+        Sweep("ripen hits", 0.25, tracker.ripener(pool, engine.fold_signs, read_networks(config))),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),

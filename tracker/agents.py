@@ -1,12 +1,16 @@
-"""What a user agent says about who asks. Our own list, as of November 2026; pure.
+"""What a user agent says about who asks. Our own list, with its date; pure.
 
 Public lists of robots count Google's and Yahoo's image proxies among them, and a
 mailer that took one over lost every open from Gmail. So proxies are asked first.
 """
 
 import re
+from datetime import date
 from enum import Enum
 from functools import lru_cache
+
+# When somebody last went through this list; `mtad events reclassify` says it.
+AGENTS_OF = date(2026, 11, 23)
 
 # Longer ones say nothing more and would only fill the journal.
 MAX_AGENT = 200
@@ -16,7 +20,8 @@ _PROXIES = ("GoogleImageProxy", "YahooMailProxy")
 # Mail privacy proxy of Apple: loads every image of every mail, read or not.
 _APPLE = "Mozilla/5.0"
 
-# Gmail looks at images while it delivers, as a browser with this odd tail.
+# Gmail looks at images while it delivers, as browsers with this odd tail, and samples
+# links as a browser of 2015 with another.
 _GMAIL_PREFETCH_TAIL = " Mozilla/5.0"
 
 # Not here: okhttp, Dalvik, Apache-HttpClient and CFNetwork, with which mail
@@ -25,7 +30,7 @@ _GMAIL_PREFETCH_TAIL = " Mozilla/5.0"
 _ROBOTS = re.compile(
     r"(?<!cu)bot\b|crawl|spider|slurp|scanner|"
     r"curl/|wget/|python-|python/|aiohttp|httpx|go-http-client|libwww|node-fetch|axios/|undici|"
-    r"headless|phantomjs|puppeteer|playwright|selenium|"
+    r"content-sampling|headless|phantomjs|puppeteer|playwright|selenium|"
     r"barracuda|mimecast|proofpoint|safelinks|trendmicro|symantec|"
     r"facebookexternalhit|whatsapp/|skypeuripreview|monitor",
     re.IGNORECASE,

@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
 from tracker.agents import MAX_AGENT
-from tracker.hits import Hit, Kind, Method
+from tracker.hits import HYGIENE, Hit, Kind, Method
 from tracker.origin import Origins
 
 log = logging.getLogger("mtad.tracker")
@@ -61,13 +61,15 @@ class Noting:
     ) -> Hit:
         """A request as a hit, now; `headers` are asked by names in lower case."""
         at = self._clock.now()
+        # Whoever may only be counted, or dated, came from nowhere.
+        whole = (job_id or contact_id) and how != HYGIENE
         return Hit(
             uuid7(int(at.timestamp() * 1000), os.urandom(10)),
             at,
             kind,
             Method.PREFETCH if method is Method.GET and _prefetches(headers) else method,
             _printable(headers.get("user-agent", ""))[:MAX_AGENT],
-            self._origins.origin(peer, forwarded),
+            self._origins.origin(peer, forwarded) if whole else None,
             job_id=job_id,
             link_id=link_id,
             contact_id=contact_id,

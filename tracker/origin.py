@@ -8,7 +8,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Enough to see a gateway's range, too little to name a household.
-_KEPT_BITS = {4: 24, 6: 48}
+KEPT_BITS = {4: 24, 6: 48}
 
 
 class Origins:
@@ -35,6 +35,23 @@ class Origins:
                 break
         return network
 
+    def address(self, peer: str, forwarded: Sequence[str]) -> str | None:
+        """The same client's whole address: for proofs of consent and for limits, never for hits."""
+        found = _address(peer)
+        for hop in reversed([hop for value in forwarded for hop in value.split(",")]):
+            if found is None or not self._hop(str(found))[1]:
+                break
+            found = _address(hop) or found
+        return str(found) if found else None
+
+
+def household(address: str | None) -> str:
+    """What is limited together: an IPv4 address, or the /64 that one IPv6 connection has to itself."""
+    found = _address(address or "")
+    if found is None or found.version == 4:
+        return str(found)
+    return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
+
 
 def _hop(trusted: Sequence[tuple[int, int, int]], text: str) -> tuple[str | None, bool]:
     """The network of one address, and whether what it says of others is believed; `trusted`: version, mask, network."""
@@ -49,11 +66,11 @@ def _hop(trusted: Sequence[tuple[int, int, int]], text: str) -> tuple[str | None
 def _cut(version: int, number: int) -> str:
     """As ip_network would write it, which takes 6 µs: zeros at the end are the longest run of them."""
     if version == 4:
-        return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.0/{_KEPT_BITS[4]}"
+        return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.0/{KEPT_BITS[4]}"
     groups = [number >> 112, number >> 96 & 0xFFFF, number >> 80 & 0xFFFF]
     while groups and not groups[-1]:
         groups.pop()
-    return f"{':'.join([f'{group:x}' for group in groups])}::/{_KEPT_BITS[6]}"
+    return f"{':'.join([f'{group:x}' for group in groups])}::/{KEPT_BITS[6]}"
 
 
 def _address(text: str) -> IPAddress | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,12 @@ from aiohttp import web
 from mtad.base.clock import Clock
 from mtad.base.db import Connection, Pool, in_transaction
 from tracker import store
-from tracker.hits import EARNING, Hit, Judgement, Mail, judge
+from tracker.hits import EARNING, Hit, Judgement
 from tracker.ingest import Ingest, Unsubscribe
+from tracker.judging import QUICKEST, Mail, judge, visits
 from tracker.links import Link, Links
+from tracker.networks import NOWHERE, Networks
+from tracker.ranges import Ranges
 from tracker.tokens import Keys
 from tracker.web import make_app
 from tracker.writer import Journal
@@ -88,7 +91,9 @@ class Tracker:
             tasks.create_task(self.links.run(), name="links")
 
 
-async def ripen(pool: Pool, fold: Fold | None = None) -> int:
+async def ripen(
+    pool: Pool, fold: Fold | None = None, *, networks: Networks = NOWHERE, ranges: Ranges | None = None
+) -> int:
     """Judge the hits of every mail whose settle window is over; how many hits were judged.
 
     Per mail, all hits of all workers together. Each becomes an event with class and reasons,
@@ -96,22 +101,31 @@ async def ripen(pool: Pool, fold: Fold | None = None) -> int:
     transaction. A mail that is being sent waits. A person's hit on a job in doubt proves that
     it arrived: it stays in `pending`, with its class, for whoever settles that job, and so
     does all that may earn points when there is no `fold`. Running it again, or twice at
-    once, changes nothing.
+    once, changes nothing. `ranges` remembers from call to call who visits the mails of many.
     """
     judged = 0
+    remembered = Ranges() if ranges is None else ranges
     after: UUID | None = UUID(int=0)
     while after is not None:
-        after, count = await in_transaction(pool, partial(_ripen_batch, after=after, fold=fold))
+        work = partial(_ripen_batch, after=after, fold=fold, networks=networks, ranges=remembered)
+        after, count = await in_transaction(pool, work)
         judged += count
     return judged
 
 
-async def _ripen_batch(conn: Connection, *, after: UUID, fold: Fold | None) -> tuple[UUID | None, int]:
+def ripener(pool: Pool, fold: Fold, networks: Networks) -> Callable[[], Awaitable[int]]:
+    """`ripen` as it is called again and again, with one memory of ranges."""
+    return partial(ripen, pool, fold, networks=networks, ranges=Ranges())
+
+
+async def _ripen_batch(
+    conn: Connection, *, after: UUID, fold: Fold | None, networks: Networks, ranges: Ranges
+) -> tuple[UUID | None, int]:
     """Where to go on, and how many hits were judged."""
     settled = await store.settled_hits(conn, after)
     if not settled.jobs or not await store.ripening(conn):
         return None, 0
-    verdicts = await _verdicts(conn, settled, folded=fold is not None)
+    verdicts = await _verdicts(conn, settled, networks, ranges, folded=fold is not None)
     fresh = await store.write_verdicts(conn, verdicts) if verdicts else set()
     if fold and (signs := [one.hit for one in verdicts if one.earns and not one.stays and one.hit.event_id in fresh]):
         await fold(conn, signs)
@@ -121,7 +135,9 @@ async def _ripen_batch(conn: Connection, *, after: UUID, fold: Fold | None) -> t
     return settled.last if settled.hits == RIPE_BATCH else None, judged.total()
 
 
-async def _verdicts(conn: Connection, settled: store.Settled, *, folded: bool) -> list[store.Verdict]:
+async def _verdicts(
+    conn: Connection, settled: store.Settled, networks: Networks, ranges: Ranges, *, folded: bool
+) -> list[store.Verdict]:
     """One for each hit that can be judged now."""
     unjudged = await store.unjudged_hits(conn, settled.jobs)
     ripe = [
@@ -131,20 +147,33 @@ async def _verdicts(conn: Connection, settled: store.Settled, *, folded: bool) -
     ]
     seen = await store.evidence(conn, [(mail, hits[0].at, hits[-1].at) for mail, hits in ripe])
     links = await store.links_of_messages(conn, {mail.message_id for mail, _ in ripe if mail.message_id})
+    about = {mail.job_id: _about(mail, links) for mail, _ in ripe}
+    swept = ranges.sweeps(
+        visit
+        for mail, hits in ripe
+        if mail.contact_id
+        for visit in visits(hits, about[mail.job_id], mail.contact_id, networks)
+    )
     verdicts: list[store.Verdict] = []
     for number, (mail, hits) in enumerate(ripe):
         if number % SLICE == 0:
             await asyncio.sleep(0)  # who is being served meanwhile does not wait for all of them
         judgements: Sequence[Judgement | None] = [None] * len(hits)
         if mail.known:
-            about = Mail(links.get(mail.message_id or 0, 0), mail.dot_at, mail.accepted_at, mail.doubts)
-            later = unjudged[mail.job_id][len(hits) :]
-            judgements = judge(hits, about, beside=[*seen[mail.job_id], *later])
+            beside = [*seen[mail.job_id], *unjudged[mail.job_id][len(hits) :]]
+            judgements = judge(hits, about[mail.job_id], beside=beside, swept=swept, networks=networks)
         may_stay = mail.queued or not folded
         for hit, judged in zip(hits, judgements, strict=True):
             earns = judged is not None and judged.class_ in EARNING
             verdicts.append(store.Verdict(hit, judged, mail.contact_id, mail.stream_id, earns, earns and may_stay))
     return verdicts
+
+
+def _about(mail: store.MailHit, links: Mapping[int, int]) -> Mail:
+    """What its hits are judged by. A settle window that is shorter than usual makes everything quicker."""
+    settle = DEFAULT_SETTLE if mail.settle is None else mail.settle
+    quickest = min(QUICKEST, settle * (QUICKEST / DEFAULT_SETTLE))
+    return Mail(links.get(mail.message_id or 0, 0), mail.dot_at, mail.accepted_at, mail.doubts, quickest)
 
 
 def _ripe(hits: list[Hit], settle: timedelta, heard_until: datetime) -> list[Hit]:

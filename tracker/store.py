@@ -10,7 +10,8 @@ import msgspec
 from mtad.base.db import Connection, Pool, Row, row_values
 from mtad.base.ids import uuid7
 from mtad.base.sqlfiles import queries
-from tracker.hits import BURST_SPAN, Hit, Judgement, Kind, Method, certain
+from tracker.conduct import REACH
+from tracker.hits import Hit, Judgement, Kind, Method, certain
 from tracker.links import Link
 
 SQL = queries("tracker")
@@ -150,8 +151,8 @@ async def links_of_messages(conn: Connection, messages: Collection[int]) -> dict
 async def evidence(
     conn: Connection, mails: Sequence[tuple[MailHit, datetime, datetime]]
 ) -> defaultdict[int, list[Hit]]:
-    """Whatever else was asked of each mail within reach of a burst of hits between two times, by job."""
-    asked = [(mail, since - BURST_SPAN, until + BURST_SPAN) for mail, since, until in mails if mail.contact_id]
+    """Whatever else was asked of each mail within reach of its hits between two times, by job."""
+    asked = [(mail, since - REACH, until + REACH) for mail, since, until in mails if mail.contact_id]
     found: defaultdict[int, list[Hit]] = defaultdict(list)
     if not asked:
         return found

@@ -8,7 +8,8 @@ and one for leaving needs no job, so it outlives the ledger::
 
     version and key id 1 · contact 8 · program 4 · MAC 14
 
-A return path is 25 bytes in base32, because receivers may fold the case of a
+A token for preferences is made like that one, and one for confirming says the job of the mail
+in which it stands. A return path is 25 bytes in base32, because receivers may fold the case of a
 local part: version and key id 1, job 8, MAC 16.
 
 The MAC is keyed BLAKE2b (RFC 7693). Its personalisation is the purpose, so a
@@ -50,8 +51,11 @@ class Purpose(Enum):
     """What a token is good for; the value is the personalisation of its MAC (at most 16 bytes)."""
 
     OPEN = b"mtad open"
+    HYGIENE = b"mtad hygiene"  # an open of which no more than its date may be kept
     CLICK = b"mtad click"
     UNSUBSCRIBE = b"mtad unsubscribe"
+    PREFERENCES = b"mtad preference"
+    CONFIRM = b"mtad confirm"
     RETURN_PATH = b"mtad return path"
 
     # There is one of each. Enum's own hash is that of the name, in Python: a third of the cost of a token.
@@ -63,6 +67,7 @@ class LinkToken(msgspec.Struct, frozen=True):
 
     job_id: int
     link_id: int
+    hygiene: bool = False  # of a pixel: only the date of the open may be kept
 
 
 class ContactToken(msgspec.Struct, frozen=True):
@@ -136,6 +141,14 @@ def read_link_token(keys: Keys, purpose: Purpose, token: str, values: Sequence[s
     return LinkToken(*_HEAD.unpack(head)[1:]) if head else None
 
 
+def read_pixel_token(keys: Keys, token: str) -> LinkToken | None:
+    """What the token of a pixel says, and in which mode its mail was sent; None unless it is ours."""
+    if found := read_link_token(keys, Purpose.OPEN, token):
+        return found
+    head = _opened(keys, Purpose.HYGIENE, token, b"")
+    return LinkToken(*_HEAD.unpack(head)[1:], hygiene=True) if head else None
+
+
 def contact_token(keys: Keys, contact_id: int, program_id: int) -> str:
     """36 characters with which one contact leaves the stream of one program."""
     return _sealed(keys, Purpose.UNSUBSCRIBE, _HEAD.pack(keys.lead, contact_id, program_id), b"")
@@ -145,6 +158,28 @@ def read_contact_token(keys: Keys, token: str) -> ContactToken | None:
     """What a token for leaving says; None unless it is ours."""
     head = _opened(keys, Purpose.UNSUBSCRIBE, token, b"")
     return ContactToken(*_HEAD.unpack(head)[1:]) if head else None
+
+
+def preferences_token(keys: Keys, contact_id: int, program_id: int) -> str:
+    """36 characters with which one contact sees and changes what it gets."""
+    return _sealed(keys, Purpose.PREFERENCES, _HEAD.pack(keys.lead, contact_id, program_id), b"")
+
+
+def read_preferences_token(keys: Keys, token: str) -> ContactToken | None:
+    """Whose preferences; None unless it is ours."""
+    head = _opened(keys, Purpose.PREFERENCES, token, b"")
+    return ContactToken(*_HEAD.unpack(head)[1:]) if head else None
+
+
+def confirm_token(keys: Keys, job_id: int) -> str:
+    """36 characters that stand in the one mail by which an address is confirmed."""
+    return _sealed(keys, Purpose.CONFIRM, _HEAD.pack(keys.lead, job_id, 0), b"")
+
+
+def read_confirm_token(keys: Keys, token: str) -> int | None:
+    """The mail that was answered (0: a preview); None unless it is ours."""
+    head = _opened(keys, Purpose.CONFIRM, token, b"")
+    return int(_HEAD.unpack(head)[1]) if head else None
 
 
 def return_path(keys: Keys, job_id: int, domain: str) -> str:
@@ -181,6 +216,16 @@ def click_url(base: str, token: str, values: Sequence[str] = ()) -> str:
 def unsubscribe_url(base: str, token: str) -> str:
     """The address for leaving: a page for people (GET), one click for mail programs (POST)."""
     return f"{base}/u/{token}"
+
+
+def preferences_url(base: str, token: str) -> str:
+    """The address of the page on which a person says what it wants."""
+    return f"{base}/p/{token}"
+
+
+def confirm_url(base: str, token: str) -> str:
+    """The address of the page on which a person confirms that it wants mail at all."""
+    return f"{base}/confirm/{token}"
 
 
 def values_of(path: str) -> tuple[str, ...] | None:

@@ -21,7 +21,7 @@ from mtad.base.clock import Clock
 from mtad.base.db import AWAY
 from tracker import tokens
 from tracker.door import Door, Doors, date_now
-from tracker.hits import Hit, Kind, Method
+from tracker.hits import HYGIENE, Hit, Kind, Method
 from tracker.ingest import Unsubscribe
 from tracker.links import Link, destination
 from tracker.noting import Noting
@@ -182,7 +182,7 @@ class _Site:
         """What `pixel` and `click` would answer a plain request, without their chain; False for any other answer."""
         method = Method(request.method)
         if request.pixel:
-            token = tokens.read_link_token(self._keys, Purpose.OPEN, request.token)
+            token = tokens.read_pixel_token(self._keys, request.token)
             respond = partial(self._picture, method)
             if token is None:
                 answer(respond())
@@ -201,7 +201,7 @@ class _Site:
         forwarded = request.headers.get("x-forwarded-for")
         hit = self._noting.hit(
             kind, method, request.headers, peer, (forwarded,) if forwarded is not None else (),
-            job_id=token.job_id, link_id=token.link_id,
+            job_id=token.job_id, link_id=token.link_id, how=HYGIENE if token.hygiene else "",
         )  # fmt: skip
         self._noting.begin(hit, lambda _durable: answer(respond()))
         return True
@@ -219,9 +219,10 @@ class _Site:
     async def pixel(self, request: web.Request) -> web.Response:
         """Always the picture: no oracle for guessers, no broken image for readers."""
         name = request.match_info["token"]
-        token = tokens.read_link_token(self._keys, Purpose.OPEN, name.removesuffix(".gif"))
+        token = tokens.read_pixel_token(self._keys, name.removesuffix(".gif"))
         if token:
-            await self._noting.note(self._hit(request, Kind.OPEN, job_id=token.job_id, link_id=token.link_id))
+            how = HYGIENE if token.hygiene else ""
+            await self._noting.note(self._hit(request, Kind.OPEN, job_id=token.job_id, link_id=token.link_id, how=how))
         return web.Response(body=PIXEL, content_type="image/gif", headers=_NEVER_STORE)
 
     async def click(self, request: web.Request) -> web.Response:

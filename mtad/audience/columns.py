@@ -15,6 +15,7 @@ ABOUT_STREAM = ("consent_at", "consent_source", "tracking", "last_sign_at", "mai
 RESERVED = frozenset(
     {"and", "or", "not", "if", "else", "in", "is", "true", "false", "none"}
     | {"loop", "self", "super", "range", "dict", "namespace", "imprint", "unsubscribe_url"}
+    | {"preferences_url", "confirm_url"}
 )
 OWN_PREFIX = "mtad_"
 MAX_NAME = 63

@@ -64,6 +64,14 @@ class Tracker(Section, frozen=True, kw_only=True):
     """File with one `id:hex` a line; the last one signs, all verify."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks whose X-Forwarded-For is believed."""
+    scanner_networks: str = ""
+    """File with one `NETWORK clicks|all [label]` a line: hits from there are scanners'. Empty: none."""
+    trusted_networks: str = ""
+    """File with one `NETWORK [label]` a line: how hits come from there is never held against them. Empty: none."""
+    event_keys: str = ""
+    """File with one `source:token` a line, for servers that POST /events. Empty: nobody may."""
+    sites: tuple[str, ...] = ()
+    """Hosts of yours that carry our script: a click that leads there hands over who clicked."""
 
 
 class Dkim(Section, frozen=True, kw_only=True):
@@ -241,6 +249,8 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     yield "tracker.listen", host_and_port, config.tracker.listen
     for network in config.tracker.trusted_proxies:
         yield "tracker.trusted_proxies", ip_network, network
+    for site in config.tracker.sites:
+        yield "tracker.sites", _site, site
     for number, dkim in enumerate(config.dkim):
         yield f"dkim[{number}].domain", normal_domain, dkim.domain
         yield f"dkim[{number}].selector", _selector, dkim.selector
@@ -264,6 +274,11 @@ def _database_url(text: str) -> None:
 def _tracker_url(text: str) -> None:
     if not _TRACKER_URL.fullmatch(text):
         raise ValueError(f"write https://host; http only for this machine, is {text!r}")
+
+
+def _site(text: str) -> None:
+    if text != normal_domain(text):
+        raise ValueError(f"write a host such as www.example.com, is {text!r}")
 
 
 def _selector(text: str) -> None:

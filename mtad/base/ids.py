@@ -1,6 +1,10 @@
-"""UUIDv7 (RFC 9562 section 5.7): ids that rise with time. Pure: told the time and the randomness."""
+"""Ids: UUIDv7 (RFC 9562 section 5.7), which rise with time, and Message-IDs. Pure: told time and randomness."""
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def uuid7(unix_ms: int, entropy: bytes) -> UUID:
@@ -16,3 +20,11 @@ def uuid7(unix_ms: int, entropy: bytes) -> UUID:
 def unix_ms_of(uuid: UUID) -> int:
     """The milliseconds since 1970 at which a UUIDv7 was minted."""
     return uuid.int >> 80
+
+
+def message_id(job_id: int, created: datetime, domain: str) -> str:
+    """The Message-ID of a mail, from its job alone, so a second attempt may be recognised.
+
+    The microsecond of its making tells it from a job of another installation with the same id.
+    """
+    return f"<job.{job_id}.{(created - _EPOCH) // _MICROSECOND:x}@{domain}>"

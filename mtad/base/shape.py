@@ -180,6 +180,21 @@ def texts(shaping: Shaping, routes: Mapping[str, Layer]) -> Iterator[tuple[str, 
             yield dotted("shape", "provider", name), _shipped, name
 
 
+def sources_named(shaping: Shaping, routes: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+    """Every table of what leaves through one source: its key, and the source."""
+    layers = [("shape", shaping), *((name, layer) for name, layer in routes.items())]
+    for kind, its in (("provider", shaping.provider), ("site", shaping.site), ("domain", shaping.domain)):
+        layers += [(dotted("shape", kind, name), layer) for name, layer in its.items()]
+    for name, layer in layers:
+        for source in layer.source:
+            yield f"{name}.{dotted('source', source)}", source
+
+
+def known_providers(shaping: Shaping) -> frozenset[str]:
+    """Those that mtad knows, and the operator's."""
+    return frozenset(shipped_providers()) | frozenset(shaping.provider)
+
+
 def _normal_domain(text: str) -> None:
     if normal_domain(text) != text:
         raise ValueError(f"write it as {normal_domain(text)}")

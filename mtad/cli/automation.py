@@ -8,6 +8,8 @@ from rich.table import Table
 
 from mtad.base.automation import Rule, limits, rules_in_force
 from mtad.base.config import load_config
+from mtad.base.errors import InputError
+from mtad.base.shape import known_providers
 from mtad.cli import shell
 
 app = typer.Typer(help="Rules on replies.", no_args_is_help=True)
@@ -26,11 +28,11 @@ def rules(
     as_json: shell.JsonOption = False,
 ) -> None:
     """What receivers may say, how often, and what follows; needs no running server."""
-    found = [
-        rule
-        for rule in rules_in_force(load_config(config).automation)
-        if not provider or rule.provider in ("", provider)
-    ]
+    loaded = load_config(config)
+    known = known_providers(loaded.shape)
+    if provider and provider not in known:
+        raise InputError(f"--provider: {provider!r} is none of {', '.join(sorted(known))}")
+    found = [rule for rule in rules_in_force(loaded.automation) if not provider or rule.provider in ("", provider)]
     if as_json:
         shell.print_json(found)
         return

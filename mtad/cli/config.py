@@ -14,6 +14,7 @@ from mtad.base.config import Config, load_config
 from mtad.base.db import open_pool
 from mtad.base.errors import InputError, Problem
 from mtad.base.migrate import require_schema
+from mtad.base.source import sources_of
 from mtad.cli import shell
 from mtad.ops.explain import Explained, explain
 from mtad.ops.postgres import Postgres
@@ -26,7 +27,9 @@ app = typer.Typer(help="What the configuration means.", no_args_is_help=True)
 def explain_(
     domain: Annotated[str, typer.Argument(help="A recipients' domain, e.g. gmail.com.")],
     *,
-    source: Annotated[str, typer.Option("--source", help="What the mail leaves through.")] = "default",
+    source: Annotated[
+        str, typer.Option("--source", help="What the mail leaves through. Default: the first that is configured.")
+    ] = "",
     config: shell.ConfigOption = shell.DEFAULT_CONFIG,
     as_json: shell.JsonOption = False,
 ) -> None:
@@ -36,7 +39,10 @@ def explain_(
         name = normal_domain(domain)
     except ValueError as error:
         raise InputError(str(error)) from None
-    explained = _explained(loaded, name, source)
+    sources = [known.name for known in sources_of(loaded.source)]
+    if source and source not in sources:
+        raise InputError(f"--source: {source!r} is none of {', '.join(sources)}")
+    explained = _explained(loaded, name, source or sources[0])
     if as_json:
         shell.print_json(explained)
     else:

@@ -16,18 +16,25 @@ from mtad.cli.queue import limits_table, suspensions_table
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
 from mtad.ops.answers.programs import program_by_name
 from mtad.ops.answers.times import local
-from mtad.ops.waiting import Done, Selection, domain_name, purge, rebind, selection, site_by_name, wake
+from mtad.ops.waiting import (
+    Done,
+    Selection,
+    domain_name,
+    lane_names,
+    purge,
+    rebind,
+    require_source,
+    selection,
+    site_by_name,
+    wake,
+)
 from mtad.queue import limits, suspensions
 from mtad.queue.limits import LaneLimit
 from mtad.queue.suspensions import KINDS, Kind, Suspension
 
 app = typer.Typer()
 
-# Of these the waiting jobs can be told; of a lane or a source they cannot, it is chosen when a session is wanted.
-CHOSEN = ("site", "domain", "campaign")
-
 KindArgument = Annotated[str, typer.Argument(metavar="|".join(KINDS), show_default=False, help="What is named.")]
-ChosenArgument = Annotated[str, typer.Argument(metavar="|".join(CHOSEN), show_default=False, help="What is named.")]
 KeyArgument = Annotated[
     str, typer.Argument(help="Its name. Of a site also a domain that goes there; of a lane SOURCE/SITE.")
 ]
@@ -49,9 +56,11 @@ def suspend(
     named = _kind(kind)
     length = _length(within)
 
-    async def work(_: Config, pool: Pool) -> Suspension:
+    async def work(loaded: Config, pool: Pool) -> Suspension:
         async def hold(conn: Connection) -> Suspension:
             name = await _name(conn, named, key)
+            if named in ("source", "lane"):
+                await require_source(conn, loaded, name.partition("/")[0])
             until: datetime | None = None
             if length is not None:
                 until = await conn.fetchval("select now() + $1", timedelta(seconds=length))
@@ -78,7 +87,7 @@ def resume(
     """Undo every suspension of it, whoever made it; what waited goes on at once."""
     named = _kind(kind)
 
-    async def work(_: Config, pool: Pool) -> list[Suspension]:
+    async def work(loaded: Config, pool: Pool) -> list[Suspension]:
         async def undo(conn: Connection) -> list[Suspension]:
             name = await _name(conn, named, key)
             return await suspensions.lift(conn, kind=named, key=name, by=getpass.getuser())
@@ -87,7 +96,7 @@ def resume(
         if lifted and named in ("domain", "campaign"):
             # The gate has put off what was claimed; sites and lanes leave due times alone.
             async with pool.acquire() as conn:
-                chosen = await selection(conn, named, lifted[0].key)
+                chosen = await selection(conn, loaded, named, lifted[0].key)
             async for _done in wake(pool, chosen):
                 pass
         return lifted
@@ -155,7 +164,7 @@ def limits_(
 
 @app.command("purge")
 def purge_(
-    kind: ChosenArgument,
+    kind: KindArgument,
     key: KeyArgument,
     config: ConfigOption = DEFAULT_CONFIG,
     *,
@@ -163,11 +172,14 @@ def purge_(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take its waiting mail out of the queue for good; the ledger says so. Suspend it first, or more may come."""
-    _chosen(kind)
+    """Take its waiting mail out of the queue for good; the ledger says so. Suspend it first, or more may come.
 
-    async def work(_: Config, pool: Pool) -> int:
-        chosen = await _selected(pool, kind, key)
+    Of a source or a lane: the mail that no other source can send.
+    """
+    named = _kind(kind)
+
+    async def work(loaded: Config, pool: Pool) -> int:
+        chosen = await _selected(pool, loaded, named, key)
         _confirm(f"purge the waiting mail of {kind} {key}", yes=yes)
         return await _watched("purging", purge(pool, chosen, f"{why} ({getpass.getuser()})"))
 
@@ -175,34 +187,39 @@ def purge_(
     if as_json:
         shell.print_json({"kind": kind, "key": key, "purged": changed})
     else:
-        shell.out.print(f"{changed:,} mails purged.", highlight=False)
+        shell.out.print(f"{_mails(changed)} purged.", highlight=False)
 
 
 @app.command("rebind")
 def rebind_(
-    kind: ChosenArgument,
+    kind: KindArgument,
     key: KeyArgument,
     config: ConfigOption = DEFAULT_CONFIG,
     *,
     to: Annotated[str, typer.Option("--to", help="The site that its waiting mail goes to instead.")],
+    now: Annotated[bool, typer.Option("--now", help="At once also what waits after a refusal.")] = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Send its waiting mail to another site. Mail queued later goes where its domain says; [[route]] changes that."""
-    _chosen(kind)
+    """Send its waiting mail to another site. Mail queued later goes where its domain says; a route changes that.
 
-    async def work(_: Config, pool: Pool) -> int:
-        chosen = await _selected(pool, kind, key)
+    Of a source or a lane: the mail that no other source can send.
+    """
+    named = _kind(kind)
+
+    async def work(loaded: Config, pool: Pool) -> tuple[int, str]:
+        chosen = await _selected(pool, loaded, named, key)
         async with pool.acquire() as conn:
             site, name = await site_by_name(conn, to)
         _confirm(f"send the waiting mail of {kind} {key} to {name}", yes=yes)
-        return await _watched("rebinding", rebind(pool, chosen, site))
+        return await _watched("rebinding", rebind(pool, chosen, site, at_once=now)), name
 
-    changed = shell.run(config, work)
+    changed, name = shell.run(config, work)
     if as_json:
-        shell.print_json({"kind": kind, "key": key, "to": to, "rebound": changed})
+        shell.print_json({"kind": kind, "key": key, "to": name, "rebound": changed})
     else:
-        shell.out.print(f"{changed:,} mails go to {to} now.", markup=False, highlight=False, soft_wrap=True)
+        go = "goes" if changed == 1 else "go"
+        shell.out.print(f"{_mails(changed)} {go} to {name} now.", markup=False, highlight=False, soft_wrap=True)
 
 
 def _kind(text: str) -> Kind:
@@ -210,15 +227,6 @@ def _kind(text: str) -> Kind:
         case "lane" | "site" | "domain" | "source" | "campaign":
             return text
     raise InputError(f"{text!r} is none of {', '.join(KINDS)}")
-
-
-def _chosen(kind: str) -> None:
-    if kind in ("lane", "source"):
-        raise InputError(
-            f"{kind}: waiting mail belongs to none yet, it is chosen when a session is wanted; name a site"
-        )
-    if kind not in CHOSEN:
-        raise InputError(f"{kind!r} is none of {', '.join(CHOSEN)}")
 
 
 def _length(text: str) -> float | None:
@@ -234,9 +242,7 @@ async def _name(conn: Connection, kind: Kind, key: str) -> str:
         case "site":
             return (await site_by_name(conn, key))[1]
         case "lane":
-            source, slash, site = key.partition("/")
-            if not (source and slash and site):
-                raise InputError(f"lane {key!r}: write SOURCE/SITE")
+            source, site = lane_names(key)
             return f"{source}/{(await site_by_name(conn, site))[1]}"
         case "campaign":
             return (await program_by_name(conn, key)).name
@@ -246,9 +252,9 @@ async def _name(conn: Connection, kind: Kind, key: str) -> str:
             return key
 
 
-async def _selected(pool: Pool, kind: str, key: str) -> Selection:
+async def _selected(pool: Pool, config: Config, kind: Kind, key: str) -> Selection:
     async with pool.acquire() as conn:
-        return await selection(conn, kind, key)
+        return await selection(conn, config, kind, key)
 
 
 def _confirm(what: str, *, yes: bool) -> None:
@@ -258,6 +264,10 @@ def _confirm(what: str, *, yes: bool) -> None:
         raise InputError(f"to {what} say --yes, there is nobody to ask")
     if not typer.confirm(f"Really {what}?", err=True):
         raise Problem("nothing was changed")
+
+
+def _mails(number: int) -> str:
+    return "1 mail" if number == 1 else f"{number:,} mails"
 
 
 async def _watched(what: str, steps: AsyncIterator[Done]) -> int:

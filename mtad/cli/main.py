@@ -23,7 +23,7 @@ def _brought(module: str) -> tuple[typer.Typer, typer.Typer]:
             found.register(root, program)
         case "program":
             program.add_typer(found.app)
-        case "server" | "demo" | "queue" | "hold" | "live" | "warmup":
+        case "server" | "demo" | "simulate" | "queue" | "hold" | "live" | "warmup":
             root.add_typer(found.app)
         case _:
             root.add_typer(found.app, name=module)
@@ -62,6 +62,8 @@ class _Root(_Lazy):
         "stream": "stream",
         "contacts": "contacts",
         "suppress": "suppress",
+        "audience": "audience",
+        "simulate": "simulate",
         "program": "program",  # itself below, its commands in _Program
         "pause": "control",
         "audit": "answers",

@@ -11,8 +11,8 @@ from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.cli.answers_view import duration, plain
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
-from mtad.ops.answers.delivery import rate
-from mtad.ops.answers.queue import Filter, LaneState, QueueState, SiteQueue, queue_state
+from mtad.ops.answers.delivery import rate, warmup_over
+from mtad.ops.answers.queue import Filter, LaneState, QueueState, SiteQueue, Unresolved, queue_state
 from mtad.ops.answers.times import local
 from mtad.queue.limits import LaneLimit
 from mtad.queue.suspensions import Suspension
@@ -48,12 +48,16 @@ def queue(
 
 
 def queue_view(found: QueueState) -> RenderableType:
-    """The sites in a table, then what there is to say of each lane, then what is suspended."""
+    """The sites in a table, then the lanes, what was said, whose site is not known, what is suspended."""
     parts: list[RenderableType] = [_totals(found)]
     if found.sites:
         parts += [Text(), sites_table(found.sites)]
-        if remarks := [line for site in found.sites for line in _remarks(site)]:
-            parts += [Text(), *remarks]
+    if lanes := [lane for site in found.sites for lane in site.lanes if lane.sessions or lane_state(lane)]:
+        parts += [Text(), lanes_table(lanes)]
+    if remarks := [line for site in found.sites for line in _remarks(site)]:
+        parts += [Text(), *remarks]
+    if found.unresolved_domains:
+        parts += [Text(), *_nowhere(found.unresolved_domains)]
     if found.hidden:
         parts.append(plain(f"{found.hidden:,} more sites; --most shows them", "dim"))
     if found.suspended:
@@ -64,18 +68,31 @@ def queue_view(found: QueueState) -> RenderableType:
 
 
 def sites_table(sites: tuple[SiteQueue, ...]) -> Table:
-    """A line a site; what it has several lanes for stands below each other."""
+    """A line a site. Where there is little room its name is folded, and no number is cut."""
     table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("site", overflow="ellipsis", no_wrap=True, max_width=40)
-    for name in ("waiting", "due", "deferred", "claimed", "in doubt", "late", "rate", "tokens", "sessions"):
+    table.add_column("site", overflow="fold", max_width=60)
+    for name in ("waiting", "due", "deferred", "claimed", "in doubt", "late", "sessions"):
         table.add_column(name, justify="right", no_wrap=True)
     for site in sites:
-        lanes = site.lanes
+        opened, most = sum(lane.sessions for lane in site.lanes), sum(lane.session_limit for lane in site.lanes)
         table.add_row(
             plain(site.site), str(site.waiting), str(site.due), str(site.deferred), f"{site.claimed:,}",
-            f"{site.in_doubt:,}", duration(site.late) if site.late else "-",
-            "\n".join(rate(lane.rate) for lane in lanes), "\n".join(f"{lane.tokens:,.0f}" for lane in lanes),
-            "\n".join(f"{lane.sessions}/{lane.session_limit}" for lane in lanes),
+            f"{site.in_doubt:,}", duration(site.late) if site.late else "-", f"{opened:,}/{most:,}",
+        )  # fmt: skip
+    return table
+
+
+def lanes_table(lanes: list[LaneState]) -> Table:
+    """The lanes that are at work, or held back, and by what."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("lane", overflow="fold", max_width=60)
+    for name in ("rate", "tokens", "sessions"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("held back", overflow="fold", ratio=1)
+    for lane in lanes:
+        table.add_row(
+            plain(f"{lane.source}/{lane.site}"), rate(lane.rate), f"{lane.tokens:,.0f}",
+            f"{lane.sessions}/{lane.session_limit}", plain(lane_state(lane), "yellow"),
         )  # fmt: skip
     return table
 
@@ -118,7 +135,19 @@ def lane_state(lane: LaneState) -> str:
         f"{limit.knob} {limit.value} until {local(limit.until)} by {limit.made_by}: {limit.reason}"
         for limit in lane.limits
     ]
+    if warmup := warmup_over(lane):
+        said.append(warmup[0].lower() + warmup[1:])
     return "; ".join(said)
+
+
+def _nowhere(domains: tuple[Unresolved, ...]) -> list[Text]:
+    return [
+        Text.assemble(
+            plain(f"{row.domain} ", "yellow"),
+            plain(f"{row.waiting:,} wait to be told where to go: {row.trouble or 'not asked for yet'}"),
+        )
+        for row in domains
+    ]
 
 
 def _totals(found: QueueState) -> Text:
@@ -135,10 +164,6 @@ def _totals(found: QueueState) -> Text:
 
 def _remarks(site: SiteQueue) -> list[Text]:
     lines = []
-    for lane in site.lanes:
-        if state := lane_state(lane):
-            source = f" from {lane.source}" if len(site.lanes) > 1 else ""
-            lines.append(Text.assemble(plain(f"{site.site}{source} ", "yellow"), plain(state)))
     if site.last_reply:
         reply = site.last_reply if len(site.last_reply) <= REPLY else f"{site.last_reply[: REPLY - 1]}…"
         lines.append(Text.assemble(plain(f"{site.site} ", "dim"), plain(f"said: {reply}", "dim")))

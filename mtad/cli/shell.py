@@ -7,6 +7,7 @@ stderr and the exit code of their class; a traceback only with ``--debug``.
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from mtad.base.config import Config, load_config
 from mtad.base.db import DATABASE_AWAY, Pool, open_pool
-from mtad.base.errors import Unavailable
+from mtad.base.errors import InputError, Unavailable
 from mtad.base.migrate import require_schema
 from mtad.ops.postgres import Postgres
 
@@ -29,7 +30,10 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="MTAD_CONFI
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DEFAULT_CONFIG = Path("mtad.toml")
 
-out = Console()
+# Columns where there is no terminal to have any: mail and log files scroll sideways.
+WIDE = 200
+
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
 err = Console(stderr=True)
 
 
@@ -63,6 +67,14 @@ def run(config_path: Path, work: Callable[[Config, Pool], Awaitable[T]]) -> T:
 
     with database(config) as url:
         return uvloop.run(inside(url))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the command line names; InputError when that cannot be done."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def print_json(value: object) -> None:

@@ -34,14 +34,22 @@ class Applied(msgspec.Struct, frozen=True):
     did: Literal["created", "changed", "unchanged"]
 
 
+def read_stream(path: Path) -> StreamDefinition:
+    """The stream of a file; InputError in one line for whatever is wrong with it."""
+    raw = _table(path)
+    try:
+        return parse_stream(raw)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 async def apply_stream(pool: Pool, path: Path, by: str, *, pools: Collection[str] = (DEFAULT,)) -> Applied:
     """Make or change the stream of a file; `by` is who did it, `pools` are those of the configuration.
 
     InputError: nothing was changed.
     """
-    raw = _table(path)
+    definition = read_stream(path)
     try:
-        definition = parse_stream(raw)
         _check_sender(definition)
         _check_pool(definition, pools)
     except InputError as error:

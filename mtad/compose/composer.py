@@ -1,18 +1,19 @@
 """One mail for one contact: the templates of a message, filled, addressed, and turned into bytes.
 
 A message is compiled once; per recipient there are only values, links and the pixel.
-How much of it can be told from whom is decided by the stricter of two modes, the
-contact's own and the stream's:
+What links and pixel tell is decided by the contact's own mode, or the stream's for those
+who were never asked, and stays so for this mail:
 
-    full, hygiene    links and pixel carry the job
-    aggregate        links carry no job (0), there is no pixel
-    none             links are the destinations themselves, there is no pixel
+    full         links and pixel carry the job
+    hygiene      the pixel carries the job and says that only its date may be kept; links carry none (0)
+    aggregate    neither carries a job: hits are counted, and nobody's
+    none         links are the destinations themselves, there is no pixel
 """
 
 import binascii
 import html
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from engine.policy import mailbox as parse_mailbox
 from engine.service import Program, Stream
 from mtad.base.config import Config
 from mtad.base.db import Pool
+from mtad.base.ids import message_id
 from mtad.compose import mime, store
 from mtad.compose.faults import ContentFault
 from mtad.compose.folder import PIXEL
@@ -35,9 +37,13 @@ from tracker.tokens import (
     Keys,
     Purpose,
     click_url,
+    confirm_token,
+    confirm_url,
     contact_token,
     link_token,
     pixel_url,
+    preferences_token,
+    preferences_url,
     return_path,
     unsubscribe_url,
 )
@@ -45,10 +51,9 @@ from tracker.tokens import (
 __all__ = ["Composed", "Composer", "ContentFault", "Texts"]
 
 _MODES = ("full", "hygiene", "aggregate", "none")
+_FULL, _HYGIENE, _AGGREGATE, _NONE = range(4)
 _CLASSES = ("transactional", "triggered", "bulk")
 _BULK = 2
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _TXT = "text/plain; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
@@ -112,6 +117,10 @@ class _Message:
         self.html: Template | None = None if parts.html is None else compiled_html(_with_pixel(parts.html))
         self.txt: Template | None = None if txt is None else compiled_text(txt)
         self.settles = parts.made and txt is not None and has_marks(txt)
+        sources = [part for part in (parts.html, txt) if part is not None]
+        # A mail that asks to confirm measures nobody and is on no list; a token of its own costs 2 µs.
+        self.confirms = any("confirm_url" in source for source in sources)
+        self.prefers = any("preferences_url" in source for source in sources)
         self.links = {
             position: (link, url)
             for position, link, url in zip(stored.positions, stored.link_ids, stored.urls, strict=True)
@@ -142,12 +151,12 @@ class _Links(Ours):
         self._links = links
         self._base = base
         self._mode = mode
-        self._job = job_id if mode < 2 else 0
+        self._job = job_id if mode == _FULL else 0
 
     def __call__(self, position: int, *values: Any) -> str:  # noqa: ANN401 - whatever the author's expression gives
         link, url = self._links[position]
         texts = [_value(value) for value in values]
-        if self._mode == 3:
+        if self._mode == _NONE:
             return filled(url, texts)
         return click_url(self._base, link_token(self._keys, Purpose.CLICK, self._job, link, texts), texts)
 
@@ -210,22 +219,25 @@ class Composer:
         quoted = self._quoted(message, facts, sender, leave_url)
         recipient = f"{facts.address.rpartition('@')[0]}@{facts.domain}"
         by_mail = f"mailto:unsubscribe-{leave}@{self._config.return_path_domain}"
+        headers = [
+            (b"Date", self._date_of(now)),
+            (b"To", mime.mailbox("To", "", recipient)),
+            (b"Subject", mime.unstructured("Subject", quoted.subject)),
+            (b"Message-ID", message_id(facts.job_id, facts.created, self._config.domain).encode()),
+            (b"List-Unsubscribe", f"<{leave_url}>,\r\n <{by_mail}>".encode("ascii")),
+            *sender.headers,
+            (b"Feedback-ID", self._feedback_id(facts, program, stream)),
+            # Keeps vacation notices quiet; RFC 3834 is for mail that a machine sends about something.
+            _PRECEDENCE if facts.class_ == _BULK else _AUTO_SUBMITTED,
+            *message.headers,
+        ]
+        if message.confirms:
+            headers = [header for header in headers if not header[0].startswith(b"List-")]
         return Composed(
             return_path=return_path(self._keys, facts.job_id, self._config.return_path_domain),
             recipient=recipient,
             from_domain=sender.domain,
-            headers=[
-                (b"Date", self._date_of(now)),
-                (b"To", mime.mailbox("To", "", recipient)),
-                (b"Subject", mime.unstructured("Subject", quoted.subject)),
-                (b"Message-ID", self._message_id(facts)),
-                (b"List-Unsubscribe", f"<{leave_url}>,\r\n <{by_mail}>".encode("ascii")),
-                *sender.headers,
-                (b"Feedback-ID", self._feedback_id(facts, program, stream)),
-                # Keeps vacation notices quiet; RFC 3834 is for mail that a machine sends about something.
-                _PRECEDENCE if facts.class_ == _BULK else _AUTO_SUBMITTED,
-                *message.headers,
-            ],
+            headers=headers,
             body=message.body(quoted),
         )
 
@@ -245,9 +257,15 @@ class Composer:
         return sender
 
     def _quoted(self, message: _Message, facts: Facts, sender: _Sender, leave: str) -> _Quoted:
-        mode = sender.mode if facts.tracking is None else max(sender.mode, _MODES.index(facts.tracking))
+        mode = sender.mode if facts.tracking is None else _MODES.index(facts.tracking)
+        mode = _NONE if message.confirms else mode
         values = context(facts.address, facts.attributes)
         values["unsubscribe_url"] = leave
+        if message.confirms:
+            values["confirm_url"] = confirm_url(sender.base, confirm_token(self._keys, facts.job_id))
+        if message.prefers:
+            token = preferences_token(self._keys, facts.contact_id, facts.program_id)
+            values["preferences_url"] = preferences_url(sender.base, token)
         values["imprint"] = sender.imprint
         if facts.locale:
             values["locale"] = facts.locale
@@ -262,9 +280,12 @@ class Composer:
             return _Quoted(subject, None, txt)
         values["imprint"] = sender.imprint_html
         values[CALL] = _Links(self._keys, message.links, sender.base, mode, facts.job_id)
-        token = link_token(self._keys, Purpose.OPEN, facts.job_id, message.links[0][0])
-        values["mtad_pixel"] = pixel_url(sender.base, token) if mode < 2 else ""
+        values["mtad_pixel"] = "" if mode == _NONE else self._pixel(sender, mode, facts.job_id, message.links[0][0])
         return _Quoted(subject, rendered(message.html, values, "html"), txt)
+
+    def _pixel(self, sender: _Sender, mode: int, job_id: int, link_id: int) -> str:
+        purpose = Purpose.HYGIENE if mode == _HYGIENE else Purpose.OPEN
+        return pixel_url(sender.base, link_token(self._keys, purpose, 0 if mode == _AGGREGATE else job_id, link_id))
 
     def _date_of(self, now: datetime) -> bytes:
         second = int(now.timestamp())
@@ -274,11 +295,6 @@ class Composer:
 
     def _feedback_id(self, facts: Facts, program: Program, stream: Stream) -> bytes:
         return f"p.{program.name}:s.{stream.name}:{_CLASSES[facts.class_]}:{self._sender_id}".encode()
-
-    def _message_id(self, facts: Facts) -> bytes:
-        """From the job alone. Its microsecond tells it from a job of another installation with the same id."""
-        micros = (facts.created - _EPOCH) // _MICROSECOND
-        return f"<job.{facts.job_id}.{micros:x}@{self._config.domain}>".encode()
 
 
 def sender_id(domain: str) -> str:

@@ -4,14 +4,14 @@ They are made by the same code as real ones, with job 0 and contact 0: their lin
 lead where they should, earn nothing, and unsubscribe nobody.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from engine.facts import Facts
-from engine.programs import Definition, next_stop
+from engine.programs import mails_of
 from engine.service import Catalogue
 from mtad.base.address import Address, parse_address
 from mtad.base.config import Config
@@ -62,7 +62,7 @@ async def rendered(
     await composer.need(pool, program.messages.values())
 
     mails: list[Rendered] = []
-    for node in _steps(program.definition):
+    for node in mails_of(program.definition):
         # A Message-ID is made of job and time of making: a microsecond apart, or receivers drop all but the first.
         made = now + timedelta(microseconds=len(mails))
         facts = _facts(versions, program.messages[node], node, person=person, to=to or person.address, now=made)
@@ -74,17 +74,6 @@ async def rendered(
         signature = sign(composed, stream.name, int(now.timestamp()))
         mails.append(Rendered(node, texts.subject, texts.html, texts.txt, composed, composed.message(signature)))
     return mails
-
-
-def _steps(definition: Definition) -> Iterator[str]:
-    """The steps that send, in the order of the line; the database keeps no order of keys."""
-    node = definition.first
-    while True:
-        yield node
-        stop = next_stop(definition, node)
-        if stop.ends:
-            return
-        node = stop.node
 
 
 async def _person(conn: Connection, config: Config, as_contact: str | None) -> store.Person:

@@ -21,7 +21,7 @@ from mtad.compose.sandbox import Environment, TooMuch
 from mtad.compose.text import has_marks, marked
 
 # Names that a template may use beside the attributes of contacts.
-RESERVED = frozenset({"email", "locale", "zone", "imprint", "unsubscribe_url"})
+RESERVED = frozenset({"email", "locale", "zone", "imprint", "unsubscribe_url", "preferences_url"})
 
 # Ours: the calls that stand for links and the pixel. Authors may not use them.
 OWN_PREFIX = "mtad_"

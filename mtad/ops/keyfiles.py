@@ -5,6 +5,7 @@ from pathlib import Path
 from mtad.base.config import Config
 from mtad.base.errors import ConfigError
 from mtad.dkim.sign import Signer
+from tracker.networks import Network, Networks, parse_networks
 from tracker.tokens import Keys
 
 
@@ -18,8 +19,32 @@ def read_tracking_keys(path: Path) -> Keys:
         raise ConfigError(f"{path}: tracking keys: is not a text file") from None
 
 
+def read_networks(config: Config) -> Networks:
+    """What the operator's files say of networks; ConfigError names the file and the line."""
+    found: dict[str, tuple[Network, ...]] = {}
+    for key in ("scanner_networks", "trusted_networks"):
+        text, path = _text(config, key)
+        found[key] = parse_networks(text, str(path), scoped=key == "scanner_networks")
+    return Networks(found["scanner_networks"], found["trusted_networks"], config.tracker.trusted_proxies)
+
+
+def _text(config: Config, key: str) -> tuple[str, Path]:
+    """A file that a key of [tracker] names, '' where it names none; ConfigError when it cannot be read."""
+    named = getattr(config.tracker, key)
+    path = config.path(named)
+    if not named:
+        return "", path
+    try:
+        return path.read_text(encoding="utf-8"), path
+    except OSError as error:
+        raise ConfigError(f"tracker.{key}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"tracker.{key}: {path}: is not a text file") from None
+
+
 def require_keys(config: Config) -> None:
     """Read every key, so that a wrong one is one line of the supervisor and not one of each worker."""
+    read_networks(config)
     for source in sorted({"", *(dkim.source for dkim in config.dkim)}):
         Signer.from_config(config, source)
     read_tracking_keys(config.path(config.tracker.keys))

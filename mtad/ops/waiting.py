@@ -13,8 +13,10 @@ import msgspec
 from engine.programs import next_stop
 from engine.service import Catalogue
 from mtad.base.address import normal_domain
+from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
+from mtad.base.source import sources_of, weights_of
 from mtad.base.sqlfiles import queries
 from mtad.ops.answers.programs import program_by_name
 from mtad.queue import store
@@ -24,11 +26,12 @@ SQL = queries("operate")
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Jobs of one site, domain or program; None: of any."""
+    """Jobs of one site, domain or program, or of some streams; None: of any."""
 
     site: int | None = None
     domain: int | None = None
     program: int | None = None
+    streams: tuple[int, ...] | None = None
 
 
 class Done(msgspec.Struct):
@@ -62,11 +65,21 @@ async def site_by_name(conn: Connection, name: str) -> tuple[int, str]:
     raise InputError(f"site {name!r} is not the only one: {', '.join(other for _, other in found)}")
 
 
-async def selection(conn: Connection, kind: str, key: str) -> Selection:
-    """What `kind` (site, domain, campaign) and `key` name; InputError when there is no such thing."""
+async def selection(conn: Connection, config: Config, kind: str, key: str) -> Selection:
+    """What `kind` (of suspensions.KINDS) and `key` name; InputError when there is no such thing.
+
+    Of a source, and so of a lane, it is the mail that no other source can send: which one
+    sends it is decided when a session is wanted.
+    """
     match kind:
         case "site":
             return Selection(site=(await site_by_name(conn, key))[0])
+        case "source":
+            return Selection(streams=await _only_by(conn, config, key))
+        case "lane":
+            source, name = lane_names(key)
+            site, _ = await site_by_name(conn, name)
+            return Selection(site=site, streams=await _only_by(conn, config, source))
         case "campaign":
             return Selection(program=(await program_by_name(conn, key)).id)
         case _:
@@ -74,6 +87,33 @@ async def selection(conn: Connection, kind: str, key: str) -> Selection:
             if domain is None:
                 raise InputError(f"domain {key!r}: no contact has an address there")
             return Selection(domain=domain)
+
+
+def lane_names(key: str) -> tuple[str, str]:
+    """Source and site of a lane's name; InputError when it is none."""
+    source, slash, site = key.partition("/")
+    if not (source and slash and site):
+        raise InputError(f"lane {key!r}: write SOURCE/SITE")
+    return source, site
+
+
+async def require_source(conn: Connection, config: Config, name: str) -> None:
+    """InputError when there is no such source, and never was."""
+    names = [source.name for source in sources_of(config.source)]
+    if name not in names and not await conn.fetchval(SQL["source_is_known"], name):
+        raise InputError(f"source {name!r} is unknown; there are: {', '.join(names)}")
+
+
+async def _only_by(conn: Connection, config: Config, source: str) -> tuple[int, ...]:
+    """The streams whose mail this source alone sends."""
+    await require_source(conn, config, source)
+    pools = [pool for pool, its in weights_of(config.source, config.pool).items() if set(its) == {source}]
+    streams = tuple(row[0] for row in await conn.fetch(SQL["streams_of_pools"], pools))
+    if not streams:
+        raise InputError(
+            f"source {source!r}: other sources of its pools can send all its mail; suspend it, and they do"
+        )
+    return streams
 
 
 async def hosts_of_domain(conn: Connection, domain: str) -> tuple[str, ...]:
@@ -109,11 +149,14 @@ async def purge(pool: Pool, chosen: Selection, why: str) -> AsyncIterator[Done]:
         yield done
 
 
-async def rebind(pool: Pool, chosen: Selection, site: int) -> AsyncIterator[Done]:
-    """Have what waits go to `site` instead. What is queued later goes where its domain says."""
+async def rebind(pool: Pool, chosen: Selection, site: int, *, at_once: bool = False) -> AsyncIterator[Done]:
+    """Have what waits go to `site` instead, `at_once` also what waits after a refusal.
+
+    What is queued later goes where its domain says.
+    """
 
     async def move(conn: Connection, jobs: Sequence[Waiting]) -> int:
-        moved = await conn.fetch(SQL["rebind_jobs"], [job.id for job in jobs], site)
+        moved = await conn.fetch(SQL["rebind_jobs"], [job.id for job in jobs], site, at_once)
         await store.wake_sites(conn, [site])
         return len(moved)
 
@@ -149,7 +192,9 @@ async def _windows(
     yield done
     after = first - 1
     while (end := await pool.fetchval(SQL["window_end"], after, last)) is not None:
-        rows = await pool.fetch(SQL["waiting_in_window"], after, end, chosen.site, chosen.domain, chosen.program)
+        rows = await pool.fetch(
+            SQL["waiting_in_window"], after, end, chosen.site, chosen.domain, chosen.program, chosen.streams
+        )
         if jobs := [Waiting(*row.values()) for row in rows]:
             await prepare(jobs)
             done.changed += await in_transaction(pool, partial(_changed, change, jobs))

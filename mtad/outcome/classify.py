@@ -1,9 +1,10 @@
 """What came of an attempt → what it means for the job and for the contact. Pure.
 
 The code decides between later (4xx) and never (5xx); the category, by words and
-enhanced code, decides whom it is about. Two things hold whatever a server writes:
-before RCPT, and at 421, nothing is ever about the recipient; and only a permanent
-failure of scope recipient can suppress.
+enhanced code, decides whom it is about. Three things hold whatever a server writes:
+before MAIL nothing is ever said about a mail, so none ends there; before RCPT, and at
+421, nothing is ever about the recipient; and only a permanent failure of scope
+recipient can suppress.
 """
 
 import re
@@ -69,10 +70,12 @@ def action_of(outcome: Deferred | Bounced) -> Action:
 def _refusal(refused: Refused) -> Deferred | Bounced:
     name = reading_of(refused)
     reading = READINGS[name]
+    # A 5xx greeting turns the session away: another host, source or hour may do better, and
+    # the mail that happened to be first in line is no more to blame than those behind it.
     # RFC 5321 section 4.5.3.1.10: 552 to RCPT may mean "too many recipients", to be
     # treated as temporary. Only where code or text say what it means is it final.
-    final = refused.code >= 500 and not (refused.code == 552 and name == "too_many_recipients")
-    if final:
+    many = refused.code == 552 and name == "too_many_recipients"
+    if refused.code >= 500 and refused.stage not in _SESSION and not many:
         # 550 with 4.1.1: this server is not sure itself, so nobody is suppressed for it.
         suppress = reading.suppress and not refused.enhanced.startswith("4")
         return Bounced(reading.scope, reading.category, refused.text, suppress=suppress)

@@ -26,7 +26,7 @@ class Action(StrEnum):
     BOUNCE = "bounce"
     RETRY = "retry"
     SLOW = "slow"  # tried again; where it recurs the lane is slowed
-    SUSPEND = "suspend"  # this mail bounces; the lane is suspended, or every other would
+    SUSPEND = "suspend"  # every other mail of the lane would get the same: it is closed, and this one tried again
 
 
 class Delivered(msgspec.Struct, frozen=True):

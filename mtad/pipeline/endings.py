@@ -18,6 +18,9 @@ from mtad.queue.store import Ended, Returned
 # A skip for one of these is about this mail only; its entry goes on to the next step.
 _ONLY_THIS_MAIL = (Reason.TOO_LATE, Reason.MISSING_VALUE, Reason.CONTENT)
 
+# A mail that was refused for good because of us bounces with this attempt, and not before.
+MOST_BLAMED = 3
+
 # Reasons are counted by their text (table tally), so it must stay one short line.
 LONGEST_REASON = 200
 
@@ -110,6 +113,17 @@ def after_attempt(
             return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts, source=source), mail.program)
         case _:
             assert_never(outcome)
+
+
+def lenient(outcome: Outcome, attempt: int) -> Outcome:
+    """The outcome of a mail that was tried `attempt` times before, where it is refused for good because of us.
+
+    "Your address is blocked" is no word about this mail: a block is lifted, and another
+    source may be trusted, so it is tried again, a few times.
+    """
+    if attempt + 1 < MOST_BLAMED and isinstance(outcome, Bounced) and action_of(outcome) is Action.SUSPEND:
+        return Deferred(outcome.scope, outcome.category, outcome.reply)
+    return outcome
 
 
 def is_trouble(outcome: Outcome) -> bool:

@@ -22,11 +22,11 @@ from engine.facts import Reason
 from mtad.base.config import Shape, rate, seconds
 from mtad.base.db import AWAY
 from mtad.compose.faults import ContentFault
-from mtad.outcome.classify import classify
-from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
+from mtad.outcome.classify import action_of, classify
+from mtad.outcome.kinds import Action, Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.pipeline.backlog import TRANSACTIONAL
 from mtad.pipeline.beginner import VALID, Begun, Turn
-from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, retry_of
+from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, lenient, retry_of
 from mtad.pipeline.signer import Signed
 from mtad.pipeline.terms import terms_of
 from mtad.pipeline.tools import Tools
@@ -50,6 +50,11 @@ PATIENCE = 1.0
 
 # After a connection could not be had: closed for this, doubled each time, at most the last.
 CLOSED_FIRST, CLOSED_LONGEST = 10.0, 600.0
+
+# A lane all of whose mails are refused for good because of us, so many in a row, would lose
+# one mail after the other: closed for this, doubled each time until one is delivered.
+BLAMED_IN_A_ROW = 3
+BLAMED_FIRST, BLAMED_LONGEST = 600.0, 4 * 3600.0
 
 # After the lane was found closed, or without tokens or free sessions, this worker
 # claims nothing for it for so long. Longer waits are the site's hint in the database,
@@ -127,6 +132,8 @@ class LaneRunner:
         self._asking = False
         self._grows = False  # what is asked for goes beyond the worker's share
         self._failures = 0
+        self._blamed = 0  # mails in a row that were refused for good because of us
+        self._blocks = 0  # how often in a row that closed the lane
         self._shut_until = 0.0
         self._full_until = 0.0  # no further session before
         self._held_until = 0.0  # what is held need not be asked for again before
@@ -153,7 +160,7 @@ class LaneRunner:
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
-        return not (self._tasks or self._failures or now < self._shut_until)
+        return not (self._tasks or self._failures or self._blocks or now < self._shut_until)
 
     def open(self, number: int, *, growing: bool = False) -> None:
         """Ask for so many further sessions, no more than it has room for."""
@@ -370,10 +377,12 @@ class LaneRunner:
         return Offer(mail.facts, self.lane.id, yields)
 
     def _ending(self, mail: Mail, result: Result, since: int) -> Ended | Returned:
-        outcome = classify(result)
+        said = classify(result)
+        outcome = lenient(said, mail.facts.attempt)
         self._attempts[type(outcome)].inc()
         if isinstance(result, Refused) and isinstance(outcome, Deferred | Bounced):
             self._tools.automation.heard(self.lane, mail.program.name, result, outcome)
+        self._count_blame(said)
         if self._allowance is not None and isinstance(outcome, Deferred | Bounced) and outcome.scope in BLAMING:
             self._allowance.refused()
         if is_trouble(outcome):
@@ -387,6 +396,20 @@ class LaneRunner:
         return after_attempt(
             mail, outcome, retry, now=self._tools.clock.now(), luck=self._tools.luck(), source=self.lane.source
         )
+
+    def _count_blame(self, outcome: Outcome) -> None:
+        match outcome:
+            case Delivered():
+                self._blamed = self._blocks = 0
+            case Bounced() if action_of(outcome) is Action.SUSPEND:
+                self._blamed += 1
+                if self._blamed == BLAMED_IN_A_ROW:
+                    self._blamed = 0
+                    closed = min(BLAMED_FIRST * 2 ** min(self._blocks, 10), BLAMED_LONGEST)
+                    self._blocks += 1
+                    self._run(self._close(closed, outcome.reply))
+            case _:
+                pass
 
     @property
     def _most_sessions(self) -> int:
@@ -425,15 +448,18 @@ class LaneRunner:
         if beyond < 0:
             await self._pay(failure, since)
             return
-        closed = min(CLOSED_FIRST * 2 ** min(beyond, 10), CLOSED_LONGEST)
         outcome = classify(failure)
         why = outcome.reply if isinstance(outcome, Deferred) else str(outcome)
+        self._shut_until = self._tools.clock.monotonic() + SHUT_FOR  # at once: it is not to have its mail back
+        await self._pay(failure, since)
+        await self._close(min(CLOSED_FIRST * 2 ** min(beyond, 10), CLOSED_LONGEST), why)
+
+    async def _close(self, closed: float, why: str) -> None:
+        """For all workers; mails that wait here go by other sources, or back."""
         log.warning("lane closed", extra={
             "site": self.lane.name, "source": self.lane.source, "seconds": closed, "why": why
         })  # fmt: skip
-        self._shut_until = self._tools.clock.monotonic() + SHUT_FOR
-        await self._pay(failure, since)
-        await self._site.shut()
+        await self._shut()
         try:
             async with self._tools.pool.acquire() as conn:
                 await store.close_lane(conn, self.lane.id, closed, why)

@@ -3,7 +3,7 @@
 
 -- ── Words that rows may hold ────────────────────────────────────────────────
 
-create type program_kind as enum ('campaign', 'series');
+create type program_kind as enum ('campaign', 'series', 'reactivation');
 create type program_status as enum ('draft', 'scheduled', 'running', 'paused', 'done', 'cancelled');
 create type contact_state as enum ('active', 'engaged', 'reactivated', 'cooling', 'trying', 'resting');
 create type subscription_status as enum ('subscribed', 'unconfirmed', 'unsubscribed');
@@ -64,8 +64,10 @@ create table contact (
   attributes jsonb not null default '{}',
   erased boolean not null default false,
   merged_into bigint references contact,
-  created timestamptz not null default now()
+  created timestamptz not null default now(),
+  erased_at timestamptz
 );
+create index contact_erased_idx on contact (erased_at) where erased;
 create index contact_domain_idx on contact (domain_id, id); -- mail follows its domain, page by page
 
 -- A contact's row is never deleted, only emptied (`erased`), and no domain's is;
@@ -84,7 +86,9 @@ create index identity_contact_idx on identity (contact_id);
 -- eligible raises `version` in its own transaction.
 create table gate (
   contact_id bigint primary key,
-  version int not null default 1
+  version int not null default 1,
+  sent timestamptz[],                        -- the last 16 sends of each stream, in order, while caps count them
+  sent_on int[]                              -- the stream of each
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- One row, raised by whatever concerns everybody: a suppressed domain, a policy.
@@ -134,11 +138,13 @@ create table subscription (
   consent_at timestamptz,
   tracking tracking_mode,                    -- null: the stream's
   break_until timestamptz,
+  last_open date,                            -- mode hygiene: all that is kept of opens
   changed timestamptz not null default now(),
   changed_by text not null,                  -- import, one_click, page, operator, …
   primary key (stream_id, contact_id)
 );
 create index subscription_contact_idx on subscription (contact_id);
+create index subscription_changed_idx on subscription (stream_id, changed, contact_id); -- for programs that stay open
 
 -- contact × stream, engine/README.md. No row: New. New is also a row without
 -- `first_sent`. `wake_at` is the only indexed time: hot updates must not touch one.
@@ -159,10 +165,31 @@ create table engagement (
   cycle smallint not null default 0,
   cool_until timestamptz,
   wake_at timestamptz,
+  told timestamptz not null default '-infinity', -- time of the last fact or timer in it
+  held timestamptz,                          -- a replay is due once journals are read up to here
   primary key (stream_id, contact_id)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index engagement_contact_idx on engagement (contact_id);
-create index engagement_wake_idx on engagement (wake_at) where wake_at is not null;
+create index engagement_wake_idx on engagement (stream_id, wake_at) where wake_at is not null;
+-- Whose cool-down ends when, and who is being won back. Only a change of state writes to them.
+create index engagement_cooling_idx on engagement (stream_id, cool_until, contact_id) where state = 'cooling';
+create index engagement_trying_idx on engagement (stream_id, contact_id) where state = 'trying';
+
+-- The same rows as they were at `told`, when something was set that no fact tells of (an
+-- import, a consent withdrawn): a replay begins there.
+create table engagement_base (like engagement including defaults, primary key (stream_id, contact_id));
+
+-- What holds the sweeps of a stream. Up to `released` an operator has looked.
+create table brake (
+  stream_id int primary key references stream,
+  stopped timestamptz,                       -- null: it does not hold
+  silent int not null default 0,             -- would have been paused
+  allowed int not null default 0,
+  reachable int not null default 0,          -- counted once a day, where it matters
+  counted timestamptz not null default '-infinity',
+  released timestamptz not null default '-infinity',
+  released_by text
+);
 
 create table program (
   id int generated always as identity primary key,
@@ -179,6 +206,10 @@ create table program (
   not_after timestamptz,
   enqueued_to bigint not null default 0,     -- contacts up to this id are in
   enqueued timestamptz,                      -- all of them are
+  open_to timestamptz,                       -- who became eligible up to then was let in; null: up to the start
+  open_contact bigint not null default 0,    -- at that very moment: up to this contact
+  next_slot timestamptz,                     -- when the next first mail may be due, where there is a max_rate
+  day date,                                  -- of a yearly program: whose day was taken last
   created timestamptz not null default now()
 );
 
@@ -220,7 +251,7 @@ create table entry (
   id bigint generated always as identity primary key,
   program_id int not null references program,
   version int not null,
-  contact_id bigint not null references contact,
+  contact_id bigint references contact,      -- null once erased
   stream_id int not null references stream,
   key text not null default '',
   node text collate "C" not null,
@@ -228,11 +259,13 @@ create table entry (
   entered timestamptz not null default now(),
   ended timestamptz,
   why text,                                  -- of the end
-  via text not null default 'enrol'
+  via text not null default 'enrol',         -- enrol, redirect, then
+  round smallint not null default 0          -- the how-manieth time that this person is in the program
 ) with (fillfactor = 80);
 create unique index entry_running_idx on entry (program_id, contact_id, key) where ended is null;
 create index entry_contact_idx on entry (contact_id, stream_id);
 create index entry_due_idx on entry (due) where ended is null and due is not null;
+create index entry_engaged_idx on entry (program_id, ended, contact_id) where why = 'engaged'; -- for `then`
 
 -- ── What is due ─────────────────────────────────────────────────────────────
 
@@ -259,6 +292,7 @@ create table job (
   not_after timestamptz not null,
   created timestamptz not null default now(),
   begun timestamptz,
+  slot timestamptz,                          -- which of gate.sent is this mail's
   reason text                                -- why it waits: the last reply, or the verdict
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
@@ -279,10 +313,59 @@ create table job_data (
 create table enrolled (
   program_id int not null,
   node text collate "C" not null,
+  round smallint not null default 0,         -- of the entry; of a campaign: 1 for who was let in later, the year
   contact_id bigint not null,
   job_id bigint not null,
-  primary key (program_id, node, contact_id)
+  primary key (program_id, node, contact_id, round)
 );
+
+-- ── Double opt-in ───────────────────────────────────────────────────────────
+
+-- Where people sign up; `program_id` sends the mail that asks them to confirm.
+create table form (
+  id int generated always as identity primary key,
+  name text not null unique,
+  stream_id int not null references stream,
+  program_id int not null references program,
+  version int not null
+);
+
+create table form_version (
+  form_id int not null references form,
+  version int not null,
+  definition jsonb not null,                 -- what it says, word for word
+  made timestamptz not null default now(),
+  made_by text not null,
+  primary key (form_id, version)
+);
+
+-- What somebody agreed to and how we know; the row is made with the mail that asks for it.
+-- Addresses are whole here and nowhere else, so it stands apart from hits. Unconfirmed: 7 days.
+create table proof (
+  job_id bigint primary key,                 -- of that mail
+  contact_id bigint not null,
+  stream_id int not null,
+  form_id int not null,
+  form_version int not null,
+  address text not null,                     -- as it was typed
+  page text not null,                        -- where the form stood, as far as the browser told
+  consent text not null,                     -- the words that were agreed to
+  measuring text,                            -- those about measuring; null: not agreed to
+  asked timestamptz not null,
+  asked_ip inet,
+  asked_agent text not null,
+  message_id text not null,
+  due timestamptz not null,                  -- not before that was the mail sent
+  sent timestamptz,                          -- its 250, and what it said
+  reply text,
+  confirmed timestamptz,
+  confirmed_ip inet,
+  confirmed_agent text,
+  ended timestamptz                          -- since when nobody is mailed by it: the row goes some years later
+);
+create index proof_contact_idx on proof (contact_id, due);
+create index proof_waiting_idx on proof (asked) where confirmed is null;
+create index proof_unanswered_idx on proof (confirmed) where confirmed is not null and sent is null;
 
 -- ── What became of it ───────────────────────────────────────────────────────
 
@@ -309,7 +392,7 @@ create table ledger (
   ended timestamptz not null,                -- for a delivered mail: its 250
   bounced_late timestamptz
 ) partition by range (job_id);
-create index ledger_contact_idx on ledger (contact_id);
+create index ledger_contact_idx on ledger (contact_id, ended);
 create index ledger_full_idx on ledger (contact_id, ended) where reason = 'QuotaIssues';
 
 create table answer (
@@ -364,6 +447,19 @@ create index pending_job_idx on pending (job_id);
 -- In a backlog each batch of the fold finds its rows at one end, whatever waits behind.
 create index pending_judged_idx on pending (event_id) where class in ('human', 'proxy');
 
+-- Hits that are nobody's: mode aggregate, and what modes leave of the hits of others. Which
+-- have been counted is known for a while, so that a journal may be read again.
+create table hit_count (
+  link_id int not null,                      -- of its message; position 0 is the pixel
+  hour timestamptz not null,
+  class hit_class not null,                  -- by the request alone, or as judged
+  n bigint not null,
+  primary key (link_id, hour, class)
+) with (fillfactor = 50);
+create table hit_counted (
+  event_id uuid primary key
+);
+
 create table transition (
   id bigint generated always as identity primary key,
   stream_id int not null,
@@ -377,6 +473,8 @@ create table transition (
   takes_back bigint
 );
 create index transition_contact_idx on transition (contact_id);
+create index transition_made_idx on transition (stream_id, made, contact_id);
+create index transition_paused_idx on transition (stream_id, made) where why in ('attempts', 'days');
 
 -- Counters of a program: one row per slot of workers, so that no row is hot.
 -- key: 'enrolled', 'delivered', 'bounced', 'skipped:unsubscribed', …
@@ -387,6 +485,14 @@ create table tally (
   n bigint not null,
   primary key (program_id, slot, key)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- Files of what an import did not take: they hold addresses, and go by their age.
+create table rejects_file (
+  host text collate "C" not null,
+  path text collate "C" not null,
+  made timestamptz not null default now(),
+  primary key (host, path)
+);
 
 -- ── Who delivers ────────────────────────────────────────────────────────────
 

@@ -92,12 +92,19 @@ select s.id,
   from unnest($1::int[]) s (id);
 
 -- name: unlabelled
--- Waiting jobs whose domain is not resolved yet, counted up to 10,000.
-select count(*) from (select from job where site_id is null and worker is null limit 10000) x;
+-- Domains that are not resolved yet, each with how many jobs wait for that, most first, and
+-- why there is no answer; of the first 10,000 such jobs.
+select d.name, count(*), d.trouble
+  from (select contact_id from job where site_id is null and worker is null limit 10000) x
+  join contact c on c.id = x.contact_id
+  join domain d on d.id = c.domain_id
+ group by d.name, d.trouble
+ order by count(*) desc, d.name;
 
 -- name: lanes_of_sites
 -- The lanes to sites $1 as begin would find them now, under what limits them for a while:
--- tokens at hand, sessions that living workers hold, and until when and why nothing begins.
+-- tokens at hand, sessions that living workers hold, until when and why nothing begins, and
+-- where its source is being warmed up: mails to the provider today, allowed and taken.
 select l.id, l.site_id, s.name, l.source, b.rate::float8, b.burst::float8,
        greatest(0, floor(greatest(1, b.burst - greatest(1, b.rate * 0.05))
                          - greatest(0, extract(epoch from l.tat - now())) * b.rate))::float8,
@@ -106,9 +113,11 @@ select l.id, l.site_id, s.name, l.source, b.rate::float8, b.burst::float8,
          where x.lane_id = l.id and w.dead is null),
        least(l.sessions, l.most_sessions),
        case when l.closed_until > now() then l.closed_until end,
-       case when l.closed_until > now() then l.closed_why end
+       case when l.closed_until > now() then l.closed_why end,
+       l.provider, w.allowed, w.granted
   from lane l
   join site s on s.id = l.site_id
+  left join warmup w on w.source = l.source and w.provider = l.provider and w.day = (now() at time zone 'utc')::date
  cross join lateral (select least(l.rate, l.most_rate) as rate, least(l.burst, l.most_burst) as burst) b
  where l.site_id = any($1::int[])
  order by l.site_id, l.source;
@@ -139,7 +148,7 @@ select max(id) from (select id from job where id > $1 and id <= $2 order by id l
 
 -- name: waiting_in_window
 -- Of jobs $1 < id ≤ $2 those that wait, paused ones among them: of site $3, of domain $4,
--- of program $5; null: of any.
+-- of program $5, of streams $6; null: of any.
 select j.id, j.program_id, j.version, m.node
   from job j
   join lateral (select * from message where id = j.message_id limit 1) m on true
@@ -147,18 +156,39 @@ select j.id, j.program_id, j.version, m.node
    and ($3::int is null or j.site_id = $3)
    and ($4::int is null or (select domain_id from contact where id = j.contact_id) = $4)
    and ($5::int is null or j.program_id = $5)
+   and ($6::int[] is null or j.stream_id = any($6))
  order by j.id;
+
+-- name: streams_of_pools
+-- The streams whose mail goes by one of pools $1.
+select s.id
+  from stream s
+  join stream_version v on v.stream_id = s.id and v.version = s.version
+ where coalesce(v.definition->>'pool', 'default') = any($1::text[]);
+
+-- name: source_is_known
+-- Whether mail has gone, or could have gone, by source $1.
+select exists (select from lane where source = $1);
 
 -- name: purge_jobs
 -- End jobs $1 without sending them: skipped as 'purged', by $2; what is in doubt is given up
 -- as that, it may have arrived. Entries go on to nodes $3 after $4 seconds. Passes over what
--- was claimed meanwhile. Locks entries, then jobs, each in the order of its key.
+-- was claimed meanwhile; a slot that counted for caps is free again. Locks gates, entries, then
+-- jobs, each in the order of its key.
 with o as materialized (
   select * from unnest($1::bigint[], $3::text[], $4::float8[]) as o (job_id, next_node, next_wait)
+), gates as materialized (
+  select g.contact_id
+    from gate g
+   where g.contact_id = any(array(
+           select j.contact_id from job j where j.id = any($1::bigint[]) and j.slot is not null and j.doubts = 0))
+   order by g.contact_id
+     for no key update
 ), entries as materialized (
   select n.id
     from entry n
    where n.id in (select j.entry_id from job j where j.id in (select job_id from o)) and n.ended is null
+     and (select count(*) from gates) >= 0
    order by n.id
      for no key update
 ), jobs as materialized (
@@ -168,6 +198,17 @@ with o as materialized (
    where (j.worker is null or j.worker = 0) and (select count(*) from entries) >= 0
    order by j.id
      for update of j
+), given_back as (
+  update gate
+     set (sent, sent_on) = (
+           select array_agg(at order by at), array_agg(stream_id order by at)
+             from unnest(gate.sent, gate.sent_on) as s (at, stream_id)
+            where s.at <> all(f.slots))
+    from (select contact_id, array_agg(slot) as slots
+            from jobs
+           where slot is not null and outcome = 'skipped'
+           group by contact_id) f
+   where gate.contact_id = f.contact_id
 ), gone as (
   delete from job using jobs where job.id = jobs.id returning job.id
 ), data_gone as (
@@ -194,11 +235,15 @@ with o as materialized (
 select count(*) from gone;
 
 -- name: rebind_jobs
--- Waiting jobs $1 go to site $2.
+-- Waiting jobs $1 go to site $2; with $3 those that wait after a refusal are due now.
 with jobs as materialized (
   select id from job where id = any($1::bigint[]) and (worker is null or worker = 0) order by id for no key update
 )
-update job set site_id = $2 from jobs where job.id = jobs.id and site_id is distinct from $2 returning job.id;
+update job
+   set site_id = $2, due = case when $3::boolean and attempt > 0 and doubts = 0 then least(due, now()) else due end
+  from jobs
+ where job.id = jobs.id and site_id is distinct from $2
+returning job.id;
 
 -- name: wake_suspended
 -- Jobs $1 that the gate put off because they were suspended are due now; their sites.
@@ -247,7 +292,7 @@ select s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
 -- name: queued_of_contact
 -- The queued mails of contact $1 with their sites; and of those that wait and are due how
 -- many of their site are claimed before them, counted up to 10,000 for each prio.
-select j.id, j.site_id, s.name, d.name, p.name, j.due, j.worker is null,
+select j.id, j.site_id, s.name, d.name, p.name, j.due, j.worker, d.trouble,
        case when j.worker is null and j.due <= now() then (
          select count(*)
            from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint), (4::smallint), (5::smallint)) v (prio)

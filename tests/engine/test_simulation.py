@@ -1,25 +1,54 @@
 """The simulation: the same people for every rule, the same numbers for the same seed."""
 
+import msgspec
 import pytest
 
-from engine.people import BEHAVIOURS, MOST_HOURS, person
+from engine.life import WAITS, Life
+from engine.people import BEHAVIOURS, MOST_HOURS, Person, person
 from engine.rules import Policy
-from engine.simulation import EVERYBODY, RULES, WAITS, Life, Rule, main, simulate, table
+from engine.simulation import COMPARED, Outcome, Rule, brake_at, in_days, simulate, summed
+from engine.slots import Cap, Slots
+from engine.states import State
 
 DAYS = 182
 WEEKS = 26
 OURS = Rule("windows, 5 attempts", Policy())
 
 
-def test_numbers_of_a_seed_stay() -> None:
-    outcomes = simulate((*RULES, OURS), contacts=300, days=DAYS, seed=1)
+@pytest.fixture(scope="module")
+def outcomes() -> list[Outcome]:
+    return simulate((*COMPARED, OURS), range(300), days=DAYS, every=7, seed=1)
 
-    assert [(one.rule, one.mails, one.reads, round(one.living_paused, 2)) for one in outcomes] == [
-        ("everybody", 7800, 1657, 0.0),
-        ("every mail counts, 3 in a row", 3716, 1078, 0.94),
-        ("HubSpot's 11 and 16", 5366, 1454, 0.48),
-        ("windows, 5 attempts", 5932, 1540, 0.47),
+
+def cap(window: float) -> Cap:
+    return msgspec.convert({"most": 2, "window": window, "name": "weekly"}, Cap)
+
+
+def dead(*, veiled: bool) -> Person:
+    found = (person(number, 1, 400) for number in range(100))
+    return next(one for one in found if one.behaviour.reads == 0 and one.veiled == veiled)
+
+
+def test_numbers_of_a_seed_stay(outcomes: list[Outcome]) -> None:
+    assert [(one.rule, one.mails, one.reads, one.living_paused) for one in outcomes] == [
+        ("everybody", 7800, 1657, 0),
+        ("every mail counts, 3 in a row", 3716, 1078, 174),
+        ("HubSpot's 11 and 16", 5366, 1454, 89),
+        ("windows, 5 attempts", 5932, 1540, 88),
     ]
+    assert {one.living for one in outcomes} == {186}
+
+
+def test_crowds_add_up_to_one(outcomes: list[Outcome]) -> None:
+    parts = [simulate((*COMPARED, OURS), crowd, days=DAYS, every=7, seed=1) for crowd in (range(100), range(100, 300))]
+
+    assert summed(parts) == outcomes
+
+
+def test_everybody_is_in_one_state_before_each_mail(outcomes: list[Outcome]) -> None:
+    for one in outcomes[1:]:
+        assert {sum(counts.values()) for counts in one.states} == {300}
+        assert one.states[0] == {"new": 300}
 
 
 def test_somebody_is_the_same_under_every_rule() -> None:
@@ -36,41 +65,42 @@ def test_answers_come_before_the_window_of_a_week_is_over() -> None:
 
 
 def test_mail_to_everybody_leaves_nobody_out() -> None:
-    (outcome,) = simulate([EVERYBODY], contacts=40, days=DAYS, seed=3)
+    (outcome,) = simulate([], range(40), days=DAYS, every=7, seed=3)
 
-    assert (outcome.mails, outcome.living_paused, outcome.mailed) == (40 * WEEKS, 0.0, (40,) * WEEKS)
+    assert (outcome.mails, outcome.living_paused, outcome.mailed) == (40 * WEEKS, 0, (40,) * WEEKS)
 
 
 def test_who_never_reads_gets_five_attempts_and_two_reactivations_and_then_rests() -> None:
-    dead = next(one for one in (person(n, 1, 400) for n in range(100)) if one.behaviour.reads == 0 and not one.veiled)
-
-    course = Life(dead, OURS).live(364)
+    course = Life(dead(veiled=False), OURS).live(364, 7)
 
     # The fifth window closes before the sixth mail; the cool-downs are over within the year.
-    assert course.mailed_on == [0, 7, 14, 21, 28]
-    assert (course.mails, course.reads, course.paused) == (5 + 2 * len(WAITS), 0, 1)
+    assert course.mailed == [0, 1, 2, 3, 4]
+    assert (course.mails, course.reads, len(course.paused_on)) == (5 + 2 * len(WAITS), 0, 1)
+    assert course.states[-1] == State.RESTING
 
 
 def test_rules_that_count_mails_pause_after_so_many() -> None:
-    dead = next(one for one in (person(n, 1, 400) for n in range(100)) if one.behaviour.reads == 0)
-    _, literal, hubspot = RULES
+    literal, hubspot = COMPARED
 
-    assert Life(dead, hubspot).live(364).mails == 11
-    assert Life(dead, literal).live(21).mails == 3
-    assert Life(dead, literal).live(364).mails == 3 + 2 * len(WAITS)
+    assert Life(dead(veiled=True), hubspot).live(364, 7).mails == 11
+    assert Life(dead(veiled=True), literal).live(21, 7).mails == 3
+    assert Life(dead(veiled=True), literal).live(364, 7).mails == 3 + 2 * len(WAITS)
 
 
-def test_windows_keep_more_readers_than_counting_every_mail() -> None:
-    _, literal, _, ours = simulate((*RULES, OURS), contacts=300, days=DAYS, seed=1)
+def test_windows_keep_more_readers_than_counting_every_mail(outcomes: list[Outcome]) -> None:
+    _, literal, _, ours = outcomes
 
     assert ours.reads > 1.25 * literal.reads
     assert ours.living_paused < 0.6 * literal.living_paused
 
 
-def test_table_is_printed_by_command(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--contacts", "20", "--days", "56", "--seed", "2"])
+def test_the_brake_would_stop_the_day_on_which_all_who_began_together_are_given_up(outcomes: list[Outcome]) -> None:
+    assert brake_at(outcomes[-1], Policy(), 7) is None  # fewer than 100
+    many = msgspec.structs.replace(outcomes[-1], paused=(0, 101), mailed=(300,) * WEEKS)
+    assert brake_at(many, Policy(), 7) == (1, 101)
 
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 5
-    assert lines[2].startswith("| everybody | 160 | 100% | 100% | 0% | ████████ |")
-    assert lines[2:5] == list(table(simulate(RULES, contacts=20, days=56, seed=2)))[2:]
+
+def test_a_demo_policy_is_simulated_in_real_days() -> None:
+    seconds = Policy(day=1.0, window=3.0, cool_downs=(30.0, 90.0), slots=Slots(caps=(cap(7.0),)))
+
+    assert in_days(seconds) == Policy(slots=Slots(caps=(cap(7 * 86400.0),)))

@@ -30,10 +30,13 @@ async def world(pool: Pool, conn: Connection) -> World:
 def mtad(database_url: str, tmp_path: Path) -> Mtad:
     """Runs one command in a thread of its own, for commands have their own event loop."""
     config = tmp_path / "mtad.toml"
-    config.write_text(f'domain = "example.com"\n[database]\nurl = "{database_url}"\n')
+    start = f'domain = "example.com"\n[database]\nurl = "{database_url}"\n'
+    config.write_text(start)
 
-    async def run(*arguments: str, said: str | None = None) -> Any:
+    async def run(*arguments: str, said: str | None = None, more: str = "") -> Any:
         def invoke() -> Any:
+            if more:
+                config.write_text(start + more)
             return CliRunner().invoke(app, list(arguments), input=said, env={"MTAD_CONFIG": str(config)})
 
         return await asyncio.to_thread(invoke)

@@ -144,7 +144,13 @@ async def test_purged_mail_is_in_the_ledger_and_it_adds_up(world: World, pool: P
 
 @pytest.mark.parametrize(
     ("kind", "key", "left"),
-    [("site", "reader.test", {"b"}), ("domain", "elsewhere.test", {"a"}), ("campaign", "nudge", set())],
+    [
+        ("site", "reader.test", {"b"}),
+        ("domain", "elsewhere.test", {"a"}),
+        ("campaign", "nudge", set()),
+        ("source", "default", set()),
+        ("lane", "default/reader.test", {"b"}),
+    ],
 )
 async def test_a_purge_takes_what_was_named_and_nothing_else(
     world: World, conn: Connection, mtad: Mtad, kind: str, key: str, left: set[str]
@@ -158,6 +164,25 @@ async def test_a_purge_takes_what_was_named_and_nothing_else(
     assert json.loads(result.stdout)["purged"] == 2 - len(left)
     addresses = await conn.fetch("select c.address from job j join contact c on c.id = j.contact_id")
     assert {row[0][0] for row in addresses} == left
+
+
+async def test_of_a_source_only_what_no_other_can_send_is_taken(world: World, conn: Connection, mtad: Mtad) -> None:
+    await world.job("a@reader.test")
+    other = await world.rows.program("other", stream="plain")
+    contact = await world.rows.contact("b@reader.test", stream="plain")
+    await world.rows.queued(other, contact, await world.rows.enrol(other, contact), site_id=world.site)
+    await conn.execute(
+        "update stream_version set definition = jsonb_set(definition, '{pool}', '\"cold\"')"
+        " where stream_id = (select id from stream where name = 'plain')"
+    )
+    sources = '[[source]]\nname = "warm"\n[[source]]\nname = "cold"\n[[pool]]\nname = "cold"\nsources = { cold = 1 }\n'
+
+    refused = await mtad("purge", "source", "warm", "--yes", more=sources)
+    result = await mtad("purge", "source", "cold", "--yes", more=sources)
+
+    assert "other sources of its pools can send all its mail" in str(refused.exception)
+    assert result.output == "1 mail purged.\n"
+    assert await conn.fetchval("select c.address from job j join contact c on c.id = j.contact_id") == "a@reader.test"
 
 
 async def test_a_purge_takes_what_waits_when_it_comes_to_it_window_by_window(
@@ -183,7 +208,7 @@ async def test_what_was_claimed_since_the_window_was_read_is_left_to_its_worker(
     (relay,) = (await store.sites_by_name(conn, {"relay:25": ["0 relay:25"]})).values()
 
     assert await conn.fetchval(waiting.SQL["purge_jobs"], [busy], "me", ["nudge-2"], [0.0], -1) == 0
-    assert await conn.fetch(waiting.SQL["rebind_jobs"], [busy], relay) == []
+    assert await conn.fetch(waiting.SQL["rebind_jobs"], [busy], relay, False) == []
     assert await world.ledger() == []
 
 
@@ -194,6 +219,24 @@ async def test_a_purge_that_nobody_confirmed_changes_nothing(world: World, conn:
 
     assert "say --yes" in str(result.exception)
     assert await conn.fetchval("select count(*) from job") == 1
+
+
+@pytest.mark.parametrize(("option", "due"), [((), {"new"}), (("--now",), {"new", "refused"})])
+async def test_what_waits_after_a_refusal_keeps_its_time_at_another_site_unless_it_is_to_go_now(
+    world: World, conn: Connection, mtad: Mtad, option: tuple[str, ...], due: set[str]
+) -> None:
+    later = NOW + timedelta(hours=1)
+    await store.sites_by_name(conn, {"relay:25": ["0 relay:25"]})
+    await world.job("new@reader.test")
+    await world.job("refused@reader.test", due=later, attempt=1, prio=5)
+    await world.job("doubt@reader.test", due=later, attempt=1, prio=5, doubts=1)
+    await world.job("planned@reader.test", due=later)
+
+    result = await mtad("rebind", "site", "reader.test", "--to", "relay", "--yes", *option)
+
+    assert result.output == "4 mails go to relay:25 now.\n"
+    rows = await conn.fetch("select c.address from job j join contact c on c.id = j.contact_id where j.due <= now()")
+    assert {row[0].partition("@")[0] for row in rows} == due
 
 
 async def test_rebound_mail_goes_to_the_other_site_and_wakes_it(world: World, conn: Connection, mtad: Mtad) -> None:
@@ -222,7 +265,10 @@ async def test_rebound_mail_goes_to_the_other_site_and_wakes_it(world: World, co
         (["suspend", "campaign", "x"], "program 'x' is unknown"),
         (["suspend", "domain", "no domain"], "domain 'no domain'"),
         (["resume", "site", "reader"], "is not suspended"),
-        (["purge", "source", "default", "--yes"], "source: waiting mail belongs to none yet"),
+        (["suspend", "source", "nosuch"], "source 'nosuch' is unknown; there are: default"),
+        (["suspend", "lane", "nosuch/reader"], "source 'nosuch' is unknown"),
+        (["purge", "source", "nosuch", "--yes"], "source 'nosuch' is unknown"),
+        (["purge", "lane", "default", "--yes"], "lane 'default': write SOURCE/SITE"),
         (["purge", "domain", "nobody.test", "--yes"], "no contact has an address there"),
         (["rebind", "campaign", "nudge", "--to", "nowhere", "--yes"], "site 'nowhere' is unknown"),
     ],

@@ -1,15 +1,19 @@
 """`mtad queue`: counted where that is cheap, estimated where it is not, what hurts first."""
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
+from rich.console import Console
 
 from mtad.base.db import Connection, Pool
 from mtad.base.errors import InputError
+from mtad.cli.queue import sites_table
 from mtad.ops.answers import queue
 from mtad.ops.answers.delivery import rate
-from mtad.ops.answers.queue import Filter, queue_state
+from mtad.ops.answers.queue import Count, Filter, queue_state
 from mtad.queue import store
 from tests.operate.conftest import Mtad
 from tests.queue.world import World
@@ -122,6 +126,32 @@ async def test_the_command_shows_why_a_lane_is_closed(world: World, conn: Connec
     assert "no [bold]answer" in text.stdout
     assert "[TSS04] later" in text.stdout
     assert json.loads(written.stdout)["sites"][0]["waiting"] == {"n": 1, "exact": True}
+
+
+async def test_domains_whose_site_is_not_known_are_named_with_the_trouble(
+    world: World, conn: Connection, mtad: Mtad
+) -> None:
+    await world.job("a@lost.test", site_id=None)
+    await world.job("b@lost.test", site_id=None)
+    await conn.execute("update domain set trouble = 'nobody answered' where name = 'lost.test'")
+
+    result = await mtad("queue")
+
+    assert "lost.test 2 wait to be told where to go: nobody answered" in result.stdout
+
+
+async def test_no_number_is_cut_on_a_narrow_terminal(world: World, conn: Connection) -> None:
+    for n in range(11):
+        await world.job(f"p{n}@reader.test")
+    found = await queue_state(conn, Filter())
+    [site] = found.sites
+    many = msgspec.structs.replace(site, waiting=Count(12_345_678, exact=False), site="mx." * 30 + "test")
+    narrow = io.StringIO()
+
+    Console(width=80, file=narrow).print(sites_table((many,)))
+
+    assert "~12,345,678" in narrow.getvalue()
+    assert "…" not in narrow.getvalue()
 
 
 async def test_an_empty_queue_is_an_answer(pool: Pool, mtad: Mtad) -> None:

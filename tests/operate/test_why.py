@@ -57,6 +57,23 @@ async def test_it_names_what_is_closed_and_suspended(world: World, conn: Connect
     assert "not this" not in said
 
 
+async def test_it_names_a_warm_up_that_is_used_up_and_of_several_lanes_which_is_closed(
+    world: World, conn: Connection
+) -> None:
+    await world.job()
+    (cold,) = await store.lanes_of(conn, [store.Limit(world.site, 10, 10, 2, "cold", "yahoo")])
+    await store.close_lane(conn, cold.id, 3600, "no connection: refused")
+    await conn.execute(
+        "insert into warmup (source, provider, day, step, allowed, granted)"
+        " values ('cold', 'yahoo', (now() at time zone 'utc')::date, 0, 50, 50)"
+    )
+
+    (said,) = await told(conn, "ann@reader.test")
+
+    assert "Nothing begins at mx.reader.test from cold until" in said
+    assert "The source cold has used the 50 mails that its warm-up allows for receivers of 'yahoo' today." in said
+
+
 async def test_a_number_is_one_mail(world: World, conn: Connection, mtad: Mtad) -> None:
     first = await world.job(mail=1)
     second = await world.job(mail=2)
@@ -78,13 +95,18 @@ async def test_a_number_that_is_no_mail_is_refused(world: World, conn: Connectio
 @pytest.mark.parametrize(
     ("mail", "says"),
     [
-        (Queued(1, None, None, "x.test", "p", NOW, waits=True, ahead=0),
+        (Queued(1, None, None, "x.test", "p", NOW, None, None, ahead=0),
          ["Where mail for x.test goes is being looked up."]),
-        (Queued(1, 1, "mx", "x.test", "p", NOW, waits=True, ahead=0), ["Waiting for mx: it is the next."]),
-        (Queued(1, 1, "mx", "x.test", "p", NOW, waits=True, ahead=1), ["Waiting for mx: 1 mail is before it."]),
-        (Queued(1, 1, "mx", "x.test", "p", NOW, waits=True, ahead=20_000),
+        (Queued(1, None, None, "x.test", "p", NOW, None, "nobody answered", ahead=0),
+         ["Where mail for x.test goes is being looked up, so far in vain: nobody answered."]),
+        (Queued(1, 1, "mx", "x.test", "p", NOW, 7, None, ahead=None),
+         ["A worker has it and sends it with its next session: 0 of 0 sessions are open."]),
+        (Queued(1, 1, "mx", "x.test", "p", NOW, 0, None, ahead=None), []),
+        (Queued(1, 1, "mx", "x.test", "p", NOW, None, None, ahead=0), ["Waiting for mx: it is the next."]),
+        (Queued(1, 1, "mx", "x.test", "p", NOW, None, None, ahead=1), ["Waiting for mx: 1 mail is before it."]),
+        (Queued(1, 1, "mx", "x.test", "p", NOW, None, None, ahead=20_000),
          ["Waiting for mx: 10,000 mails or more are before it."]),
-        (Queued(1, 1, "mx", "x.test", "p", UNTIL, waits=True, ahead=None), []),
+        (Queued(1, 1, "mx", "x.test", "p", UNTIL, None, None, ahead=None), []),
     ],
 )  # fmt: skip
 def test_without_a_lane_there_is_little_to_say(mail: Queued, says: list[str]) -> None:

@@ -85,7 +85,8 @@ async def test_where_nobody_knows_the_site_the_general_limits_are_told(
 
 def test_the_command_needs_no_running_server_and_starts_no_database(tmp_path: Path) -> None:
     (tmp_path / "mtad.toml").write_text(
-        "domain = 'x.test'\n[[route]]\ndomain = '*'\nhost = 'h'\n[route.shape.source.cold]\nconnection_limit = 2"
+        "domain = 'x.test'\n[[source]]\nname = 'cold'\n"
+        "[[route]]\ndomain = '*'\nhost = 'h'\n[route.shape.source.cold]\nconnection_limit = 2"
     )
     command = [sys.executable, "-m", "mtad", "config", "explain", "München.example", "--source", "cold", "--json"]
 

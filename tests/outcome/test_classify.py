@@ -99,6 +99,11 @@ def test_nothing_said_before_rcpt_is_about_the_recipient(refused: Refused) -> No
     assert outcome.scope not in (Scope.RECIPIENT, Scope.MAILBOX)
 
 
+@given(refusals.filter(lambda refused: refused.stage in BEFORE_RCPT[:-1]))
+def test_no_mail_ends_before_it_was_offered(refused: Refused) -> None:
+    assert isinstance(classify(refused), Deferred)
+
+
 @given(refusals)
 def test_4xx_is_never_final(refused: Refused) -> None:
     assert isinstance(classify(refused), Deferred) or refused.code >= 500

@@ -21,6 +21,7 @@ class Receiver:
         self.answers = asyncio.Event()
         self.answers.set()
         self.refuses = b""  # the answer to RCPT, where it is not yes
+        self.refused: set[str] = set()  # the addresses that hear it; empty: all
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -40,10 +41,11 @@ class Receiver:
             writer.write(b"220 here\r\n")
             while line := await reader.readline():
                 verb, _, rest = line.decode().strip().partition(" ")
-                writer.write((verb == "RCPT" and self.refuses) or ANSWERS[verb.upper()])
+                refuses = self.refuses if not self.refused or peer in self.refused else b""
+                writer.write((verb == "RCPT" and refuses) or ANSWERS[verb.upper()])
                 if verb == "EHLO":
                     self.names[peer] = rest
-                elif verb == "DATA" and not self.refuses:
+                elif verb == "DATA" and not refuses:
                     await reader.readuntil(b"\r\n.\r\n")
                     await self.answers.wait()
                     self.mails[peer] += 1

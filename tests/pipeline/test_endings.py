@@ -16,6 +16,7 @@ from mtad.base.retry import Retry as Bulk
 from mtad.base.shape import Shape
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.pipeline.endings import (
+    MOST_BLAMED,
     Mail,
     Retry,
     after_attempt,
@@ -23,6 +24,7 @@ from mtad.pipeline.endings import (
     ended_by_proof,
     ended_by_skip,
     is_trouble,
+    lenient,
     retry_of,
     returned_by_deferral,
 )
@@ -82,6 +84,25 @@ def test_a_refusal_that_is_ours_never_counts_against_the_contact(scope: Scope) -
 
     assert isinstance(row, Ended)
     assert (row.outcome, row.suppress, row.why, row.next_node) == ("bounced", False, None, "two")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempt", "is_over"),
+    [
+        (Bounced(Scope.SOURCE, "SpamBlock", "550 blocked"), 0, False),
+        (Bounced(Scope.POLICY, "RateLimited", "550 too many"), MOST_BLAMED - 2, False),
+        (Bounced(Scope.SOURCE, "SpamBlock", "550 blocked"), MOST_BLAMED - 1, True),
+        (Bounced(Scope.SENDER, "InvalidSender", "550 who"), 0, True),
+        (Bounced(Scope.MESSAGE, "SpamContent", "550 spam"), 0, True),
+        (Bounced(Scope.RECIPIENT, "InvalidRecipient", "550 5.1.1", suppress=True), 0, True),
+    ],
+)
+def test_a_mail_that_is_refused_because_of_our_address_is_tried_a_few_times(
+    outcome: Bounced, attempt: int, is_over: bool
+) -> None:
+    lenience = lenient(outcome, attempt)
+
+    assert lenience == (outcome if is_over else Deferred(outcome.scope, outcome.category, outcome.reply))
 
 
 def test_a_deferred_mail_is_tried_again_until_it_is_too_old() -> None:

@@ -45,6 +45,23 @@ async def test_a_mail_in_doubt_is_sent_again_or_given_up_as_its_class_says(
     assert outcome == ("delivered" if sent else "in_doubt")
 
 
+@pytest.mark.parametrize("most", [1, 3])
+async def test_a_lane_is_closed_after_as_many_failed_connections_as_are_configured(
+    office_with: Opener, most: int
+) -> None:
+    shape = msgspec.structs.replace(CONFIG.shape, consecutive_connection_failures_before_delay=most)
+    office = await office_with(msgspec.structs.replace(CONFIG, shape=shape))
+    office.post.hangs_up = True
+    for number in range(5):
+        await office.world.job(f"p{number}@reader.test")
+
+    async with open_office(office):
+        await office.until_count("select count(*) from lane where closed_until > now()", 1)
+
+    assert office.post.opened == most
+    assert await office.world.pool.fetchval("select count(*) from job where attempt = 1") == most
+
+
 async def test_a_receiver_that_has_had_enough_is_left_alone(office_with: Opener) -> None:
     rule = Rule(name="enough", regex="too many connections", threshold="3/h", suspend="lane", duration="1h")
     office = await office_with(msgspec.structs.replace(CONFIG, automation=Automation(off=("*",), rule=(rule,))))

@@ -175,6 +175,22 @@ async def test_what_is_suspended_by_source_or_lane_leaves_by_the_others(
     assert receiver.most["127.0.0.2"] == 0, "a lane that is suspended was dialled"
 
 
+async def test_a_receiver_that_blocks_one_of_our_addresses_costs_no_mail(world: World, receiver: Receiver) -> None:
+    place = Place(world, receiver, WARM, COLD)
+    receiver.refuses = b"550 5.7.1 Client host [192.0.2.1] blocked using Spamhaus\r\n"
+    receiver.refused = {"127.0.0.2"}
+    await place.queue(40)
+
+    async with place.workers():
+        await place.until(
+            "select count(*) = 1 from lane where source = 'warm' and closed_until > now() + interval '9 min'"
+        )
+        await place.until("select count(*) = 0 from job where attempt = 0")
+
+    assert await place.sent_by() == {"cold": 40 - await world.pool.fetchval("select count(*) from job")}
+    assert 3 <= await world.pool.fetchval("select count(*) from job where reason like '550 5.7.1%'") < 12
+
+
 async def test_a_lane_without_tokens_leaves_its_mail_to_the_others(world: World, receiver: Receiver) -> None:
     shape = Shaping(source={"warm": Knobs(max_message_rate="3/h")})
     place = Place(world, receiver, WARM, COLD, shape=shape)

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tracker.made import BROWSER, GMAIL, NOON, hit
-from tracker.hits import BURST_SPAN, EARNING, Hit, HitClass, Judgement, Kind, Mail, Method, judge
+from tracker.conduct import BURST_SPAN
+from tracker.hits import EARNING, Hit, HitClass, Judgement, Kind, Method
+from tracker.judging import Mail, judge
 
 DELIVERED = Mail(links=3, dot_at=NOON, accepted_at=NOON + timedelta(seconds=2), doubts=0)
 PREFETCH_OF_GMAIL = (
@@ -73,8 +75,13 @@ def test_a_head_or_a_prefetch_is_a_machine_whoever_says_to_ask(method: Method, a
     [(-0.1, HitClass.MACHINE), (0.0, HitClass.SCANNER), (1.9, HitClass.SCANNER), (2.0, HitClass.HUMAN)],
 )
 def test_nobody_reads_before_the_250(at: float, expected: HitClass) -> None:
-    assert one(hit(at=at)).class_ is expected
+    assert one(hit(Kind.OPEN, at=at)).class_ is expected
     assert (one(hit(Kind.OPEN, at=at, agent=GMAIL)).class_ in EARNING) == (expected is HitClass.HUMAN)
+
+
+@pytest.mark.parametrize(("at", "expected"), [(2.0, HitClass.SCANNER), (3.9, HitClass.SCANNER), (4.0, HitClass.HUMAN)])
+def test_nobody_clicks_within_two_seconds_of_the_250(at: float, expected: HitClass) -> None:
+    assert one(hit(at=at)).class_ is expected
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,7 @@ def test_bursts_are_those_of_the_definition(hits: list[Hit], links: int) -> None
         return False
 
     expected = [is_in_burst(h) for h in followed]
-    assert [j.class_ is HitClass.SCANNER for h, j in zip(hits, judged, strict=True) if h in followed] == expected
+    assert ["burst" in j.reasons for h, j in zip(hits, judged, strict=True) if h in followed] == expected
 
 
 @given(mixes, st.integers(1, 8), st.randoms())

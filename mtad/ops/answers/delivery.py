@@ -27,7 +27,8 @@ class Queued(msgspec.Struct, frozen=True):
     domain: str
     program: str
     due: datetime
-    waits: bool  # nobody has it
+    worker: int | None  # who has it; None: nobody, 0: its program is paused
+    trouble: str | None  # why DNS has no answer that helps
     ahead: int | None
 
 
@@ -48,14 +49,18 @@ def waits_for(mail: Queued, lanes: Sequence[LaneState], held: Sequence[Suspensio
         _suspended(row) for row in held if (row.kind, row.key) in {("domain", mail.domain), ("campaign", mail.program)}
     ]
     if mail.site is None:
-        return [*said, f"Where mail for {mail.domain} goes is being looked up."]
+        trouble = f", so far in vain: {_stop(mail.trouble)}" if mail.trouble else "."
+        return [*said, f"Where mail for {mail.domain} goes is being looked up{trouble}"]
     for lane in lanes:
+        there = f"{mail.site} from {lane.source}" if len(lanes) > 1 else mail.site
         said += [_suspended(row) for row in lane.suspended]
         if lane.closed_until:
-            said.append(
-                f"Nothing begins at {mail.site} until {local(lane.closed_until)}: {_stop(lane.closed_why or '')}"
-            )
-        said += [_limit(row, mail.site) for row in lane.limits]
+            said.append(f"Nothing begins at {there} until {local(lane.closed_until)}: {_stop(lane.closed_why or '')}")
+        said += [_limit(row, there) for row in lane.limits]
+        if warmup := warmup_over(lane):
+            said.append(f"{warmup}.")
+    if mail.worker:
+        said.append(f"A worker has it and sends it with its next session: {_sessions(lanes)}.")
     if mail.ahead is not None and mail.due <= at:
         said.append(_turn(mail.site, mail.ahead, lanes))
     return said
@@ -78,10 +83,20 @@ def _turn(site: str, ahead: int, lanes: Sequence[LaneState]) -> str:
     if not lanes:
         return f"{first}."
     allowed = sum(lane.rate for lane in lanes)
-    sessions = (
-        f"{sum(lane.sessions for lane in lanes)} of {sum(lane.session_limit for lane in lanes)} sessions are open"
-    )
-    return f"{first}, the rate is {rate(allowed)}, {sessions}."
+    return f"{first}, the rate is {rate(allowed)}, {_sessions(lanes)}."
+
+
+def _sessions(lanes: Sequence[LaneState]) -> str:
+    opened, most = sum(lane.sessions for lane in lanes), sum(lane.session_limit for lane in lanes)
+    return f"{opened} of {most} sessions are open"
+
+
+def warmup_over(lane: LaneState) -> str:
+    """That its source has sent what its warm-up allows today, or ''."""
+    if lane.warmup_allowed is None or (lane.warmup_used or 0) < lane.warmup_allowed:
+        return ""
+    day = f"{lane.warmup_allowed:,} mails that its warm-up allows for receivers of {lane.provider!r}"
+    return f"The source {lane.source} has used the {day} today"
 
 
 def _suspended(row: Suspension) -> str:

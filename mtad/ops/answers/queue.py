@@ -5,13 +5,14 @@ the sites compare; the sites that are shown are then counted by index, up to 10,
 each. What is more than that is an estimate, and says so.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from mtad.base.db import Connection, Row, row_values
 from mtad.base.errors import InputError
+from mtad.base.source import OTHER
 from mtad.base.sqlfiles import queries
 from mtad.ops.answers.programs import program_by_name
 from mtad.queue.limits import LaneLimit, limits
@@ -50,8 +51,19 @@ class LaneState(msgspec.Struct, frozen=True):
     session_limit: int
     closed_until: datetime | None
     closed_why: str | None
+    provider: str = OTHER
+    warmup_allowed: int | None = None  # mails to the provider today; None: it is established, or was not asked yet
+    warmup_used: int | None = None
     suspended: tuple[Suspension, ...] = ()
     limits: tuple[LaneLimit, ...] = ()  # set for a while, over what is configured
+
+
+class Unresolved(msgspec.Struct, frozen=True):
+    """A domain whose mail waits to be told where to go."""
+
+    domain: str
+    waiting: int
+    trouble: str | None  # why there is no answer; None: it was not asked for yet
 
 
 class SiteQueue(msgspec.Struct, frozen=True):
@@ -83,6 +95,7 @@ class QueueState(msgspec.Struct, frozen=True):
     claimed: int
     in_doubt: int
     unresolved: int  # of those that wait: their domain has no site yet; counted up to 10,000
+    unresolved_domains: tuple[Unresolved, ...]  # those with the most mail
     hidden: int
     sites: tuple[SiteQueue, ...]
     suspended: tuple[Suspension, ...]
@@ -129,7 +142,9 @@ async def queue_state(conn: Connection, wanted: Filter) -> QueueState:
         asked = known if only is None else known & only
         pain = {site: _pain(sample, busy, heads, site, at) for site in asked}
         shown = sorted(asked, key=lambda site: (pain[site], -site), reverse=True)[: wanted.most]
-        unresolved = 0 if only is not None or program is not None else await conn.fetchval(SQL["unlabelled"])
+        nowhere: list[Unresolved] = []
+        if only is None and program is None:
+            nowhere = [Unresolved(*row_values(row)) for row in await conn.fetch(SQL["unlabelled"])]
         held_back = await suspensions(conn)
         names = {row[0]: row[1] for row in await conn.fetch(SQL["names_of_sites"], shown)}
         lanes = await lanes_of_sites(conn, shown, held_back)
@@ -145,15 +160,22 @@ async def queue_state(conn: Connection, wanted: Filter) -> QueueState:
         held=sample.total(3, only),
         claimed=sum(row[0] for site, row in busy.items() if only is None or site in only),
         in_doubt=sum(row[2] for site, row in busy.items() if only is None or site in only),
-        unresolved=unresolved,
+        unresolved=sum(domain.waiting for domain in nowhere),
+        unresolved_domains=tuple(nowhere[: wanted.most]),
         hidden=len(asked) - len(shown),
         sites=tuple(
             _site(names[site], sample.counts.get(site, (0, 0, 0, 0)), busy.get(site, (0, 0, 0)), heads.get(site),
                   counted.get(site), lanes.get(site, ()), exact=sample.exact, at=at)
             for site in shown
         ),
-        suspended=tuple(held_back),
+        suspended=tuple(held_back if only is None else _about(held_back, lanes)),
     )  # fmt: skip
+
+
+def _about(held_back: Iterable[Suspension], lanes: Mapping[int, tuple[LaneState, ...]]) -> Iterable[Suspension]:
+    """Those that hold mail to the sites of these lanes."""
+    ids = {row.id for its in lanes.values() for lane in its for row in lane.suspended}
+    return (row for row in held_back if row.id in ids or row.kind in ("domain", "campaign"))
 
 
 async def lanes_of_sites(

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.facts import Defer, Send, Skip, Verdict
 from engine.gate import sentence
-from engine.programs import Definition, EndNode, SendNode, WaitNode
+from engine.programs import ChooseNode, Definition, EndNode, WaitNode, mails_of
 from mtad.ops.answers.absence import Candidate, never_enrolled
 from mtad.ops.answers.person import Entry, Event, Mail, Person, Transition
 from mtad.ops.answers.times import local
@@ -151,6 +151,9 @@ def _entry(entry: Entry, definition: Definition) -> str:
     if isinstance(at, EndNode):
         silent = ", and becomes Inactive if there is none" if definition.when_silent == "inactive" else ""
         return f"Waits for an answer to {entry.program} until {local(entry.due)}, then ends{silent}."
+    if isinstance(at, ChooseNode):
+        offers = ", ".join(f"{option.next} if {option.if_}" for option in at.options)
+        return f"Waits: what comes next in {entry.program} is chosen {local(entry.due)}: {offers}."
     return f"Waits: next {_lowered(_mail_name(definition, node))} due {local(entry.due)}."
 
 
@@ -170,12 +173,7 @@ def _mail_name(definition: Definition, node: str) -> str:
     """'Mail 3 of nudge', by the order of sending; a node of another version goes by its own name."""
     if definition.kind == "campaign":
         return f"Mail of {definition.name}"
-    order = []
-    key = definition.first
-    while not isinstance(at := definition.nodes[key], EndNode):
-        if isinstance(at, SendNode):
-            order.append(key)
-        key = at.next
+    order = mails_of(definition)
     which = order.index(node) + 1 if node in order else node
     return f"Mail {which} of {definition.name}"
 

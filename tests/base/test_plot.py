@@ -1,6 +1,6 @@
 from xml.etree import ElementTree as ET
 
-from benchmarks.plot import Line, Panel, svg
+from mtad.base.plot import Line, Panel, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -32,3 +32,18 @@ def test_each_line_is_drawn_from_left_to_right_and_never_outside() -> None:
 
 def test_one_sample_is_a_plot_too() -> None:
     ET.fromstring(svg([5.0], [Panel("memory", [Line("worker 0", [1.0])])]))
+
+
+def test_stacked_areas_stand_on_one_another() -> None:
+    lines = [Line("below", [1.0, 2.0]), Line("above", [3.0, 2.0])]
+
+    root = ET.fromstring(svg([0.0, 60.0], [Panel("people", lines, stacked=True)]))
+
+    below, above = (
+        [tuple(map(float, point.split(","))) for point in area.attrib["points"].split()]
+        for area in root.iter(f"{SVG}polygon")
+    )
+    assert below[:2] == above[2:][::-1]
+    # Both sums are 4, the top of the axis.
+    assert above[0][1] == above[1][1] < below[1][1] < below[0][1]
+    assert {"below", "above"} <= {text.text for text in root.iter(f"{SVG}text")}

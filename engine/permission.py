@@ -1,0 +1,101 @@
+"""What people do to their own permission: give it anew, take a break, be measured no more.
+
+As in `service`, every function runs in the caller's transaction and locks the gate row
+first. Events are written under the id that is given; one that is known changes nothing.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from engine import store
+from engine.fold import ADVERTISING
+from engine.score import Key
+from engine.states import Event, Kind, apply
+from mtad.base.db import Connection
+from mtad.base.sqlfiles import queries
+
+SQL = queries("permission")
+
+__all__ = ["stop_measuring", "subscribe", "take_break", "undo"]
+
+
+async def subscribe(
+    conn: Connection,
+    contact_id: int,
+    stream_id: int,
+    *,
+    event_id: UUID,
+    at: datetime,
+    source: str,
+    asked_to_measure: bool,
+    may_measure: bool,
+) -> None:
+    """A new proof is there: subscribed by consent. Who is Inactive comes back.
+
+    Who was asked whether we may measure, and did not say yes, is in mode none; who was not
+    asked stays in the mode that was there.
+    """
+    await store.lock_gates(conn, [contact_id])
+    mode = "full" if may_measure else "none" if asked_to_measure else None
+    await conn.execute(SQL["subscribe"], contact_id, stream_id, at, source, mode, asked_to_measure)
+    data = {"source": source}
+    if await store.add_event(conn, event_id, "subscribe", at, data, contact=contact_id, stream=stream_id):
+        await store.raise_gates(conn, [contact_id])
+        await _happened(conn, {(stream_id, contact_id)}, Event(Kind.SUBSCRIBED_AGAIN, at, source))
+
+
+async def undo(conn: Connection, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, how: str) -> bool:
+    """Leaving, or a break, is taken back within a day by whoever did it; False when there is no such thing."""
+    if not await store.lock_gates(conn, [contact_id]):
+        return False
+    if not await conn.fetchrow(SQL["undo"], contact_id, stream_id, how):
+        return False
+    if await store.add_event(conn, event_id, "undo", at, {"how": how}, contact=contact_id, stream=stream_id):
+        await store.raise_gates(conn, [contact_id])
+        await _happened(conn, {(stream_id, contact_id)}, Event(Kind.SUBSCRIBED_AGAIN, at, how))
+    return True
+
+
+async def take_break(
+    conn: Connection, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, until: datetime, how: str
+) -> bool:
+    """Nothing of the stream until then: mail that waits is judged anew now. False when nobody is subscribed there."""
+    if not await store.lock_gates(conn, [contact_id]):
+        return False
+    if not await conn.fetchrow(SQL["take_break"], contact_id, stream_id, until, how):
+        return False
+    data = {"how": how, "until": until.isoformat()}
+    if await store.add_event(conn, event_id, "break", at, data, contact=contact_id, stream=stream_id):
+        await store.raise_gates(conn, [contact_id])
+        await _happened(conn, {(stream_id, contact_id)}, Event(Kind.BREAK, at, how))
+        await store.wake_jobs(conn, [(stream_id, contact_id, ADVERTISING)])
+    return True
+
+
+async def stop_measuring(
+    conn: Connection, contact_id: int, stream_ids: Collection[int], *, event_id: UUID, at: datetime, how: str
+) -> set[int]:
+    """Mode none from now on, on these of the contact's streams; those on which it was another before."""
+    if not await store.lock_gates(conn, [contact_id]):
+        return set()
+    stopped = {row[0] for row in await conn.fetch(SQL["stop_measuring"], contact_id, sorted(stream_ids))}
+    data = {"how": how, "streams": sorted(stopped)}
+    if stopped and await store.add_event(conn, event_id, "unmeasured", at, data, contact=contact_id):
+        # What was composed before and has not begun is composed anew.
+        await store.raise_gates(conn, [contact_id])
+        await _happened(conn, {(stream, contact_id) for stream in stopped}, Event(Kind.WITHDRAWN, at, how))
+    return stopped
+
+
+async def _happened(conn: Connection, keys: Collection[Key], event: Event) -> None:
+    """To whomever something is known of on the stream; the others stay New."""
+    rows = await store.lock_engagements(conn, keys)
+    if not rows:
+        return
+    streams = await store.current_streams(conn, {stream for stream, _ in rows})
+    applied = {key: apply(row, event, streams[key[0]].policy) for key, row in rows.items()}
+    moved = {key: transition for key, (_, transition) in applied.items() if transition}
+    await store.write_engagements(conn, {key: row for key, (row, _) in applied.items()}, moved.keys())
+    if moved:
+        await store.add_transitions(conn, list(moved.items()))

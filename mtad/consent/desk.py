@@ -1,0 +1,142 @@
+"""What the pages of the tracker ask for, answered by the database."""
+
+import os
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
+
+from engine import permission
+from engine.policy import StreamDefinition
+from engine.service import unsubscribe
+from mtad.base.address import parse_address
+from mtad.base.config import Config
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.ids import uuid7
+from mtad.consent import signup, store
+from tracker.desk import Act, Confirmed, Form, Person, Subscription, Visitor
+
+# How long a break lasts.
+BREAK = timedelta(days=30)
+
+# Who changed a permission, on the page of preferences.
+HOW = "preferences"
+
+
+class ConsentDesk:
+    """tracker.desk.Desk: each call is one transaction, and returns when it is committed."""
+
+    def __init__(self, pool: Pool, config: Config) -> None:
+        self._pool = pool
+        self._config = config
+
+    async def person(self, contact_id: int, program_id: int) -> Person | None:
+        """Whose page it is, and all streams that have something to do with them."""
+        async with self._pool.acquire() as conn:
+            found = await store.person(conn, contact_id, program_id)
+            if found is None:
+                return None
+            rows = await store.permissions(conn, contact_id)
+        address, locale, stream_id, definition = found
+        language = locale or (StreamDefinition.from_json(definition).language if definition else "en")
+        streams = [_subscription(*row) for row in rows if row[2] != "unconfirmed"]
+        return Person(address, language, stream_id or 0, streams)
+
+    async def form(self, name: str) -> Form | None:
+        """A form as it is now."""
+        row = await store.form(self._pool, name)
+        if row is None:
+            return None
+        words = row.words
+        return Form(
+            words.name, words.language, words.title, row.stream.shown, words.text, words.consent, words.measuring
+        )
+
+    async def subscribe(self, name: str, address: str, visitor: Visitor, *, measuring: bool) -> bool:
+        """See tracker.desk."""
+        parsed = parse_address(address)
+
+        async def work(conn: Connection) -> bool:
+            form = await store.form(conn, name)
+            if form is None:
+                return False
+            await signup.ask(conn, self._config, form, parsed, visitor, measuring=measuring)
+            return True
+
+        return await in_transaction(self._pool, work)
+
+    async def confirm(self, job_id: int, visitor: Visitor, *, event_id: UUID, at: datetime) -> Confirmed:
+        """See tracker.desk."""
+        work = partial(signup.confirm, job_id=job_id, visitor=visitor, event_id=event_id, at=at)
+        return await in_transaction(self._pool, work)
+
+    async def act(
+        self, act: Act, contact_id: int, stream_id: int | None, visitor: Visitor, *, event_id: UUID, at: datetime
+    ) -> bool:
+        """See tracker.desk. All streams: leaving and not being measured; what else is asked for of all is nothing."""
+        rows = await store.permissions(self._pool, contact_id)
+        streams = [row[0] for row in rows] if stream_id is None else [row[0] for row in rows if row[0] == stream_id]
+        if act is Act.LEAVE:
+            # Each stream with an event of its own; the first has the id that was given.
+            ids = [event_id, *(uuid7(int(at.timestamp() * 1000), os.urandom(10)) for _ in streams[1:])]
+            left = [
+                await unsubscribe(self._pool, contact_id=contact_id, stream_id=one, event_id=id_, at=at, how=HOW)
+                for one, id_ in zip(streams, ids, strict=False)
+            ]
+            return any(left)
+        if not streams or (stream_id is None and act is not Act.UNMEASURE):
+            return False
+        return await in_transaction(
+            self._pool, partial(self._on_streams, act, contact_id, streams, visitor, event_id=event_id, at=at)
+        )
+
+    async def _on_streams(
+        self,
+        act: Act,
+        contact_id: int,
+        streams: list[int],
+        visitor: Visitor,
+        conn: Connection,
+        *,
+        event_id: UUID,
+        at: datetime,
+    ) -> bool:
+        if act is Act.UNMEASURE:
+            return bool(await permission.stop_measuring(conn, contact_id, streams, event_id=event_id, at=at, how=HOW))
+        [stream] = streams
+        if act is Act.BREAK:
+            return await permission.take_break(
+                conn, contact_id, stream, event_id=event_id, at=at, until=at + BREAK, how=HOW
+            )
+        if act is Act.UNDO:
+            return await permission.undo(conn, contact_id, stream, event_id=event_id, at=at, how=HOW)
+        return await self._ask_again(conn, contact_id, stream, visitor)
+
+    async def _ask_again(self, conn: Connection, contact_id: int, stream_id: int, visitor: Visitor) -> bool:
+        """An old link is no consent: the address has to confirm anew."""
+        name = await store.form_of_stream(conn, stream_id)
+        address = await store.address_of(conn, contact_id)
+        form = await store.form(conn, name) if name else None
+        if form is None or address is None:
+            return False
+        return await signup.ask(conn, self._config, form, parse_address(address), visitor, measuring=False) is not None
+
+
+def _subscription(
+    stream_id: int,
+    definition: object,
+    status: str,
+    break_until: datetime | None,
+    mode: str | None,
+    undo: bool,
+    form: bool,
+) -> Subscription:
+    stream = StreamDefinition.from_json(definition)
+    return Subscription(
+        stream_id=stream_id,
+        title=stream.shown,
+        subscribed=status == "subscribed",
+        break_until=break_until,
+        measured=(mode or stream.tracking) != "none",
+        undo=undo,
+        form=form,
+    )

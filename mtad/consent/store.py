@@ -1,0 +1,201 @@
+"""The SQL of forms, sign-ups and preferences, sql/queries/consent.sql."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from engine.policy import StreamDefinition
+from mtad.base.address import Address
+from mtad.base.db import Connection, Pool, row_values
+from mtad.base.sqlfiles import queries
+from mtad.consent.words import FormWords
+
+SQL = queries("consent")
+
+
+class FormRow(msgspec.Struct, frozen=True):
+    """A form as it is now."""
+
+    id: int
+    name: str
+    version: int
+    words: FormWords
+    stream_id: int
+    program_id: int
+    program_version: int
+    message_id: int
+    stream: StreamDefinition
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A confirmation mail of the last day."""
+
+    form_id: int
+    form_version: int
+    due: datetime
+    confirmed: bool
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What a confirmation mail asked for."""
+
+    contact_id: int
+    stream_id: int
+    source: str
+    asked_to_measure: bool
+    may_measure: bool
+    confirmed: bool
+    fresh: bool  # not older than an unconfirmed one may become
+    subscribed: bool  # the contact is, now
+
+
+async def form(conn: Connection | Pool, name: str) -> FormRow | None:
+    row = await conn.fetchrow(SQL["form"], name)
+    if row is None:
+        return None
+    values: list[Any] = list(row_values(row))
+    values[3] = msgspec.convert(values[3], FormWords)
+    values[-1] = StreamDefinition.from_json(values[-1])
+    return FormRow(*values)
+
+
+async def forms(conn: Connection) -> list[str]:
+    return [row[0] for row in await conn.fetch(SQL["forms"])]
+
+
+async def form_of_stream(conn: Connection, stream_id: int) -> str | None:
+    """The name of the one that was made first."""
+    name: str | None = await conn.fetchval(SQL["form_of_stream"], stream_id)
+    return name
+
+
+async def add_form(conn: Connection, name: str, stream_id: int, program_id: int) -> int:
+    """Make it with version 1, whose definition the caller adds."""
+    return int(await conn.fetchval(SQL["add_form"], name, stream_id, program_id))
+
+
+async def set_form_version(conn: Connection, form_id: int, version: int, stream_id: int) -> None:
+    await conn.execute(SQL["set_form_version"], form_id, version, stream_id)
+
+
+async def add_form_version(conn: Connection, form_id: int, version: int, definition: object, by: str) -> None:
+    await conn.execute(SQL["add_form_version"], form_id, version, definition, by)
+
+
+async def open_program(conn: Connection, program_id: int) -> None:
+    """It sends whatever is queued for it, and has no audience to be started with."""
+    await conn.execute(SQL["open_program"], program_id)
+
+
+async def add_contact(conn: Connection, address: Address, language: str) -> tuple[int, str, int | None]:
+    """Find or make the contact and lock its gate; its id, its address as it is known, its site."""
+    await conn.execute(SQL["add_contact"], address.given, address.key, address.domain, language)
+    row = await conn.fetchrow(SQL["lock_contact"], address.key)
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+async def address_of(conn: Connection, contact_id: int) -> str | None:
+    """Of a contact that is there and was not erased."""
+    found: str | None = await conn.fetchval(SQL["address_of"], contact_id)
+    return found
+
+
+async def subscribed(conn: Connection, contact_id: int, stream_id: int) -> bool:
+    """Whether the contact gets mail of the stream already."""
+    return bool(await conn.fetchval(SQL["subscribed"], contact_id, stream_id))
+
+
+async def asked(conn: Connection, contact_id: int) -> list[Asked]:
+    """Confirmation mails to a contact within the last day, or still to come, the latest first."""
+    return [Asked(*row_values(row)) for row in await conn.fetch(SQL["asked"], contact_id)]
+
+
+async def next_job(conn: Connection) -> tuple[int, datetime]:
+    """An id for a mail that is being made, and the time of this transaction."""
+    (row,) = await conn.fetch(SQL["next_job"])
+    return row[0], row[1]
+
+
+async def ask(
+    conn: Connection,
+    form: FormRow,
+    *,
+    job_id: int,
+    contact_id: int,
+    site_id: int | None,
+    due: datetime,
+    not_after: datetime,
+    slot: int,
+    proof: Sequence[object],
+) -> None:
+    """Queue the mail, with its proof; `proof`: address, page, consent, measuring, ip, agent, message id."""
+    await conn.execute(
+        SQL["ask"],
+        job_id,
+        contact_id,
+        form.stream_id,
+        form.program_id,
+        form.program_version,
+        form.message_id,
+        site_id,
+        due,
+        not_after,
+        slot,
+        form.id,
+        form.version,
+        *proof,
+    )
+    await conn.execute(SQL["add_unconfirmed"], form.stream_id, contact_id, f"form:{form.name}")
+
+
+async def lock_waiting(conn: Connection, job_id: int) -> Waiting | None:
+    """What a mail asked for, its gate and its proof locked."""
+    if await conn.fetchrow(SQL["lock_asked"], job_id) is None:
+        return None
+    row = await conn.fetchrow(SQL["waiting"], job_id)
+    return Waiting(*row_values(row)) if row else None
+
+
+async def confirm(conn: Connection, job_id: int, at: datetime, ip: str | None, agent: str) -> None:
+    await conn.execute(SQL["confirm"], job_id, at, ip, agent)
+
+
+async def note_answers(conn: Connection) -> int:
+    """Copy what servers said to confirmation mails into their proofs; how many."""
+    return len(await conn.fetch(SQL["note_answers"]))
+
+
+async def expire(conn: Connection) -> int:
+    """Forget up to 500 that were never confirmed; how many. Not while a file is imported."""
+    if await conn.fetchval(SQL["importing"]):
+        return 0
+    await conn.execute(SQL["lock_imports"])
+    rows = await conn.fetch(SQL["expired"])
+    if not rows:
+        return 0
+    jobs, contacts = [row[0] for row in rows], sorted({row[1] for row in rows})
+    await conn.execute(SQL["lock_gates"], contacts)
+    await conn.execute(SQL["forget_asking"], jobs)
+    await conn.execute(SQL["forget_unconfirmed"], contacts)
+    gone = [row[0] for row in await conn.fetch(SQL["known_by_form_only"], contacts)]
+    if gone:
+        await conn.execute(SQL["forget_mails"], gone)
+        await conn.execute(SQL["forget_events"], gone)
+        await conn.execute(SQL["forget_contacts"], gone)
+    return len(rows)
+
+
+async def person(
+    conn: Connection | Pool, contact_id: int, program_id: int
+) -> tuple[str, str | None, int | None, Any] | None:
+    """Address, locale, the stream of the program; None when there is no such contact any more."""
+    row = await conn.fetchrow(SQL["person"], contact_id, program_id)
+    return (row[0], row[1], row[2], row[3]) if row else None
+
+
+async def permissions(conn: Connection | Pool, contact_id: int) -> list[tuple[Any, ...]]:
+    """Stream, definition, status, break, own mode, whether it can be undone, whether there is a form."""
+    return [row_values(row) for row in await conn.fetch(SQL["permissions"], contact_id)]

@@ -1,0 +1,218 @@
+-- Forms, double opt-in and preferences. mtad/consent/store.py.
+
+-- name: form
+-- Form $1 with what it says, the program that asks to confirm, and its stream.
+select f.id, f.name, f.version, v.definition, f.stream_id, f.program_id, p.version as program_version,
+       m.id as message_id, w.definition as stream
+  from form f
+  join form_version v on v.form_id = f.id and v.version = f.version
+  join program p on p.id = f.program_id
+  join message m on m.program_id = p.id and m.version = p.version
+  join stream s on s.id = f.stream_id
+  join stream_version w on w.stream_id = s.id and w.version = s.version
+ where f.name = $1;
+
+-- name: forms
+select name from form order by name;
+
+-- name: form_of_stream
+select name from form where stream_id = $1 order by id limit 1;
+
+-- name: add_form
+insert into form (name, stream_id, program_id, version) values ($1, $2, $3, 1) returning id;
+
+-- name: set_form_version
+update form set version = $2, stream_id = $3 where id = $1;
+
+-- name: add_form_version
+insert into form_version (form_id, version, definition, made_by) values ($1, $2, $3, $4);
+
+-- name: open_program
+update program set status = 'running', starts = coalesce(starts, now()), enqueued = now() where id = $1;
+
+-- name: add_contact
+-- Make the contact with address $1 and key $2 at domain $3, of language $4, unless it is known.
+with domains as (
+  insert into domain (name) values ($3) on conflict (name) do nothing returning id
+), made as (
+  insert into contact (address, address_key, domain_id, locale)
+  select $1, $2, d.id, $4
+    from (select id from domains union select id from domain where name = $3) d
+   where not exists (select from contact where address_key = $2)
+  on conflict (address_key) do nothing
+  returning id
+), identities as (
+  insert into identity (kind, key, contact_id) select 'email', $2, id from made on conflict do nothing
+)
+insert into gate (contact_id) select id from made;
+
+-- name: lock_contact
+select c.id, c.address, d.site_id
+  from contact c
+  join gate g on g.contact_id = c.id
+  join domain d on d.id = c.domain_id
+ where c.address_key = $1
+   for no key update of g;
+
+-- name: address_of
+select address from contact where id = $1 and not erased;
+
+-- name: subscribed
+select exists (select from subscription where stream_id = $2 and contact_id = $1 and status = 'subscribed');
+
+-- name: asked
+-- Confirmation mails to contact $1 within a day, or still to come, the latest first.
+select form_id, form_version, due, confirmed is not null
+  from proof
+ where contact_id = $1 and due > now() - interval '24 hours'
+ order by due desc;
+
+-- name: next_job
+select nextval('job_id') as job_id, now() as at;
+
+-- name: ask
+-- Mail $1 to contact $2: stream $3, program $4, version $5, message $6, site $7, due $8, not after
+-- $9, slot $10 of the tally; and what it asks about: form $11, version $12, address $13, page $14,
+-- consent $15, measuring $16, from $17 with $18, Message-ID $19. The same address may be asked
+-- more than once, so the job is part of the step's key.
+with queued as (
+  insert into job (id, contact_id, stream_id, program_id, version, message_id, site_id, class, prio, due, not_after)
+  values ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8, $9)
+), noted as (
+  insert into enrolled (program_id, node, contact_id, job_id) values ($4, 'confirm/' || $1::bigint, $2, $1)
+), proven as (
+  insert into proof (job_id, contact_id, stream_id, form_id, form_version, address, page, consent, measuring,
+                     asked, asked_ip, asked_agent, message_id, due)
+  values ($1, $2, $3, $11, $12, $13, $14, $15, $16, now(), $17::text::inet, $18, $19, $8)
+)
+insert into tally (program_id, slot, key, n) values ($4, $10, 'enrolled', 1)
+on conflict (program_id, slot, key) do update set n = tally.n + 1;
+
+-- name: add_unconfirmed
+-- Whoever left stays out until the new consent is confirmed.
+insert into subscription (stream_id, contact_id, status, basis, source, changed_by)
+values ($1, $2, 'unconfirmed', 'consent', $3, 'form')
+on conflict (stream_id, contact_id) do nothing;
+
+-- name: lock_asked
+-- The gate of whoever was asked by mail $1.
+select g.contact_id
+  from proof p join gate g on g.contact_id = p.contact_id
+ where p.job_id = $1
+   for no key update of g;
+
+-- name: waiting
+select p.contact_id, p.stream_id, 'form:' || f.name,
+       coalesce(v.definition ->> 'measuring', '') <> '', p.measuring is not null,
+       p.confirmed is not null, p.asked > now() - interval '7 days',
+       exists (select from subscription u
+                where u.stream_id = p.stream_id and u.contact_id = p.contact_id and u.status = 'subscribed')
+  from proof p
+  join form f on f.id = p.form_id
+  join form_version v on v.form_id = f.id and v.version = p.form_version
+ where p.job_id = $1
+   for no key update of p;
+
+-- name: confirm
+-- Mail $1 was answered at $2 from $3 with $4.
+update proof set confirmed = $2, confirmed_ip = $3::text::inet, confirmed_agent = $4 where job_id = $1;
+
+-- name: note_answers
+-- Proofs outlive the ledger, so what the server said to the mail is kept with them.
+with answered as materialized (
+  select p.job_id, l.ended, l.reply
+    from proof p
+    join lateral (
+      select ended, reply from ledger where job_id = p.job_id and outcome = 'delivered' limit 1) l on true
+   where p.confirmed is not null and p.sent is null
+   order by p.job_id
+     for no key update of p
+)
+update proof set sent = a.ended, reply = a.reply from answered a where proof.job_id = a.job_id returning proof.job_id;
+
+-- name: importing
+-- Whether a file is being imported: it holds the lock below, for as long as it takes.
+select exists (
+  select from pg_locks
+   where relation = 'attribute'::regclass and mode = 'ShareRowExclusiveLock' and granted
+     and database = (select oid from pg_database where datname = current_database()));
+
+-- name: lock_imports
+-- Nobody is imported while we look who can be forgotten.
+lock table attribute in share row exclusive mode;
+
+-- name: expired
+select job_id, contact_id
+  from proof
+ where confirmed is null and asked <= now() - interval '7 days'
+ order by asked
+ limit 500;
+
+-- name: lock_gates
+select contact_id from gate where contact_id = any($1::bigint[]) order by contact_id for no key update;
+
+-- name: forget_asking
+-- Mails $1 were not answered. A confirmation that comes now finds nothing.
+delete from proof where job_id = any($1::bigint[]) and confirmed is null;
+
+-- name: forget_unconfirmed
+-- Of contacts $1, what nobody is asked to confirm any more.
+delete from subscription u
+ where u.contact_id = any($1::bigint[]) and u.status = 'unconfirmed' and u.source like 'form:%'
+   and not exists (select from proof p where p.contact_id = u.contact_id and p.stream_id = u.stream_id);
+
+-- name: known_by_form_only
+-- Those of contacts $1 of whom nothing is known but that somebody typed their address.
+select c.id
+  from contact c
+ where c.id = any($1::bigint[]) and not c.erased and c.attributes = '{}'
+   and not exists (select from subscription where contact_id = c.id)
+   and not exists (select from proof where contact_id = c.id)
+   and not exists (select from engagement where contact_id = c.id)
+   and not exists (select from entry where contact_id = c.id)
+   and not exists (select from job where contact_id = c.id)
+   and not exists (select from identity where contact_id = c.id and kind <> 'email')
+   and not exists (
+         select from ledger l join program p on p.id = l.program_id where l.contact_id = c.id and p.class > 0)
+ order by c.id;
+
+-- name: forget_mails
+update ledger set contact_id = null where contact_id = any($1::bigint[]);
+
+-- name: forget_events
+update event set contact_id = null where contact_id = any($1::bigint[]);
+
+-- name: forget_contacts
+-- The row stays, empty: rows without a foreign key may name it.
+with identities as (
+  delete from identity where contact_id = any($1::bigint[])
+)
+update contact
+   set address = '', address_key = 'gone:' || id, locale = null, zone = null, erased = true
+ where id = any($1::bigint[]);
+
+-- name: person
+-- Contact $1, and the stream of program $2.
+select c.address, c.locale, p.stream_id, v.definition
+  from contact c
+  left join program p on p.id = $2
+  left join stream s on s.id = p.stream_id
+  left join stream_version v on v.stream_id = s.id and v.version = s.version
+ where c.id = $1 and not c.erased;
+
+-- name: permissions
+-- Every stream to which contact $1 stands in some way, and what can be done about it.
+select u.stream_id, v.definition, u.status::text, case when u.break_until > now() then u.break_until end,
+       u.tracking::text,
+       u.changed > now() - interval '24 hours' and u.changed_by in ('one_click', 'page', 'preferences')
+         and (u.status = 'unsubscribed' or u.status = 'subscribed' and coalesce(u.break_until > now(), false))
+         and u.source <> u.changed_by
+         and (u.source not like 'form:%' or exists (
+               select from proof p
+                where p.contact_id = u.contact_id and p.stream_id = u.stream_id and p.confirmed is not null)),
+       exists (select from form f where f.stream_id = u.stream_id)
+  from subscription u
+  join stream s on s.id = u.stream_id
+  join stream_version v on v.stream_id = s.id and v.version = s.version
+ where u.contact_id = $1
+ order by s.id;

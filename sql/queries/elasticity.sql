@@ -1,0 +1,121 @@
+-- How the audience of a stream breathes: `mtad audience`, and the preview of a change of
+-- its rules. Reads only; one read-only transaction of isolation repeatable read.
+
+-- name: audience_sizes
+-- The people of stream $1 by state, as far as they may be mailed; else by what forbids it.
+-- The second number: of them those whose tracking mode says that elasticity will not act.
+-- Plan: one pass over the stream's subscriptions and engagements, hashed; suppressed
+-- people are looked up from the suppressions.
+with suppressed as materialized (
+  select c.id as contact_id
+    from suppression x join contact c on c.address_key = x.key
+   where x.released is null and x.until > now()
+  union
+  select c.id
+    from suppression x
+    join domain d on d.name = substr(x.key, 2)
+    join contact c on c.domain_id = d.id
+   where x.released is null and x.until > now() and x.key like '@%'
+)
+select case when u.status <> 'subscribed' then u.status::text
+            when x.contact_id is not null then 'suppressed'
+            when g.contact_id is null or (g.state = 'active' and g.first_sent is null) then 'new'
+            else g.state::text end as state,
+       count(*),
+       count(*) filter (where coalesce(u.tracking::text, v.definition ->> 'tracking') <> 'full')
+  from stream s
+  join stream_version v on v.stream_id = s.id and v.version = s.version
+  join subscription u on u.stream_id = s.id
+  left join engagement g on g.stream_id = s.id and g.contact_id = u.contact_id
+  left join suppressed x on x.contact_id = u.contact_id
+ where s.id = $1
+ group by 1;
+
+-- name: audience_moves
+-- What changed the sizes of stream $1 within $2 spans of $3 seconds up to $4: how many
+-- people came from where to where, why, and how many whole spans ago. Transitions that were
+-- taken back are left out; 'new' is left with the first delivery, which is not logged. Who
+-- unsubscribed, or was suppressed, went to 'left' from the state of now, which is kept;
+-- who was subscribed came from 'outside'.
+-- Plan: the newest transitions by transition_made_idx; a fact is never older than the span
+-- in which it was written down, so `made` bounds `at`.
+with span as (
+  select $4::timestamptz - make_interval(secs => $2::int * $3::float8) as since
+), moved as materialized (
+  select t.id, t.contact_id, coalesce(t.from_state::text, 'new') as from_state, t.to_state::text, t.why, t.at
+    from transition t, span
+   where t.stream_id = $1 and t.made >= span.since and t.takes_back is null and t.at >= span.since
+), back as materialized (
+  select t.takes_back as id
+    from transition t, span
+   where t.stream_id = $1 and t.made >= span.since and t.takes_back is not null
+), standing as (
+  select contact_id, from_state, to_state, why, at from moved where id not in (select id from back)
+), suppressed as materialized (
+  select contact_id, min(created) as at
+    from (select c.id as contact_id, x.created
+            from suppression x join contact c on c.address_key = x.key
+           where x.released is null and x.until > now()
+          union all
+          select c.id, x.created
+            from suppression x
+            join domain d on d.name = substr(x.key, 2)
+            join contact c on c.domain_id = d.id
+           where x.released is null and x.until > now() and x.key like '@%') y
+   group by contact_id
+), person as (
+  select u.contact_id, u.status, u.changed, u.changed_by, g.first_sent,
+         case when g.contact_id is null or (g.state = 'active' and g.first_sent is null) then 'new'
+              else g.state::text end as state
+    from subscription u
+    left join engagement g on g.stream_id = $1 and g.contact_id = u.contact_id
+   where u.stream_id = $1
+), first as (
+  select distinct on (t.contact_id) t.contact_id, t.from_state
+    from standing t join person p on p.contact_id = t.contact_id
+   where p.changed >= (select since from span) and t.at >= p.changed
+   order by t.contact_id, t.at
+), change as (
+  select t.from_state, t.to_state, t.why, t.at
+    from standing t join subscription u on u.stream_id = $1 and u.contact_id = t.contact_id
+  union all
+  select 'new', 'active', 'delivered', p.first_sent
+    from person p, span where p.first_sent >= span.since
+  union all
+  select p.state, 'left', 'unsubscribed', p.changed
+    from person p, span where p.status = 'unsubscribed' and p.changed >= span.since
+  union all
+  select p.state, 'left', 'suppressed', x.at
+    from suppressed x join person p on p.contact_id = x.contact_id, span
+   where p.status = 'subscribed' and x.at >= span.since
+  union all
+  select 'outside',
+         case when coalesce(f.from_state, p.state) = 'active' and p.first_sent >= p.changed then 'new'
+              else coalesce(f.from_state, p.state) end,
+         'subscribed', p.changed
+    from person p cross join span left join first f on f.contact_id = p.contact_id
+   where p.status = 'subscribed' and p.changed >= span.since
+)
+select floor(extract(epoch from $4::timestamptz - at) / $3::float8)::int as ago, from_state, to_state, why, count(*)
+  from change
+ where at <= $4
+ group by 1, 2, 3, 4;
+
+-- name: audience_returns
+-- When the cool-downs of stream $1 end that end before $2 spans of $3 seconds after $4: how
+-- many in which of these spans; -1: they are over. Who may not be mailed is not counted.
+-- Plan: engagement_cooling_idx.
+select greatest(-1, floor(extract(epoch from g.cool_until - $4::timestamptz) / $3::float8))::int, count(*)
+  from engagement g
+  join subscription u on u.stream_id = g.stream_id and u.contact_id = g.contact_id and u.status = 'subscribed'
+ where g.stream_id = $1 and g.state = 'cooling'
+   and g.cool_until < $4::timestamptz + make_interval(secs => $2::int * $3::float8)
+ group by 1 order by 1;
+
+-- name: audience_reactivations
+-- The reactivation programs of stream $1 that run.
+select name from program where stream_id = $1 and kind = 'reactivation' and status = 'running' order by name;
+
+-- name: audience_brake
+-- What the sweep of stream $1 found when it stopped; no row: it does not hold.
+select stopped, silent, allowed, reachable from brake where stream_id = $1 and stopped is not null;

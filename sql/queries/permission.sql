@@ -1,0 +1,40 @@
+-- What people do to their own permission. engine/permission.py; gate rows are locked by it.
+
+-- name: take_break
+-- Contact $1 takes a break on stream $2 up to $3; $4 how. No row: not subscribed there.
+update subscription
+   set break_until = $3, changed = now(), changed_by = $4
+ where stream_id = $2 and contact_id = $1 and status = 'subscribed'
+returning stream_id;
+
+-- name: undo
+-- What contact $1 took back on stream $2 within a day, leaving or a break, holds again; $3 how.
+-- Only what the person did: not an operator, not a file. Who never confirmed stays out.
+update subscription s
+   set status = 'subscribed', break_until = null, changed = now(), changed_by = $3
+ where s.stream_id = $2 and s.contact_id = $1
+   and s.changed > now() - interval '24 hours' and s.changed_by in ('one_click', 'page', 'preferences')
+   and (s.status = 'unsubscribed' or s.status = 'subscribed' and s.break_until > now())
+   and s.source <> s.changed_by
+   and (s.source not like 'form:%' or exists (
+         select from proof p
+          where p.contact_id = $1 and p.stream_id = $2 and p.confirmed is not null))
+returning s.stream_id;
+
+-- name: stop_measuring
+-- Contact $1 is not measured on streams $2. Those on which that is new. `changed` is of the
+-- permission, which stays.
+update subscription
+   set tracking = 'none'
+ where contact_id = $1 and stream_id = any($2::int[]) and tracking is distinct from 'none'
+returning stream_id;
+
+-- name: subscribe
+-- Contact $1 is subscribed to stream $2 by its own consent at $3, source $4. $5: how it may be
+-- measured, null: as the stream says; who was not asked (not $6) keeps what was there.
+insert into subscription (stream_id, contact_id, status, basis, source, consent_at, tracking, changed, changed_by)
+values ($2, $1, 'subscribed', 'consent', $4, $3, $5::text::tracking_mode, $3, 'form')
+on conflict (stream_id, contact_id) do update
+  set status = 'subscribed', basis = 'consent', source = excluded.source, consent_at = excluded.consent_at,
+      tracking = case when $6 then excluded.tracking else subscription.tracking end,
+      break_until = null, changed = excluded.changed, changed_by = excluded.changed_by;

@@ -1,0 +1,107 @@
+"""How hits on one mail came: what no reader does, whatever she calls herself. Pure.
+
+Each rule reads hits within REACH of each other. Ranges say that two hits have one origin; a
+range that says nothing (tracker.networks) takes part in bursts only.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from tracker.agents import Agent, kind_of_agent
+from tracker.hits import Hit, Kind, Method
+from tracker.networks import Networks
+
+# So many different links of one mail within one second are no reader; all of
+# them, in a mail that has fewer, and never fewer than two.
+BURST_LINKS = 5
+BURST_LEAST = 2
+BURST_SPAN = timedelta(seconds=1)
+
+# Some walk: every link of a mail of three or more, and the way out, which no reader follows.
+CRAWL_LEAST = 3
+
+# How far apart hits are that still tell of each other.
+REACH = timedelta(seconds=10)
+
+
+def conduct(hits: Sequence[Hit], links: int, networks: Networks) -> dict[int, str]:
+    """What speaks against hits on one mail, by index; the strongest of several reasons."""
+    followed = sorted((i for i, hit in enumerate(hits) if hit.kind is not Kind.OPEN), key=lambda i: hits[i].at)
+    if len(followed) < 2:
+        return {}
+    found = dict.fromkeys(_in_burst(hits, followed, links), "burst")
+    by_range: dict[str, list[int]] = {}
+    for index in followed:
+        network = hits[index].network
+        if network is not None and networks.known(network).tells:
+            by_range.setdefault(network, []).append(index)
+    for same in by_range.values():
+        if len(same) > 1:
+            found = {index: reason for index, reason in _of_one_range(hits, same, links)} | found
+    return found
+
+
+def _of_one_range(hits: Sequence[Hit], same: Sequence[int], links: int) -> list[tuple[int, str]]:
+    """What speaks against hits of one range, given in order of time; the strongest comes last."""
+    looked = [i for i in same if hits[i].method is Method.HEAD]
+    found = [(i, "after_head") for i in same if any(abs(hits[i].at - hits[j].at) <= REACH for j in looked)]
+    clicks = [i for i in same if hits[i].kind is Kind.CLICK and hits[i].method is Method.GET]
+    for place, one in enumerate(clicks):
+        for other in clicks[place + 1 :]:
+            if hits[other].at - hits[one].at > BURST_SPAN:
+                break
+            if hits[one].link_id == hits[other].link_id and hits[one].agent != hits[other].agent:
+                found += [(one, "two_agents"), (other, "two_agents")]
+    if links >= CRAWL_LEAST:
+        found += [(i, "crawl") for i in _windows(hits, same, links + 1, REACH, way_out=True)]
+    return found
+
+
+def _in_burst(hits: Sequence[Hit], followed: Sequence[int], links: int) -> set[int]:
+    """The indexes of hits that belong to a burst, and of pixels fetched beside one."""
+    found = _windows(hits, followed, max(BURST_LEAST, min(BURST_LINKS, links)), BURST_SPAN)
+    times = [hits[index].at for index in found]
+    beside = {i for i, hit in enumerate(hits) if hit.kind is Kind.OPEN and _near(hit, times)}
+    return beside.union(found)
+
+
+def _windows(
+    hits: Sequence[Hit], followed: Sequence[int], enough: int, span: timedelta, *, way_out: bool = False
+) -> list[int]:
+    """Those of the hits, in order of time, that lie in a span in which `enough` different links were followed.
+
+    With `way_out`, the unsubscribe page among them.
+    """
+    found: list[int] = []
+    seen: Counter[int] = Counter()
+    first = taken = 0
+    for last, index in enumerate(followed):
+        seen[_link(hits[index])] += 1
+        while hits[index].at - hits[followed[first]].at > span:
+            gone = _link(hits[followed[first]])
+            seen[gone] -= 1
+            if not seen[gone]:
+                del seen[gone]
+            first += 1
+        if len(seen) >= enough and (not way_out or 0 in seen):
+            found += followed[max(first, taken) : last + 1]
+            taken = last + 1
+    return found
+
+
+def _link(hit: Hit) -> int:
+    """Which link, for counting different ones; ids of links begin with 1."""
+    return hit.link_id if hit.kind is Kind.CLICK else 0
+
+
+def _near(hit: Hit, times: Sequence[datetime]) -> bool:
+    """Whether a direct fetch of the pixel lies within a second of a burst.
+
+    A proxy's fetch does not belong to whoever followed the links.
+    """
+    if kind_of_agent(hit.agent) in (Agent.IMAGE_PROXY, Agent.PRIVACY_PROXY):
+        return False
+    place = bisect_left(times, hit.at - BURST_SPAN)
+    return place < len(times) and times[place] <= hit.at + BURST_SPAN

@@ -1,0 +1,108 @@
+"""Networks of which something is known: scanners', trusted ones, and our own proxies. Pure.
+
+A line of the operator's files is `NETWORK SCOPE [label]`, SCOPE `clicks` or `all`; in the file of trusted networks
+`NETWORK [label]`. Microsoft's are `clicks`: its picture proxy serves people from there. Hits
+keep a range of their address only (tracker/origin.py), so no network may be narrower.
+"""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from mtad.base.errors import ConfigError
+from tracker.origin import KEPT_BITS, IPNetwork
+
+SCOPES = ("clicks", "all")
+
+
+class Network(msgspec.Struct, frozen=True):
+    """One line of a file."""
+
+    version: int
+    number: int
+    bits: int
+    clicks_only: bool
+    label: str
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is known of one range."""
+
+    clicks: str | None = None  # the label of the scanner that follows links from there
+    opens: str | None = None  # and loads pictures
+    trusted: bool = False  # how its hits come is never held against them
+    tells: bool = True  # False: of our proxies, or of no address; two hits from there need not have one origin
+
+
+class Networks:
+    """The operator's two files, and the proxies that stand before us."""
+
+    def __init__(
+        self, scanners: Sequence[Network] = (), trusted: Sequence[Network] = (), proxies: Sequence[str] = ()
+    ) -> None:
+        self._scanners = _by_bits(scanners)
+        self._trusted = _by_bits(trusted)
+        self._proxies = [ipaddress.ip_network(text) for text in proxies]
+        # A campaign comes from some thousands of ranges, each of them many times.
+        self.known = lru_cache(maxsize=8192)(self._known)
+
+    def _known(self, text: str | None) -> Known:
+        if text is None:
+            return _NO_ADDRESS
+        network = ipaddress.ip_network(text, strict=False)
+        scanners = list(_found(self._scanners, network))
+        return Known(
+            clicks=next((one.label for one in scanners), None),
+            opens=next((one.label for one in scanners if not one.clicks_only), None),
+            trusted=any(_found(self._trusted, network)),
+            tells=not any(proxy.version == network.version and proxy.overlaps(network) for proxy in self._proxies),
+        )
+
+
+_NO_ADDRESS = Known(tells=False)
+
+
+def parse_networks(text: str, source: str, *, scoped: bool) -> tuple[Network, ...]:
+    """The lines of a file; ConfigError names the line and what is wrong. `#` begins a comment."""
+    found: list[Network] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        where = f"{source}: line {number}"
+        try:
+            network = ipaddress.ip_network(words[0])
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        most = KEPT_BITS[network.version]
+        if network.prefixlen > most:
+            raise ConfigError(f"{where}: {words[0]}: hits keep /{most} of their address, write that or a wider one")
+        if scoped and (len(words) < 2 or words[1] not in SCOPES):
+            raise ConfigError(f"{where}: write {words[0]} and clicks or all, then a label")
+        label = "_".join(words[2 if scoped else 1 :]).replace(",", "") or words[0]
+        of_clicks = scoped and words[1] == "clicks"
+        found.append(Network(network.version, int(network.network_address), network.prefixlen, of_clicks, label))
+    return tuple(found)
+
+
+_Lookup = dict[int, dict[int, dict[int, Network]]]  # version → bits, the longest first → number
+
+
+def _by_bits(networks: Sequence[Network]) -> _Lookup:
+    found: _Lookup = {4: {}, 6: {}}
+    for one in sorted(networks, key=lambda one: -one.bits):
+        found[one.version].setdefault(one.bits, {})[one.number] = one
+    return found
+
+
+def _found(lookup: _Lookup, network: IPNetwork) -> Iterator[Network]:
+    """Those that a range lies in, the narrowest first."""
+    whole, number = network.max_prefixlen, int(network.network_address)
+    for bits, numbers in lookup[network.version].items():
+        if found := numbers.get(number >> (whole - bits) << (whole - bits)):
+            yield found
+
+
+NOWHERE = Networks()
