@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import msgspec
 
 from engine import store
-from engine.gate import NOTHING_SUSPENDED, Suspended
+from engine.facts import Facts
+from engine.gate import NOTHING_SUSPENDED, TRANSACTIONAL, Suspended
 from engine.policy import StreamDefinition
 from engine.programs import Definition
 from mtad.base.db import Pool
@@ -42,6 +43,7 @@ class Catalogue:
         self.epoch = 0
         self.suppressed_domains: frozenset[str] = frozenset()
         self.suspended = NOTHING_SUSPENDED
+        self._caps_all = False  # a stream caps the mail of all
 
     async def need(self, programs: Iterable[tuple[int, int]], streams: Iterable[tuple[int, int]], epoch: int) -> None:
         """Have these (id, version) at hand, and domains no older than `epoch`; KeyError for one that is not there."""
@@ -61,7 +63,7 @@ class Catalogue:
                 for id_, version, name, definition in await store.stream_versions(conn, new_streams):
                     self._streams[id_, version] = Stream(id_, version, name, StreamDefinition.from_json(definition))
             if epoch > self.epoch:
-                self.epoch, self.suppressed_domains, domains, held = await store.held_domains(conn)
+                self.epoch, self.suppressed_domains, domains, held, self._caps_all = await store.held_domains(conn)
                 self.suspended = Suspended(domains, held)
         for program in new_programs:
             self.program(*program)
@@ -75,3 +77,10 @@ class Catalogue:
     def stream(self, stream_id: int, version: int) -> Stream:
         """One that `need` was asked for."""
         return self._streams[stream_id, version]
+
+    def counts(self, facts: Facts) -> bool:
+        """Whether sending this mail counts for caps: those of its stream, or those of any over all streams."""
+        if facts.class_ == TRANSACTIONAL:
+            return False
+        slots = self.stream(facts.stream_id, facts.stream_version).definition.policy.slots
+        return self._caps_all or bool(slots.caps or slots.caps_all)

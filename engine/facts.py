@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from engine.zones import Zone
+
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
     """One mail to one person, as the database saw it at one moment."""
@@ -59,6 +61,10 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     epoch: int
     # of a mail in doubt: when a person first opened it or clicked in it, so it arrived
     proven: datetime | None = None
+    # when mail that counts for caps was sent to the contact, in order, and on which stream each
+    sent: list[datetime] | None = None
+    sent_on: list[int] | None = None
+    slot: datetime | None = None  # which of these is this mail's own, taken by an earlier attempt
 
 
 class Reason(StrEnum):
@@ -78,6 +84,10 @@ class Reason(StrEnum):
     LEFT = "left"  # :engaged, :clicked, :opened, :inactive, :came_back, :silent, …
     INACTIVE = "inactive"  # :cooling, :in_reactivation, :resting
     LEFT_AUDIENCE = "left_audience"
+    CAP = "cap"  # :name
+    QUIET_HOURS = "quiet_hours"
+    SENDING_DAY = "sending_day"
+    NO_SLOT = "no_slot"
     SUSPENDED = "suspended"  # :campaign, :domain
     PURGED = "purged"  # by an operator, from the queue; the gate never says so
     MISSING_VALUE = "missing_value"  # :name
@@ -95,10 +105,11 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 class Defer(msgspec.Struct, frozen=True):
-    """Not before `until`."""
+    """Not before `until`; `zone` where that is a time on somebody's wall."""
 
     until: datetime
     reason: str
+    zone: Zone | None = None
 
 
 Verdict = Send | Skip | Defer

@@ -12,11 +12,20 @@ import msgspec
 
 from engine.facts import Defer, Facts, Reason, Send, Skip, Verdict
 from engine.programs import Definition
+from engine.rules import Policy
+from engine.slots import earliest
+from engine.zones import COUNTRY, Zone, zone_of
 
 # How soon a job of a paused program is looked at again; a resume makes it due at once.
 PAUSE_RECHECK = timedelta(minutes=1)
 
+# A mail that is put off is not looked at again before this.
+LEAST_DELAY = timedelta(minutes=1)
+
 TRANSACTIONAL = 0
+
+# What is due at the very end of a mail's life is too late.
+_INSTANT = timedelta(microseconds=1)
 
 _INACTIVE = {"cooling": "cooling", "trying": "in_reactivation", "resting": "resting"}
 
@@ -37,10 +46,14 @@ class Context(msgspec.Struct, frozen=True):
     definition: Definition
     suppressed_domains: frozenset[str]  # 'example.com', not its subdomains
     suspended: Suspended = NOTHING_SUSPENDED
+    policy: Policy = Policy()
 
 
 def verdict(facts: Facts, context: Context, now: datetime) -> Verdict:
-    """Send, skip for good or defer. Says the same for the same facts, context and moment."""
+    """Send, skip for good or defer. Says the same for the same facts, context and moment.
+
+    A deferral is to a minute from `now` at least.
+    """
     for check, holds_transactional in _CHECKS:
         if facts.class_ == TRANSACTIONAL and not holds_transactional:
             continue
@@ -88,7 +101,7 @@ def _on_break(facts: Facts, context: Context, now: datetime) -> Verdict | None:
         return None
     if context.definition.kind == "campaign" and facts.class_ == 2:
         return Skip(Reason.ON_BREAK)
-    return Defer(facts.break_until, Reason.ON_BREAK)
+    return _later(facts.break_until, Reason.ON_BREAK, now)
 
 
 def _cancelled(facts: Facts, _context: Context, _now: datetime) -> Verdict | None:
@@ -128,8 +141,35 @@ def _suspended(facts: Facts, context: Context, now: datetime) -> Verdict | None:
     for kind, until in (("campaign", held.programs.get(facts.program_id)), ("domain", held.domains.get(facts.domain))):
         if until is not None and until > now:
             # Not longer than the mail lives, so that its end is recorded when it comes.
-            return Defer(min(until, facts.not_after), f"{Reason.SUSPENDED}:{kind}")
+            return _later(min(until, facts.not_after), f"{Reason.SUSPENDED}:{kind}", now)
     return None
+
+
+def _slot(facts: Facts, context: Context, now: datetime) -> Verdict | None:
+    """Caps, quiet hours and sending days, all at once, for each moves what the others say."""
+    rules = context.policy.slots
+    if rules.hold_nothing:
+        return None
+    zone = zone_of(facts.zone, facts.attributes.get(COUNTRY), context.policy.zone)
+    # The slot that an earlier attempt took is this mail's own and does not stand in its way.
+    sends = [(when, on) for when, on in zip(facts.sent or (), facts.sent_on or (), strict=True) if when != facts.slot]
+    slot = earliest(
+        now,
+        rules,
+        zone.clock,
+        sent=[when for when, on in sends if on == facts.stream_id],
+        sent_all=[when for when, _ in sends],
+        latest=facts.not_after - _INSTANT,
+    )
+    if slot is None:
+        return Skip(Reason.NO_SLOT)
+    if slot.skip:
+        return Skip(slot.why)
+    return _later(slot.at, slot.why, now, zone) if slot.why else None
+
+
+def _later(until: datetime, reason: str, now: datetime, zone: Zone | None = None) -> Defer:
+    return Defer(max(until, now + LEAST_DELAY), reason, zone)
 
 
 # Each check, and whether it holds transactional mail too.
@@ -147,6 +187,7 @@ _CHECKS: tuple[tuple[Callable[[Facts, Context, datetime], Verdict | None], bool]
     (_inactive, False),
     (_left_audience, False),
     (_suspended, True),
+    (_slot, False),
 )
 
 _SENTENCES = {
@@ -164,6 +205,10 @@ _SENTENCES = {
     Reason.LEFT: "This person had left the program.",
     Reason.INACTIVE: "This person is Inactive on the stream.",
     Reason.LEFT_AUDIENCE: "This person's attributes no longer match the program's audience.",
+    Reason.CAP: "This person has had as many mails as the cap allows.",
+    Reason.QUIET_HOURS: "It is in the quiet hours of this person's day; the mail waits for their end.",
+    Reason.SENDING_DAY: "The stream sends no mail on this day of the week; the mail waits for the next that it does.",
+    Reason.NO_SLOT: "Caps, quiet hours and sending days left no time for this mail within its life.",
     Reason.SUSPENDED: "Mail like this is suspended for now; it waits.",
     Reason.PURGED: "The mail was taken out of the queue by hand.",
     Reason.MISSING_VALUE: "The message needs a value that this person does not have.",

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from engine.slots import EVERY_DAY, Cap, Quiet, Slots
-from engine.tables import DAY, Table, duration, matches
+from engine.tables import DAY, Table, duration, matches, name
 from mtad.base.errors import InputError
 
 # A sign of more would be a threshold by itself; the column ends at 32,767.
@@ -88,7 +88,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     missing_limit: float = 0.02  # share of a program's mails that may fail for one content reason
     missing_least: int = 50  # and at least this many, before it pauses itself
     slots: Slots = Slots()
-    zone: str = ""  # of contacts that have none; '' is UTC
+    zone: str = ""  # of contacts that have none and whose country does not tell; '' is the server's, UTC
     on_engaged: OnEngaged = USUALLY
     brake: Brake = BRAKE
 
@@ -103,6 +103,10 @@ class CapTable(Table, frozen=True, kw_only=True):
     most: int
     window: str
     streams: Literal["this", "all"] = "this"
+    name: str = ""
+    """Stands in reasons; '' is '2/7d', over all streams '2/7d/all'."""
+    used_up: Literal["defer", "skip"] = "defer"
+    """What becomes of a mail too many: it waits for the next free slot, or is not sent."""
 
 
 class PolicyTable(Table, frozen=True, kw_only=True):
@@ -131,8 +135,8 @@ class PolicyTable(Table, frozen=True, kw_only=True):
 
 
 # What a file may not say yet, for nothing would come of it: events without a mail are not
-# taken in, the gate does not ask for slots, and no sweep runs that would need a brake.
-NOT_YET = frozenset({"brake", "events", "caps", "quiet_hours", "sending_days", "zone"})
+# taken in, and no sweep runs that would need a brake.
+NOT_YET = frozenset({"brake", "events"})
 
 
 def with_preset(raw: dict[str, Any]) -> dict[str, Any]:
@@ -175,6 +179,7 @@ def _slots(table: PolicyTable, day: float) -> Slots:
     if not table.sending_days:
         raise InputError("policy.sending_days: at least one is needed, or nothing is ever sent")
     caps: dict[str, tuple[Cap, ...]] = {"this": (), "all": ()}
+    names: set[str] = set()
     for at, cap in enumerate(table.caps):
         key = f"policy.caps[{at}]"
         window = duration(f"{key}.window", cap.window, day)
@@ -182,7 +187,12 @@ def _slots(table: PolicyTable, day: float) -> Slots:
             raise InputError(f"{key}.window: must be above 0")
         if not 1 <= cap.most <= MOST_CAP:
             raise InputError(f"{key}.most: 1 to {MOST_CAP}, is {cap.most}")
-        caps[cap.streams] += (Cap(cap.most, window),)
+        plain = f"{cap.most}/{cap.window.strip()}" + ("/all" if cap.streams == "all" else "")
+        called = name(f"{key}.name", cap.name) if cap.name else plain
+        if called in names:
+            raise InputError(f"{key}.name: {called!r} is the name of another cap; reasons must tell them apart")
+        names.add(called)
+        caps[cap.streams] += (Cap(cap.most, window, called, cap.used_up == "skip"),)
     _refuse_idle_caps(caps["this"], caps["all"])
     days = EVERY_DAY & {WEEKDAYS.index(day) for day in table.sending_days}
     return Slots(caps=caps["this"], caps_all=caps["all"], quiet=_quiet(table.quiet_hours), days=days)

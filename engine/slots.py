@@ -8,7 +8,7 @@ at the first and end at the second, so that nobody is woken early.
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -21,10 +21,12 @@ _DAY = timedelta(days=1)
 
 
 class Cap(msgspec.Struct, frozen=True):
-    """At most `most` mails in any window of so many seconds."""
+    """At most `most` mails in any window of so many seconds; a mail too many waits, or is skipped."""
 
     most: int
     window: float
+    name: str  # stands in reasons: cap:name
+    skip: bool = False
 
 
 class Quiet(msgspec.Struct, frozen=True):
@@ -42,12 +44,18 @@ class Slots(msgspec.Struct, frozen=True):
     quiet: Quiet | None = None
     days: frozenset[int] = EVERY_DAY  # Monday is 0; at least one
 
+    @property
+    def hold_nothing(self) -> bool:
+        """No moment breaks a rule, whatever was sent."""
+        return not (self.caps or self.caps_all or self.quiet or self.days != EVERY_DAY)
+
 
 class Slot(msgspec.Struct, frozen=True):
-    """When, and which rule decided it: '' (now), cap:stream, cap:all, quiet_hours or sending_day."""
+    """When, and which rule decided it: '' (now), cap:name, quiet_hours or sending_day."""
 
     at: datetime
     why: str
+    skip: bool = False  # a cap is used up that lets nothing wait
 
 
 def earliest(
@@ -61,48 +69,36 @@ def earliest(
 ) -> Slot | None:
     """The least moment from `now` on that breaks no rule; None if it lies behind `latest` or 14 days.
 
+    A cap that lets nothing wait ends the search where it is met: `skip` of what is returned.
     `sent` and `sent_all`: when mail of the stream, of all streams, went to this contact; in
     order, at least as many of the last ones as any cap allows.
     """
     last = min(latest, now + LONGEST_WAIT)
-    at, why = now, ""
-    while at <= last:
-        moved = _free_of_caps(at, rules.caps, sent)
-        if moved > at:
-            at, why = moved, "cap:stream"
-        if (moved := _free_of_caps(at, rules.caps_all, sent_all)) > at:
-            at, why = moved, "cap:all"
-        if rules.quiet and (moved := _after_quiet(at, rules.quiet, zone)) > at:
-            at, why = moved, "quiet_hours"
-        elif (moved := _on_a_day(at, rules.days, zone)) > at:
-            at, why = moved, "sending_day"
-        else:
-            return Slot(at, why) if at <= last else None
+    found = Slot(now, "")
+    while found.at <= last:
+        moved = _end_of_what_is_broken(found.at, rules, zone, sent, sent_all)
+        if moved is None:
+            return found
+        if moved.skip:
+            return moved
         # Every rule only moves forward, and the wait is bounded, so this ends.
+        found = moved
     return None
 
 
-def zone_of(*names: str | None) -> ZoneInfo:
-    """The first name that is a zone (the contact's, the stream's); UTC where none is."""
-    return next((zone for name in names if name and (zone := _zone(name))), ZoneInfo("UTC"))
-
-
-@lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        # OSError: the name of a folder, such as 'Europe'.
-        return None
-
-
-def _free_of_caps(at: datetime, caps: Sequence[Cap], sent: Sequence[datetime]) -> datetime:
-    """The first moment from `at` on at which no cap is used up."""
-    while True:
-        moved = max((_free(at, cap, sent) for cap in caps), default=at)
-        if moved == at:
-            return at
-        at = moved
+def _end_of_what_is_broken(
+    at: datetime, rules: Slots, zone: ZoneInfo, sent: Sequence[datetime], sent_all: Sequence[datetime]
+) -> Slot | None:
+    """The end of the first rule that a mail at `at` would break; None: it breaks none."""
+    for caps, times in ((rules.caps, sent), (rules.caps_all, sent_all)):
+        for cap in caps:
+            if (moved := _free(at, cap, times)) > at:
+                return Slot(moved, f"cap:{cap.name}", cap.skip)
+    if rules.quiet and (moved := _after_quiet(at, rules.quiet, zone)) > at:
+        return Slot(moved, "quiet_hours")
+    if (moved := _on_a_day(at, rules.days, zone)) > at:
+        return Slot(moved, "sending_day")
+    return None
 
 
 def _free(at: datetime, cap: Cap, sent: Sequence[datetime]) -> datetime:

@@ -81,15 +81,21 @@ async def stream_versions(conn: Connection, wanted: Sequence[tuple[int, int]]) -
     return [row_values(row) for row in rows]
 
 
-async def held_domains(conn: Connection) -> tuple[int, frozenset[str], dict[str, datetime], dict[int, datetime]]:
-    """As of an epoch: it, the domains that get nothing, and until when domains and programs are suspended."""
+async def held_domains(
+    conn: Connection,
+) -> tuple[int, frozenset[str], dict[str, datetime], dict[int, datetime], bool]:
+    """As of an epoch: it, the domains that get nothing, until when domains and programs are suspended.
+
+    Last, whether some stream caps the mail of all.
+    """
     (row,) = await conn.fetch(SQL["held_domains"])
-    epoch, suppressed, domains, domains_until, programs, programs_until = row_values(row)
+    epoch, suppressed, domains, domains_until, programs, programs_until, caps_all = row_values(row)
     return (
         epoch,
         frozenset(suppressed),
         dict(zip(domains, domains_until, strict=True)),
         dict(zip(programs, programs_until, strict=True)),
+        caps_all,
     )
 
 

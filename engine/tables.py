@@ -47,6 +47,8 @@ def _choices(table: object, path: str) -> tuple[str, ...]:
     for key in path.split("."):
         fields = {field.encode_name: field.name for field in msgspec.structs.fields(table)}  # type: ignore[arg-type]
         table = get_type_hints(table)[fields[key.partition("[")[0]]]
+        if "[" in key:  # of what is in the list, the table
+            table = next((inner for inner in get_args(table) if isinstance(inner, type)), table)
     return _words(table)
 
 

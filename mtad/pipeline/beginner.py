@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from prometheus_client import Histogram
 
+from engine.service import Catalogue
 from mtad.base.batcher import Batcher
 from mtad.base.clock import Clock
 from mtad.base.db import AWAY, Connection, Pool, run_again
@@ -53,8 +54,12 @@ STALE = Begun(None, 0.0)
 class Beginner:
     """Collects what the sessions of all lanes offer; one transaction for all of it."""
 
-    def __init__(self, pool: Pool, clock: Clock, worker: int, settler: Settler, *, more: Callable[[], bool]) -> None:
+    def __init__(
+        self, pool: Pool, clock: Clock, worker: int, settler: Settler, catalogue: Catalogue,
+        *, more: Callable[[], bool],
+    ) -> None:  # fmt: skip
         """`more`: whether further offers are about to come."""
+        self._catalogue = catalogue
         self._pool = pool
         self._clock = clock
         self._worker = worker
@@ -74,7 +79,7 @@ class Beginner:
 
     async def _write(self, turns: Sequence[Turn]) -> Sequence[Begun]:
         self._hurries = False
-        offers = [turn.offer for turn in turns]
+        offers = [self._counted(turn.offer) for turn in turns]
         last = [turn.last for turn in turns if turn.last is not None]
         ended = [row for row in last if isinstance(row, Ended) and not row.suppress]
         await self._settler.settle([row for row in last if not isinstance(row, Ended) or row.suppress])
@@ -98,3 +103,7 @@ class Beginner:
             return [STALE] * len(turns)
         self._settler.forget(ended)
         return [Begun(answers[offer.facts.job_id], asked + VALID) for offer in offers]
+
+    def _counted(self, offer: Offer) -> Offer:
+        """With whether it takes a slot of caps. If that changed since, so did the epoch, and the offer is stale."""
+        return msgspec.structs.replace(offer, counts=True) if self._catalogue.counts(offer.facts) else offer

@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import groupby
 
 from prometheus_client import Counter, Gauge
 
 from engine import gate
-from engine.facts import Defer, Facts, Send, Skip
-from engine.service import Catalogue, Program
+from engine.facts import Defer, Facts, Send, Skip, Verdict
+from engine.service import Catalogue, Program, Stream
 from mtad.base.automation import rules_in_force
 from mtad.base.clock import Clock
 from mtad.base.config import Config, Shape, rate
@@ -51,9 +52,18 @@ _LOOK = 0.01
 # Mail of a stream whose pool is not configured is looked at again after so many seconds.
 NO_POOL_AGAIN = 300.0
 
-_VERDICTS = Counter("mtad_verdicts_total", "Verdicts of the gate on claimed jobs", ["verdict"])
-VERDICTS = {kind: _VERDICTS.labels(verdict=kind.__name__.lower()) for kind in (Send, Skip, Defer)}
+VERDICTS = Counter("mtad_verdicts_total", "Verdicts of the gate on claimed jobs", ["verdict", "reason"])
 WAITING = Gauge("mtad_claimed_mails", "Mails claimed and waiting for a session")
+
+
+def _counter_of(verdict: Verdict) -> Counter:
+    """By the Reason alone: a detail, such as the name of a cap, would be a time series of its own."""
+    return _labelled(type(verdict), "" if isinstance(verdict, Send) else verdict.reason.partition(":")[0])
+
+
+@cache
+def _labelled(kind: type, reason: str) -> Counter:
+    return VERDICTS.labels(verdict=kind.__name__.lower(), reason=reason)
 
 
 class Pipeline:
@@ -74,7 +84,7 @@ class Pipeline:
         self._composer = composer
         signer = Signer(composer, dkim, clock, dkim_by_source, Multibuffer.found())
         self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy, told=settled)
-        beginner = Beginner(pool, clock, worker, self._settler, more=lambda: signer.busy)
+        beginner = Beginner(pool, clock, worker, self._settler, catalogue, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)
         self._sources = Sources(config, clock)
         plans = {source.name: source.warmup for source in config.source if source.warmup}
@@ -237,18 +247,22 @@ class Pipeline:
             return ended_by_proof(facts, program, facts.proven)
         if facts.doubts and self._tools.retries.of(facts.class_).in_doubt == "give_up":
             return ended_by_doubt(facts, program)
-        context = gate.Context(program.definition, self._catalogue.suppressed_domains, self._catalogue.suspended)
+        stream = self._catalogue.stream(facts.stream_id, facts.stream_version)
+        catalogue = self._catalogue
+        context = gate.Context(
+            program.definition, catalogue.suppressed_domains, catalogue.suspended, stream.definition.policy
+        )
         verdict = gate.verdict(facts, context, now)
-        VERDICTS[type(verdict)].inc()
+        _counter_of(verdict).inc()
         match verdict:
             case Skip(reason):
                 return ended_by_skip(facts, program, reason)
             case Defer():
                 return returned_by_deferral(facts, verdict, now)
             case Send():
-                return self._sendable(facts, program)
+                return self._sendable(facts, program, stream)
 
-    def _sendable(self, facts: Facts, program: Program) -> Mail | Ended | Returned:
+    def _sendable(self, facts: Facts, program: Program, stream: Stream) -> Mail | Ended | Returned:
         """A mail that the gate lets go, where there is a way."""
         site = self._sites[facts.site_id]
         if not site.hosts:
@@ -256,7 +270,6 @@ class Pipeline:
                 facts, "bounced", "BadDomain", scope=Scope.RECIPIENT, reply=site.name, suppress=True,
                 attempts=facts.attempt, why="bounced",
             )  # fmt: skip
-        stream = self._catalogue.stream(facts.stream_id, facts.stream_version)
         if stream.definition.pool not in self._sources.pools:
             # It must not go by another address than those that somebody chose.
             why = f"the configuration has no [[pool]] named {stream.definition.pool!r}"

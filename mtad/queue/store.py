@@ -26,6 +26,7 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     facts: Facts
     lane_id: int
     yields: bool = False  # a tenth of the lane's tokens is not for this one
+    counts: bool = False  # for caps
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -73,20 +74,30 @@ async def claim(
 
 
 async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[int, float | None]:
-    """By job: 0.0 go; seconds until there is a token; None where the verdict is stale."""
+    """By job: 0.0 go; seconds until there is a token; None where the verdict is stale.
+
+    Of offers to one contact that count for caps only the first is asked for: the others' verdicts do not know of it.
+    """
+    asked = _one_a_contact(offers)
     rows = await conn.fetch(
         SQL["begin"],
         worker,
-        [o.facts.job_id for o in offers],
-        [o.facts.contact_id for o in offers],
-        [o.facts.gate_version for o in offers],
-        [o.facts.program_id for o in offers],
-        [o.facts.program_fence for o in offers],
-        [o.lane_id for o in offers],
-        [o.facts.epoch for o in offers],
-        [o.yields for o in offers],
+        [o.facts.job_id for o in asked],
+        [o.facts.contact_id for o in asked],
+        [o.facts.gate_version for o in asked],
+        [o.facts.program_id for o in asked],
+        [o.facts.program_fence for o in asked],
+        [o.lane_id for o in asked],
+        [o.facts.epoch for o in asked],
+        [o.yields for o in asked],
+        [o.counts for o in asked],
     )
-    return {row[0]: row[1] for row in rows}
+    return dict.fromkeys(o.facts.job_id for o in offers) | {row[0]: row[1] for row in rows}
+
+
+def _one_a_contact(offers: Sequence[Offer]) -> list[Offer]:
+    first: dict[int, Offer] = {}
+    return [o for o in offers if not o.counts or first.setdefault(o.facts.contact_id, o) is o]
 
 
 async def wake_proven(conn: Connection) -> int:

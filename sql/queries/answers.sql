@@ -217,7 +217,7 @@ select e.id, v.definition
 
 -- name: facts_of_queued
 -- Facts (engine/facts.py) of the jobs that are queued for contact $1, and after them the
--- definition of their program's version.
+-- definitions of their program's version and of their stream.
 select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j.entry_id, coalesce(j.site_id, 0),
        j.class, j.attempt, j.doubts, j.created, j.not_after, m.node,
        c.address, c.address_key, d.name, c.locale, c.zone, c.attributes, c.erased,
@@ -231,7 +231,8 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
        f.version, p.fence, p.status::text, t.version, e.version,
        case when j.doubts > 0
             then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end,
-       v.definition
+       f.sent, f.sent_on, j.slot,
+       v.definition, w.definition
   from job j
   join contact c on c.id = j.contact_id
   join gate f on f.contact_id = j.contact_id
@@ -239,6 +240,7 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
   join program p on p.id = j.program_id
   join program_version v on v.program_id = j.program_id and v.version = j.version
   join stream t on t.id = j.stream_id
+  join stream_version w on w.stream_id = t.id and w.version = t.version
   join domain d on d.id = c.domain_id
   left join subscription u on u.stream_id = j.stream_id and u.contact_id = j.contact_id
   left join engagement g on g.stream_id = j.stream_id and g.contact_id = j.contact_id

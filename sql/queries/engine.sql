@@ -25,7 +25,8 @@ select v.stream_id, v.version, s.name, v.definition
 
 -- name: held_domains
 -- The epoch, and what holds at it, in one snapshot: domains that get nothing; domains, and
--- programs, that are suspended, and until when (a far year: what is endless has no date).
+-- programs, that are suspended, and until when (a far year: what is endless has no date);
+-- whether some stream caps the mail of all.
 with held as materialized (
   select x.kind, x.key, p.id as program_id, least(max(x.until), '9999-01-01') as until
     from suspension x
@@ -38,7 +39,12 @@ select e.version,
        array(select key from held where kind = 'domain' order by key),
        array(select until from held where kind = 'domain' order by key),
        array(select program_id from held where program_id is not null order by program_id),
-       array(select until from held where program_id is not null order by program_id)
+       array(select until from held where program_id is not null order by program_id),
+       exists (
+         select
+           from stream t
+           join stream_version v on v.stream_id = t.id and v.version = t.version
+          where v.definition #> '{policy,slots,caps_all}' <> '[]')
   from epoch e;
 
 -- name: current_streams

@@ -108,7 +108,8 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
        n.ended is not null, n.why,
        f.version, p.fence, p.status::text, t.version, e.version,
        case when j.doubts > 0
-            then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end
+            then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end,
+       f.sent, f.sent_on, j.slot
   from claimed j
   join lateral (select * from contact where id = j.contact_id limit 1) c on true
   join lateral (select * from gate where contact_id = j.contact_id limit 1) f on true
@@ -141,7 +142,10 @@ update job set due = now() from jobs where job.id = jobs.id returning job.id;
 -- The commit after which an attempt may touch the network. Worker $1 offers jobs
 -- $2 of contacts $3, whose verdicts were made at gate versions $4, of programs $5
 -- at fences $6, over lanes $7, at epochs $8; $9: the lane keeps a tenth of its tokens
--- from this one, for mail in a greater hurry. Locks lanes, gates, programs, epoch
+-- from this one, for mail in a greater hurry; $10: it counts for caps, so the contact's
+-- row gets the time of its begin, in place of that of an earlier attempt, and a newer
+-- version: every other verdict about the contact is stale. At most one offer a contact
+-- may count. Locks lanes, gates, programs, epoch
 -- and jobs in that order; each CTE names the one before it, which is what makes
 -- Postgres evaluate them so. A row that changed while we waited for its lock is
 -- compared again by Postgres itself (EvalPlanQual), so a disqualifier that
@@ -153,8 +157,9 @@ update job set due = now() from jobs where job.id = jobs.id returning job.id;
 -- null = the verdict is stale, ask the gate again.
 with offered as materialized (
   select *
-    from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::boolean[])
-      as o (job_id, contact_id, gate_version, program_id, fence, lane_id, epoch, yields)
+    from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::boolean[],
+                $10::boolean[])
+      as o (job_id, contact_id, gate_version, program_id, fence, lane_id, epoch, yields, counts)
 ), lanes as materialized (
   select l.id, least(l.rate, l.most_rate)::float8 as rate, least(l.burst, l.most_burst)::float8 as burst, l.tat,
          greatest(l.closed_until, l.suspended_until) as closed_until
@@ -179,7 +184,7 @@ with offered as materialized (
 ), epochs as materialized (
   select e.version from epoch e where (select count(*) from programs) >= 0 for key share
 ), jobs as materialized (
-  select j.id, j.prio, o.lane_id, o.yields
+  select j.id, j.prio, j.contact_id, j.stream_id, j.slot, o.lane_id, o.yields, o.counts
     from job j
     join offered o on o.job_id = j.id
     join gates g on g.contact_id = o.contact_id and g.version = o.gate_version
@@ -201,20 +206,35 @@ with offered as materialized (
     from lanes l
    cross join tick t
 ), ranked as materialized (
-  select n.id, n.lane_id,
+  select n.id, n.lane_id, n.contact_id, n.stream_id, n.slot, n.counts,
          -- Seconds until there is a token for this one.
          greatest(
            extract(epoch from b.tat - b.at)
              + (n.rank - b.burst + case when n.yields then least(b.burst * 0.1, b.burst - 1) else 0 end) * b.every,
            extract(epoch from b.closed)
          )::float8 as wait
-    from (select id, lane_id, yields, row_number() over (partition by lane_id order by prio, id) as rank from jobs) n
+    from (select *, row_number() over (partition by lane_id order by prio, id) as rank from jobs) n
     join buckets b on b.id = n.lane_id
 ), going as (
-  update job set begun = (select at from tick)
+  update job set begun = (select at from tick),
+                 slot = case when r.counts then (select at from tick) else job.slot end
     from ranked r
    where job.id = r.id and r.wait <= 0
   returning job.id
+), counted as (
+  update gate
+     set version = gate.version + 1,
+         (sent, sent_on) = (
+           select array_agg(at order by at), array_agg(stream_id order by at)
+             from (select at, stream_id, row_number() over (partition by stream_id order by at desc) as back
+                     from (select *
+                             from unnest(gate.sent, gate.sent_on) as s (at, stream_id)
+                            where s.at is distinct from c.slot
+                            union all
+                           select c.at, c.stream_id) s) s
+            where back <= 16)
+    from (select r.contact_id, r.stream_id, r.slot, t.at from ranked r cross join tick t where r.counts and r.wait <= 0) c
+   where gate.contact_id = c.contact_id
 ), paid as (
   update lane set tat = b.tat + k.n * b.every * interval '1 s'
     from buckets b
@@ -228,7 +248,8 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
 
 -- name: settle_ended
 -- Jobs that are over: out of the queue, into the ledger, the entry on, counted. With
--- the first mail on a stream the round of a contact begins who had no row there.
+-- the first mail on a stream the round of a contact begins who had no row there. Who was
+-- sent nothing after all has the slot back that counted for caps.
 -- $1 worker, $2 its slot; then by job: $3 id, $4 contact, $5 stream, $6 entry,
 -- $7 outcome, $8 reason, $9 scope, $10 reply, $11 attempts, $12 dot, $13 end (null:
 -- now), $14 state at the send, $15 next node of the entry, $16 seconds to it, $17 why
@@ -243,10 +264,21 @@ with o as materialized (
                 $14::text[]::contact_state[], $15::text[], $16::float8[], $17::text[], $19::text[])
       as o (job_id, contact_id, stream_id, entry_id, outcome, reason, scope, reply, attempts, dot_at, ended,
             state, next_node, next_wait, why, source)
+), gates as materialized (
+  select g.contact_id
+    from gate g
+   where g.contact_id = any(array(
+           select o.contact_id
+             from o
+            cross join lateral (select slot from job where id = o.job_id limit 1) j
+            where o.outcome in ('bounced', 'expired', 'skipped') and j.slot is not null))
+   order by g.contact_id
+     for no key update
 ), firsts as materialized (
   select e.stream_id, e.contact_id
     from engagement e
-   where (e.stream_id, e.contact_id) in (select stream_id, contact_id from o where outcome = 'delivered')
+   where (select count(*) from gates) >= 0
+     and (e.stream_id, e.contact_id) in (select stream_id, contact_id from o where outcome = 'delivered')
      and e.first_sent is null
    order by e.stream_id, e.contact_id
      for no key update
@@ -262,7 +294,7 @@ with o as materialized (
   -- With what is to be written of each: joined once more, by a CTE that has no statistics,
   -- it would be a nested loop over the batch.
   select j.id, j.program_id, j.stream_id, j.message_id, j.contact_id, j.entry_id, j.site_id, j.class, j.doubts,
-         j.created, j.begun, o.outcome, o.reason, o.scope, o.reply, o.attempts, o.dot_at,
+         j.created, j.begun, j.slot, o.outcome, o.reason, o.scope, o.reply, o.attempts, o.dot_at,
          coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why, o.source
     from job j
     join o on o.job_id = j.id
@@ -270,6 +302,17 @@ with o as materialized (
      and (select count(*) from entries) >= 0
    order by j.id
      for update of j
+), given_back as (
+  update gate
+     set (sent, sent_on) = (
+           select array_agg(at order by at), array_agg(stream_id order by at)
+             from unnest(gate.sent, gate.sent_on) as s (at, stream_id)
+            where s.at <> all(f.slots))
+    from (select contact_id, array_agg(slot) as slots
+            from jobs
+           where slot is not null and outcome in ('bounced', 'expired', 'skipped')
+           group by contact_id) f
+   where gate.contact_id = f.contact_id
 ), gone as (
   delete from job using jobs where job.id = jobs.id returning job.id
 ), data_gone as (

@@ -60,7 +60,8 @@ HOT = {
     "claim": (store.SQL["claim"], "1, '{}'::int[], '{2}'::int[], 60", 60 * 64 * 2),
     "begin": (
         store.SQL["begin"],
-        f"1, {IDS}, {CONTACTS}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('true')}",
+        f"1, {IDS}, {CONTACTS}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('true')},"
+        f" {many('true')}",
         64 * 3,
     ),
     "settle_ended": (store.SQL["settle_ended"], SETTLED, 64 * 4),

@@ -20,7 +20,7 @@ threshold = 25
 zone = "Europe/Berlin"
 quiet_hours = "21:00-07:00"
 sending_days = ["mon", "tue", "sat"]
-caps = [{ most = 2, window = "7d" }, { most = 3, window = "7d", streams = "all" }]
+caps = [{ most = 2, window = "7d" }, { most = 3, window = "7d", streams = "all", name = "often", used_up = "skip" }]
 on_engaged = { campaign = "leave" }
 brake = { share = 0.1 }
 [[events]]
@@ -46,8 +46,8 @@ def test_file_says_when_and_how_often_mail_may_go() -> None:
     read = policy(FULL)
 
     assert read.slots == Slots(
-        caps=(Cap(2, 7 * 86400.0),),
-        caps_all=(Cap(3, 7 * 86400.0),),
+        caps=(Cap(2, 7 * 86400.0, "2/7d"),),
+        caps_all=(Cap(3, 7 * 86400.0, "often", skip=True),),
         quiet=Quiet(time(21), time(7)),
         days=frozenset({0, 1, 5}),
     )
@@ -124,6 +124,12 @@ def test_key_that_would_do_nothing_is_refused(key: str) -> None:
         (
             'caps = [{ most = 3, window = "7d" }, { most = 3, window = "7d", streams = "all" }]',
             "policy.caps: 3 in 604800 s never binds",
+        ),
+        ('caps = [{ most = 1, window = "1d", name = "no way" }]', "caps[0].name: letters, digits"),
+        ('caps = [{ most = 1, window = "1d", used_up = "drop" }]', "caps[0].used_up: defer or skip, is 'drop'"),
+        (
+            'caps = [{ most = 1, window = "1d", name = "a" }, { most = 2, window = "7d", name = "a" }]',
+            "policy.caps[1].name: 'a' is the name of another cap",
         ),
         ('events = [{ event = "login", points = -1 }]', "policy.events[0].points: 0 to 1000, is -1"),
         (

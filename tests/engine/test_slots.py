@@ -2,14 +2,17 @@
 
 import bisect
 import random
+import zoneinfo
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from engine.slots import EVERY_DAY, LONGEST_WAIT, Cap, Quiet, Slot, Slots, earliest, zone_of
+from engine.slots import EVERY_DAY, LONGEST_WAIT, Cap, Quiet, Slot, Slots, earliest
+from engine.zones import COUNTRIES, SERVER, Zone, zone_of
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -102,8 +105,8 @@ def cases(seed: int, count: int) -> Iterator[tuple[str | None, datetime, Slots, 
             start, end = luck.choice((21, 22, 23)) * 60, luck.randrange(0, 300, 15)
         days = EVERY_DAY if luck.random() < 0.4 else frozenset(luck.sample(range(7), luck.randint(1, 6)))
         rules = Slots(
-            caps=tuple(cap(luck) for _ in range(luck.choice((0, 1, 1, 2)))),
-            caps_all=tuple(cap(luck) for _ in range(luck.choice((0, 0, 1)))),
+            caps=tuple(cap(luck, "stream") for _ in range(luck.choice((0, 1, 1, 2)))),
+            caps_all=tuple(cap(luck, "all") for _ in range(luck.choice((0, 0, 1)))),
             quiet=None if luck.random() < 0.2 else Quiet(time(start // 60, start % 60), time(end // 60, end % 60)),
             days=days,
         )
@@ -112,15 +115,16 @@ def cases(seed: int, count: int) -> Iterator[tuple[str | None, datetime, Slots, 
         yield zone, now, rules, clock, sent, others
 
 
-def cap(luck: random.Random) -> Cap:
-    return Cap(luck.randint(1, 4), luck.choice((3600.0, 86400.0, 3 * 86400.0, 7 * 86400.0, 10 * 86400.0)))
+def cap(luck: random.Random, name: str) -> Cap:
+    return Cap(luck.randint(1, 4), luck.choice((3600.0, 86400.0, 3 * 86400.0, 7 * 86400.0, 10 * 86400.0)), name)
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_slots_are_those_of_a_clock_asked_minute_by_minute(part: int) -> None:
     """Two thousand rules in all."""
     for zone, now, rules, clock, sent, sent_all in cases(part, 500):
-        found = earliest(now, rules, zone_of(None, zone), sent=sent, sent_all=sent_all, latest=now + timedelta(days=90))
+        clock_there = zone_of(zone, None, "").clock
+        found = earliest(now, rules, clock_there, sent=sent, sent_all=sent_all, latest=now + timedelta(days=90))
 
         assert (found and found.at) == brute_force(now, rules, clock, sent, sent_all), (zone, now, rules)
 
@@ -130,7 +134,7 @@ def test_the_rules_of_the_comparison_matter() -> None:
     whys = [
         slot.why if slot else "never"
         for zone, now, rules, _, sent, sent_all in cases(0, 500)
-        for slot in [earliest(now, rules, zone_of(zone), sent=sent, sent_all=sent_all, latest=FAR)]
+        for slot in [earliest(now, rules, ZoneInfo(zone or "UTC"), sent=sent, sent_all=sent_all, latest=FAR)]
     ]
 
     assert min(whys.count(why) for why in ("", "cap:stream", "cap:all", "quiet_hours", "sending_day")) > 10
@@ -168,7 +172,7 @@ def test_quiet_hours_at_their_edges(quiet: tuple[str, str], now: str, at: str) -
 
 
 def test_cap_is_free_again_at_the_very_moment() -> None:
-    rules = Slots(caps=(Cap(2, 7 * 86400.0),))
+    rules = Slots(caps=(Cap(2, 7 * 86400.0, "stream"),))
     sent = [NOW - timedelta(days=6, microseconds=1), NOW - timedelta(days=1)]
 
     assert earliest(NOW, rules, BERLIN, sent=sent, sent_all=[], latest=FAR) == Slot(sent[0] + 7 * DAY, "cap:stream")
@@ -184,7 +188,40 @@ def test_slot_behind_the_end_of_the_mail_is_none() -> None:
     assert earliest(NOW, rules, utc, sent=[], sent_all=[], latest=friday - MINUTE) is None
 
 
+def test_cap_that_lets_nothing_wait_ends_the_search() -> None:
+    week, day = Cap(2, 7 * 86400.0, "week"), Cap(1, 86400.0, "day", skip=True)
+    rules = Slots(caps=(week,), caps_all=(day,))
+    sent = [NOW - DAY / 2]
+
+    used_up, free = (earliest(at, rules, BERLIN, sent=sent, sent_all=sent, latest=at) for at in (NOW, NOW + DAY))
+
+    assert used_up == Slot(NOW + DAY / 2, "cap:day", skip=True)
+    assert free == Slot(NOW + DAY, "")
+
+
 @pytest.mark.parametrize("name", [None, "", "Europe", "Europe/Bonn", "../../etc/passwd", "/etc/passwd", "a\0b"])
-def test_zone_that_is_none_is_that_of_the_stream(name: str | None) -> None:
-    assert zone_of(name, "Europe/Berlin") is BERLIN
-    assert zone_of(name, None).key == "UTC"
+def test_zone_that_is_none_is_that_of_the_country_the_stream_or_the_server(name: str | None) -> None:
+    assert zone_of(name, "at", "Europe/Berlin") == Zone(ZoneInfo("Europe/Vienna"), "country")
+    for several in ("US", "", None, 7, ["AT"]):
+        assert zone_of(name, several, "Europe/Berlin") == Zone(BERLIN, "stream")
+    assert zone_of(name, None, "") is SERVER
+    assert zone_of("Asia/Tokyo", "AT", "Europe/Berlin") == Zone(ZoneInfo("Asia/Tokyo"), "contact")
+
+
+def test_countries_with_one_time_are_those_of_the_zones_of_this_machine() -> None:
+    """zone.tab: country, place, zone; a country is in the table if all its zones agree, summer and winter."""
+    places = [folder / "zone.tab" for folder in map(Path, zoneinfo.TZPATH)]
+    table = next((place for place in places if place.exists()), None)
+    if table is None:
+        pytest.skip("no zone.tab here")
+    zones: defaultdict[str, list[str]] = defaultdict(list)
+    for line in table.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            country, _, name = line.split("\t")[:3]
+            zones[country].append(name)
+    days = [datetime(2026, 1, 1, tzinfo=UTC) + 7 * n * DAY for n in range(52)]
+
+    for country, names in zones.items():
+        shown = {tuple(day.astimezone(ZoneInfo(name)).utcoffset() for day in days) for name in names}
+        assert (country in COUNTRIES) == (len(shown) == 1), country
+        assert country not in COUNTRIES or COUNTRIES[country] in names

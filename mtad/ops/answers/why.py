@@ -6,6 +6,7 @@ import msgspec
 
 from engine.facts import Facts, Verdict
 from engine.gate import Context, verdict
+from engine.policy import StreamDefinition
 from engine.programs import Definition
 from mtad.base.db import Connection, Row
 from mtad.base.errors import InputError
@@ -75,7 +76,8 @@ async def _verdicts(conn: Connection, person: Person, at: datetime) -> dict[int,
     domains = frozenset(row.key[1:] for row in person.suppressions if row.open and row.key.startswith("@"))
     found = {}
     for row in await conn.fetch(SQL["facts_of_queued"], person.contact.id):
-        *facts, definition = row.values()
-        context = Context(Definition.from_json(definition), domains)
+        *facts, program, stream = row.values()
+        policy = StreamDefinition.from_json(stream).policy
+        context = Context(Definition.from_json(program), domains, policy=policy)
         found[facts[0]] = verdict(Facts(*facts), context, at)
     return found
