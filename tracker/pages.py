@@ -1,101 +1,154 @@
 """The pages that people see: small, complete in one answer, without JavaScript. Pure.
 
-Nothing in them comes from outside, so there is nothing to escape.
+Templates stand in `templates/`, words in `words`. Titles of streams, the words of forms and
+addresses come from outside, and Jinja escapes them.
 """
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
+from importlib.resources import files
 
+import jinja2
 import msgspec
+
+from tracker.desk import Act, Form, Person, Subscription
+from tracker.words import WORDS, Said, Words
 
 
 class Page(StrEnum):
-    """What there is to say."""
+    """A heading and a sentence; some have a button. The value is the field of `Words`."""
 
-    ASK = "ask"
-    DONE = "done"
-    NOTED = "noted"  # journalled; the database will have it later
-    NOBODY = "nobody"  # the mail was a preview or a test
+    ASK = "leave"
+    DONE = "left"
+    NOTED = "noted"
+    NOBODY = "nobody"
     BAD_LINK = "bad_link"
-    LATER = "later"  # nothing could be noted
+    LATER = "later"
+    CHECK_MAIL = "check_mail"
+    CONFIRM = "confirm"
+    CONFIRMED = "confirmed"
+    USED = "used"
+    GONE = "gone"
+    SLOW = "slow"
 
 
-class Words(msgspec.Struct, frozen=True):
-    """One page in one language."""
+class Wrong(StrEnum):
+    """Why a form is shown again."""
 
+    EMAIL = "email"
+    CONSENT = "consent"
+
+
+class Typed(msgspec.Struct, frozen=True):
+    """What somebody has filled in already."""
+
+    email: str = ""
+    agreed: bool = False
+    measuring: bool = False
+
+
+NOTHING_TYPED = Typed()
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """A stream as the preference page shows it."""
+
+    stream_id: int
     title: str
-    text: str
-    button: str = ""
+    status: str
+    measured: bool
+    acts: list[tuple[Act, str]]
 
 
-STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--paper:#f4f2ee;--card:#fff;--deed:#0b5cad;--on:#fff}
-@media(prefers-color-scheme:dark){:root{--ink:#eceff3;--soft:#a7b0ba;--paper:#14171b;--card:#1e2329;--deed:#7cb8f5;--on:#0b1622}}
-*{box-sizing:border-box}
-body{margin:0;min-height:100vh;min-height:100dvh;display:grid;place-items:center;padding:1.25rem;
-background:var(--paper);color:var(--ink);font:1.0625rem/1.6 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{width:100%;max-width:27rem;padding:2.25rem 2rem;border-radius:1rem;background:var(--card);
-box-shadow:0 1px 2px #0002,0 12px 32px #0001}
-h1{margin:0 0 .75rem;font-size:1.5rem;line-height:1.25;text-wrap:balance}
-p{margin:0;color:var(--soft)}
-button{width:100%;min-height:3rem;margin-top:1.75rem;padding:.75rem 1.25rem;border:0;border-radius:.625rem;
-background:var(--deed);color:var(--on);font:inherit;font-weight:600;cursor:pointer}
-button:hover{filter:brightness(1.08)}
-button:focus-visible{outline:3px solid var(--ink);outline-offset:3px}
-"""
+def _template(name: str) -> str:
+    return (files("tracker") / "templates" / name).read_text(encoding="utf-8")
 
-# Nothing may be loaded and nobody may frame the page; its form posts to us only.
+
+_STYLE = _template("style.css").replace("\n", "")
+
+_JINJA = jinja2.Environment(
+    loader=jinja2.FunctionLoader(_template),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+_JINJA.globals["style"] = _STYLE
+
+_TEMPLATES = {name: _JINJA.get_template(f"{name}.html") for name in ("said", "preferences", "subscribe", "snippet")}
+
+# Nothing may be loaded and nobody may frame the page; its forms post to us only.
 POLICY = (
     "default-src 'none'; "
-    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'; "
+    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-WORDS: Mapping[str, Mapping[Page, Words]] = {
-    "en": {
-        Page.ASK: Words("Unsubscribe?", "Press the button and you will get no more of these mails.", "Unsubscribe"),
-        Page.DONE: Words("You are unsubscribed", "You will get no more of these mails. You can close this page."),
-        Page.NOTED: Words("We have noted it", "Your wish is saved and takes effect in a moment. Nothing else to do."),
-        Page.NOBODY: Words("This mail was a test", "It was sent to try it out, so there is nobody to unsubscribe."),
-        Page.BAD_LINK: Words("This link does not work", "Please use the whole link as it stands in the mail."),
-        Page.LATER: Words("That did not work just now", "It is our fault. Please try again in a minute."),
-    },
-    "de": {
-        Page.ASK: Words("Abmelden?", "Ein Klick auf den Knopf, und diese Mails kommen nicht mehr.", "Abmelden"),
-        Page.DONE: Words("Sie sind abgemeldet", "Diese Mails kommen nicht mehr. Sie können die Seite schließen."),
-        Page.NOTED: Words("Wir haben es notiert", "Ihr Wunsch ist gespeichert und gilt gleich. Mehr ist nicht zu tun."),
-        Page.NOBODY: Words("Diese Mail war ein Test", "Sie war nur zur Probe; es gibt also niemanden abzumelden."),
-        Page.BAD_LINK: Words("Dieser Link geht nicht", "Bitte nehmen Sie den ganzen Link, wie er in der Mail steht."),
-        Page.LATER: Words("Das ging gerade nicht", "Es liegt an uns. Bitte versuchen Sie es in einer Minute wieder."),
-    },
-    "ru": {
-        Page.ASK: Words("Отписаться?", "Нажмите кнопку, и эти письма больше не будут приходить.", "Отписаться"),
-        Page.DONE: Words("Вы отписаны", "Эти письма больше не будут приходить. Страницу можно закрыть."),
-        Page.NOTED: Words("Мы это записали", "Ваше желание сохранено и скоро подействует. Больше ничего не нужно."),
-        Page.NOBODY: Words("Это было пробное письмо", "Это только проверка рассылки: отписывать некого."),
-        Page.BAD_LINK: Words("Ссылка не работает", "Пожалуйста, откройте ссылку целиком, как она стоит в письме."),
-        Page.LATER: Words("Сейчас не получилось", "Это наша ошибка. Пожалуйста, попробуйте ещё раз через минуту."),
-    },
-}  # fmt: skip
 
+def render(page: Page, language: str, *, stream: str = "", preferences: str = "") -> str:
+    """A page as HTML; its form has no target, so it posts to where it stands.
 
-def render(page: Page, language: str) -> str:
-    """A page as HTML; the form has no target, so it posts to where it stands."""
-    words = WORDS[language][page]
-    form = ""
-    if words.button:
-        form = (
-            '<form method="post"><input type="hidden" name="confirm" value="1">'
-            f'<button type="submit">{words.button}</button></form>'
-        )
-    return (
-        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{words.title}</title><style>{STYLE}</style></head>"
-        f"<body><main><h1>{words.title}</h1><p>{words.text}</p>{form}</main></body></html>"
+    `stream` is what is left, where we know it; `preferences` the address of that page.
+    """
+    words = WORDS[language]
+    said: Said = getattr(words, page)
+    title = words.leave_stream.format(stream=stream) if page is Page.ASK and stream else said.title
+    button = {Page.ASK: words.leave_button, Page.CONFIRM: words.confirm_button}.get(page, "")
+    return _TEMPLATES["said"].render(
+        w=words, language=language, title=title, text=said.text, button=button, preferences=preferences
     )
+
+
+def render_preferences(person: Person, language: str, said: str = "") -> str:
+    """All streams of a person, what can be done about each, and `said`: what the last button came to."""
+    words = WORDS[language]
+    return _TEMPLATES["preferences"].render(
+        w=words,
+        language=language,
+        title=words.choices,
+        for_address=words.for_address.format(address=masked(person.address)),
+        said=said,
+        streams=[_row(one, words) for one in person.streams],
+        all_acts=_acts_on_all(person.streams, words),
+    )
+
+
+def render_form(
+    form: Form, language: str, *, action: str, typed: Typed = NOTHING_TYPED, wrong: Wrong | None = None
+) -> str:
+    """A form to sign up by; `action` is where it posts, `wrong` what has to be mended."""
+    words = WORDS[language]
+    return _TEMPLATES["subscribe"].render(
+        w=words,
+        language=language,
+        title=form.title or words.subscribe.format(stream=form.stream),
+        form=form,
+        action=action,
+        email=typed.email,
+        agreed=typed.agreed,
+        measuring=typed.measuring,
+        wrong=wrong,
+    )
+
+
+def render_snippet(form: Form, language: str, *, action: str) -> str:
+    """The same form for a page of somebody else's, without any style."""
+    return _TEMPLATES["snippet"].render(w=WORDS[language], form=form, action=action)
+
+
+def masked(address: str) -> str:
+    """Enough of an address for its owner, too little for whom the mail was forwarded to."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}•••@{domain}"
+
+
+def known_language(locale: str | None) -> str | None:
+    """Which of our languages a locale (de, de-AT, de_AT) means."""
+    language = (locale or "").replace("_", "-").partition("-")[0].lower()
+    return language if language in WORDS else None
 
 
 def language_for(accept: str) -> str:
@@ -103,9 +156,9 @@ def language_for(accept: str) -> str:
     best, best_weight = "en", 0.0
     for part in accept.split(","):
         name, _, parameter = part.strip().partition(";")
-        language = name.partition("-")[0].strip().lower()
+        language = known_language(name.strip())
         weight = _weight(parameter)
-        if language in WORDS and weight > best_weight:
+        if language and weight > best_weight:
             best, best_weight = language, weight
     return best
 
@@ -116,3 +169,38 @@ def _weight(parameter: str) -> float:
         return float(text) if text else 1.0
     except ValueError:
         return 0.0
+
+
+def _row(one: Subscription, words: Words) -> _Row:
+    acts: list[tuple[Act, str]] = []
+    if one.undo:
+        acts.append((Act.UNDO, words.undo_button))
+    if one.subscribed:
+        acts.append((Act.LEAVE, words.leave_button))
+        if one.break_until is None:
+            acts.append((Act.BREAK, words.pause_button))
+        if one.measured:
+            acts.append((Act.UNMEASURE, words.unmeasure_button))
+    elif one.form and not one.undo:
+        acts.append((Act.RETURN, words.return_button))
+    return _Row(one.stream_id, one.title, _status(one, words), one.measured or not one.subscribed, acts)
+
+
+def _status(one: Subscription, words: Words) -> str:
+    if not one.subscribed:
+        return words.gets_nothing
+    return words.pauses.format(date=_date(one.break_until, words)) if one.break_until else words.gets
+
+
+def _acts_on_all(streams: Sequence[Subscription], words: Words) -> list[tuple[Act, str]]:
+    """Only where it is more than what the buttons of one stream do."""
+    acts = []
+    if sum(one.subscribed for one in streams) > 1:
+        acts.append((Act.LEAVE, words.leave_all_button))
+    if sum(one.measured for one in streams) > 1:
+        acts.append((Act.UNMEASURE, words.unmeasure_all_button))
+    return acts
+
+
+def _date(at: datetime, words: Words) -> str:
+    return words.date.format(day=at.day, month=words.months[at.month - 1], year=at.year)

@@ -14,6 +14,7 @@ from aiohttp import web
 from mtad.base.clock import Clock
 from mtad.base.db import Connection, Pool, in_transaction
 from tracker import store
+from tracker.desk import Desk
 from tracker.hits import EARNING, Hit, Judgement
 from tracker.ingest import Ingest, Unsubscribe
 from tracker.judging import QUICKEST, Mail, judge, visits
@@ -62,6 +63,7 @@ class Tracker:
         unsubscribe: Unsubscribe,
         trusted_proxies: Sequence[str],
         clock: Clock,
+        desk: Desk | None = None,
     ) -> None:
         async def source(after: int, missing: list[int], most: int) -> list[tuple[int, Link]]:
             return await store.links(pool, after, missing, most)
@@ -77,6 +79,7 @@ class Tracker:
             trusted_proxies=trusted_proxies,
             ready=lambda: self.links.loaded and self.journal.owned.is_set(),
             clock=clock,
+            desk=desk,
         )
 
     def app(self) -> web.Application:

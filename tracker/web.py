@@ -1,10 +1,8 @@
-"""What recipients meet: pixel, click, and the way out. RFC 8058 to the letter.
+"""What recipients meet: pixel and click, and where everything else is found.
 
 * A hit is in the journal before it is answered. When the journal refuses, pixel
   and redirect are served all the same: the person is not to blame for our disk.
-* GET and HEAD change nothing but counts. Whoever POSTs to a valid address of the
-  way out leaves, whatever the body says: nobody holds that address but the
-  recipient and her mail program, which sends no cookie and maybe no user agent.
+* GET and HEAD change nothing but counts.
 * Nothing here ever fetches a URL.
 """
 
@@ -18,25 +16,26 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from mtad.base.clock import Clock
-from mtad.base.db import AWAY
 from tracker import tokens
+from tracker.answers import MOST_BODY, Visitors, page
+from tracker.desk import Desk
 from tracker.door import Door, Doors, date_now
+from tracker.forms import Forms
 from tracker.hits import HYGIENE, Hit, Kind, Method
 from tracker.ingest import Unsubscribe
+from tracker.leaving import Leaving
 from tracker.links import Link, destination
 from tracker.noting import Noting
-from tracker.pages import POLICY, Page, language_for, render
+from tracker.pages import Page
 from tracker.plain import Plain
-from tracker.tokens import Keys, Purpose
+from tracker.preferences import Preferences
+from tracker.tokens import ContactToken, Keys, Purpose
 
 log = logging.getLogger("mtad.tracker")
 http_log = logging.getLogger("mtad.tracker.http")  # what aiohttp says
 
-# A form of one field; RFC 8058 needs 26 bytes, multipart a few hundred.
-MOST_BODY = 8 * 1024
-
-# How long a mail program waits for our database.
-COMMIT_PATIENCE = 10.0
+# Of looks at the database for a page's sake: mail goes first.
+MOST_LOOKS = 2
 
 # How long a connection may idle, and how long an answer may take that we stop for; seconds.
 KEEPALIVE = 30.0
@@ -63,15 +62,6 @@ _PIXEL_HEAD = (
 ).encode("ascii")
 _FOUND = "".join(f"{name}: {value}\r\n" for name, value in _REDIRECT.items())
 
-_PAGE = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Robots-Tag": "noindex",
-    "Vary": "Accept-Language",
-}
-
 
 class LinkMap(Protocol):
     """Where links lead: `get` from memory; `find` asks the database, False when it gives no answer."""
@@ -90,15 +80,19 @@ def make_app(
     trusted_proxies: Sequence[str],
     ready: Callable[[], bool],
     clock: Clock,
+    desk: Desk | None = None,
 ) -> web.Application:
     """The whole tracker as an application; what it does to the world is injected.
 
     `record` returns when the hit is durable, and raises OSError when it cannot be.
     `unsubscribe` returns when it is committed; anything it raises means that it is
-    not. `ready` answers /healthz.
+    not. `ready` answers /healthz. `desk` knows people: without one there are no forms and
+    no preferences, and the page with the button is in the browser's language.
     """
     noting = Noting(record, trusted_proxies=trusted_proxies, clock=clock)
-    site = _Site(keys=keys, links=links, noting=noting, unsubscribe=unsubscribe, clock=clock)
+    site = _Site(keys=keys, links=links, noting=noting, clock=clock)
+    places = asyncio.Semaphore(MOST_LOOKS)
+    leaving = Leaving(keys=keys, noting=noting, hit=site.hit_of, unsubscribe=unsubscribe, desk=desk, places=places)
 
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if ready() else web.Response(status=503, text="not ready\n")
@@ -110,12 +104,15 @@ def make_app(
         web.get("/o/{token}", site.pixel),
         web.get("/c/{token}", site.click),
         web.get("/c/{token}/{values:.*}", site.click),
-        web.get("/u/{token}", site.look),
-        web.post("/u/{token}", site.leave),
+        *leaving.routes(),
         web.get("/robots.txt", _robots),
         web.get("/favicon.ico", _favicon),
         web.get("/healthz", health),
     ])  # fmt: skip
+    if desk is not None:
+        visitors = Visitors(trusted_proxies)
+        app.add_routes(Forms(desk, keys, visitors, places, clock).routes())
+        app.add_routes(Preferences(desk, keys, visitors, places, clock).routes())
     return app
 
 
@@ -171,11 +168,10 @@ def make_runner(app: web.Application) -> web.AppRunner:
 class _Site:
     """The handlers."""
 
-    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, unsubscribe: Unsubscribe, clock: Clock) -> None:
+    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, clock: Clock) -> None:
         self._keys = keys
         self._links = links
         self._noting = noting
-        self._unsubscribe = unsubscribe
         self._clock = clock
 
     def plain(self, request: Plain, peer: str, answer: Callable[[bytes], None]) -> bool:
@@ -232,73 +228,21 @@ class _Site:
         values = tokens.values_of(slash + rest)
         token = None if values is None else tokens.read_link_token(self._keys, Purpose.CLICK, name, values)
         if token is None or values is None:
-            return _page(request, Page.BAD_LINK, 404)
+            return page(request, Page.BAD_LINK, 404)
         await self._noting.note(self._hit(request, Kind.CLICK, job_id=token.job_id, link_id=token.link_id))
         link = self._links.get(token.link_id)
         if link is None:
             answered = await self._links.find(token.link_id)
             link = self._links.get(token.link_id)
             if link is None and not answered:
-                return _page(request, Page.LATER, 503)
+                return page(request, Page.LATER, 503)
         if link is None or not link.url:
-            return _page(request, Page.BAD_LINK, 404)
+            return page(request, Page.BAD_LINK, 404)
         return web.Response(status=302, headers={"Location": destination(link.url, values), **_REDIRECT})
 
-    async def look(self, request: web.Request) -> web.Response:
-        """The page with the button; looking at it changes nothing."""
-        token = tokens.read_contact_token(self._keys, request.match_info["token"])
-        if token is None:
-            return _page(request, Page.BAD_LINK, 404)
-        if not token.contact_id:
-            return _page(request, Page.NOBODY, 200)
-        await self._noting.note(self._hit(request, Kind.LOOK, contact_id=token.contact_id, program_id=token.program_id))
-        return _page(request, Page.ASK, 200)
-
-    async def leave(self, request: web.Request) -> web.Response:
-        """One click of a mail program, or of the button: journalled, committed, answered.
-
-        A bad token, or one of a preview, is answered with 2xx, because trying again would
-        not mend it (RFC 8058 section 3.2); an absent database with 503, because it would.
-        """
-        by_button = b"confirm=1" in (await _body(request)).split(b"&")
-        token = tokens.read_contact_token(self._keys, request.match_info["token"])
-        if token is None or not token.contact_id:
-            page = Page.NOBODY if token else Page.BAD_LINK
-            return _page(request, page, 200) if by_button else web.Response(text="nothing to do\n")
-        hit = self._hit(
-            request,
-            Kind.UNSUBSCRIBE,
-            contact_id=token.contact_id,
-            program_id=token.program_id,
-            how="page" if by_button else "one_click",
-        )
-        journalled = await self._noting.note(hit)
-        committed = await self._commit(hit)
-        if not by_button:
-            if committed:
-                return web.Response(text="unsubscribed\n", headers=_NEVER_STORE)
-            return web.Response(status=503, text="try again later\n", headers={"Retry-After": "60"})
-        if committed or journalled:
-            return _page(request, Page.DONE if committed else Page.NOTED, 200)
-        return _page(request, Page.LATER, 503)
-
-    async def _commit(self, hit: Hit) -> bool:
-        try:
-            async with asyncio.timeout(COMMIT_PATIENCE):
-                await self._unsubscribe(
-                    event_id=hit.event_id,
-                    contact_id=hit.contact_id,
-                    program_id=hit.program_id,
-                    at=hit.at,
-                    how=hit.how,
-                )
-        except AWAY as error:
-            log.warning("an unsubscribe waits in the journal", extra={"why": str(error) or type(error).__name__})
-            return False
-        except Exception:
-            log.exception("an unsubscribe waits in the journal", extra={"event": str(hit.event_id)})
-            return False
-        return True
+    def hit_of(self, request: web.Request, kind: Kind, token: ContactToken, how: str) -> Hit:
+        """A request on an address that is one person's."""
+        return self._hit(request, kind, contact_id=token.contact_id, program_id=token.program_id, how=how)
 
     def _hit(
         self,
@@ -328,25 +272,6 @@ class _Site:
 
 # The plain requests of an application are answered by its site.
 _SITE = web.AppKey("_SITE", _Site)
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(COMMIT_PATIENCE):
-            return await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
-
-
-def _page(request: web.Request, page: Page, status: int) -> web.Response:
-    language = language_for(request.headers.get("Accept-Language", ""))
-    return web.Response(
-        status=status,
-        text=render(page, language),
-        content_type="text/html",
-        charset="utf-8",
-        headers={**_PAGE, "Content-Language": language},
-    )
 
 
 async def _robots(_: web.Request) -> web.Response:

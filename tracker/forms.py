@@ -1,0 +1,138 @@
+"""Signing up: the hosted form, the POST of all forms, and the page that confirms.
+
+GET and HEAD change nothing. The answer to a POST does not depend on whether the address
+is known: a form tells nobody who gets our mail.
+"""
+
+import asyncio
+import os
+
+from aiohttp import web
+
+from mtad.base.clock import Clock
+from mtad.base.ids import uuid7
+from tracker import tokens
+from tracker.answers import Visitors, committed, fields, html, language_of, looked_up, page
+from tracker.desk import Confirmed, Desk, Form, Visitor
+from tracker.limits import Limits
+from tracker.origin import household
+from tracker.pages import NOTHING_TYPED, Page, Typed, Wrong, known_language, render_form
+from tracker.tokens import Keys
+
+# A family signs up at once; who does it more often than once a minute is a robot.
+BURST = 10
+REFILL = 60.0
+
+_CONFIRMED = {
+    Confirmed.DONE: (Page.CONFIRMED, 200),
+    Confirmed.USED: (Page.USED, 200),
+    Confirmed.UNKNOWN: (Page.GONE, 404),
+}
+
+
+class Forms:
+    """The handlers."""
+
+    def __init__(self, desk: Desk, keys: Keys, visitors: Visitors, places: asyncio.Semaphore, clock: Clock) -> None:
+        self._desk = desk
+        self._keys = keys
+        self._visitors = visitors
+        self._places = places
+        self._clock = clock
+        self._limits = Limits(burst=BURST, refill=REFILL)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/s/{form}", self.show),
+            web.post("/subscribe", self.subscribe),
+            web.get("/confirm/{token}", self.look),
+            web.post("/confirm/{token}", self.confirm),
+        ]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The hosted form."""
+        name = request.match_info["form"]
+        found = await looked_up(lambda: _found(self._desk, name), self._places)
+        if found is None:
+            return page(request, Page.LATER, 503)
+        if not found:
+            return page(request, Page.BAD_LINK, 404)
+        return self._form(request, found[0], 200, action="../subscribe")
+
+    async def subscribe(self, request: web.Request) -> web.Response:
+        """What any of our forms posts: 200 when it is durable that this address will be asked."""
+        given = await fields(request)
+        visitor = self._visitors.visitor(request)
+        if not self._limits.take(household(visitor.ip), self._clock.monotonic()):
+            return _later(page(request, Page.SLOW, 429))
+        if given.get("website"):
+            # A robot filled in what nobody sees. It is told what everybody is told.
+            return page(request, Page.CHECK_MAIL, 200)
+        found = await committed(_found(self._desk, given.get("form", "")), "a sign-up")
+        if not found:
+            return page(request, Page.BAD_LINK, 404) if found is not None else _away(request)
+        typed = Typed(given.get("email", "").strip(), "consent" in given, "measuring" in given)
+        return await self._ask(request, found[0], typed, visitor)
+
+    async def _ask(self, request: web.Request, form: Form, typed: Typed, visitor: Visitor) -> web.Response:
+        if not typed.agreed:
+            return self._form(request, form, 422, typed=typed, wrong=Wrong.CONSENT)
+        try:
+            done = await committed(
+                self._desk.subscribe(form.name, typed.email, visitor, measuring=typed.measuring), "a sign-up"
+            )
+        except ValueError:
+            return self._form(request, form, 422, typed=typed, wrong=Wrong.EMAIL)
+        if done is None:
+            return _away(request)
+        return page(request, Page.CHECK_MAIL, 200, language=known_language(form.language))
+
+    async def look(self, request: web.Request) -> web.Response:
+        """The page with the button; looking at it confirms nothing."""
+        job_id = tokens.read_confirm_token(self._keys, request.match_info["token"])
+        if job_id is None:
+            return page(request, Page.BAD_LINK, 404)
+        return page(request, Page.CONFIRM if job_id else Page.NOBODY, 200)
+
+    async def confirm(self, request: web.Request) -> web.Response:
+        """The button."""
+        await fields(request)
+        job_id = tokens.read_confirm_token(self._keys, request.match_info["token"])
+        if not job_id:
+            return page(request, Page.BAD_LINK if job_id is None else Page.NOBODY, 404 if job_id is None else 200)
+        at = self._clock.now()
+        event_id = uuid7(int(at.timestamp() * 1000), os.urandom(10))
+        confirmed = await committed(
+            self._desk.confirm(job_id, self._visitors.visitor(request), event_id=event_id, at=at), "a confirmation"
+        )
+        if confirmed is None:
+            return _away(request)
+        return page(request, *_CONFIRMED[confirmed])
+
+    def _form(
+        self,
+        request: web.Request,
+        form: Form,
+        status: int,
+        *,
+        action: str = "subscribe",
+        typed: Typed = NOTHING_TYPED,
+        wrong: Wrong | None = None,
+    ) -> web.Response:
+        language = language_of(request, form.language)
+        return html(render_form(form, language, action=action, typed=typed, wrong=wrong), status, language)
+
+
+async def _found(desk: Desk, name: str) -> tuple[Form] | tuple[()]:
+    """The form, if there is one; so that none is not taken for a database that is away."""
+    form = await desk.form(name)
+    return (form,) if form else ()
+
+
+def _away(request: web.Request) -> web.Response:
+    return _later(page(request, Page.LATER, 503))
+
+
+def _later(response: web.Response) -> web.Response:
+    response.headers["Retry-After"] = "60"
+    return response

@@ -1,0 +1,90 @@
+"""What a person gets, and less of it: the page behind a link of one's own.
+
+The link may have been forwarded: the address is masked, leaving is always possible, and
+getting more than now only as undo within a day, else by a new double opt-in.
+"""
+
+import asyncio
+import os
+
+from aiohttp import web
+
+from mtad.base.clock import Clock
+from mtad.base.ids import uuid7
+from tracker import tokens
+from tracker.answers import Visitors, committed, fields, html, language_of, page
+from tracker.desk import Act, Desk, Person
+from tracker.pages import Page, render_preferences
+from tracker.tokens import Keys
+from tracker.words import WORDS
+
+
+class Preferences:
+    """The handlers."""
+
+    def __init__(self, desk: Desk, keys: Keys, visitors: Visitors, places: asyncio.Semaphore, clock: Clock) -> None:
+        self._desk = desk
+        self._keys = keys
+        self._visitors = visitors
+        self._places = places
+        self._clock = clock
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/p/{token}", self.look), web.post("/p/{token}", self.act)]
+
+    async def look(self, request: web.Request) -> web.Response:
+        """Everything as it is; looking at it changes nothing."""
+        return await self._page(request)
+
+    async def act(self, request: web.Request) -> web.Response:
+        """One button: done, committed, and the page again with what has become of it."""
+        given = await fields(request)
+        token = tokens.read_preferences_token(self._keys, request.match_info["token"])
+        if token is None or not token.contact_id:
+            return await self._page(request)
+        try:
+            act = Act(given.get("act", ""))
+            stream = int(given["stream"]) if "stream" in given else None
+        except ValueError:
+            return await self._page(request)
+        at = self._clock.now()
+        done = await committed(
+            self._desk.act(
+                act,
+                token.contact_id,
+                stream,
+                self._visitors.visitor(request),
+                event_id=uuid7(int(at.timestamp() * 1000), os.urandom(10)),
+                at=at,
+            ),
+            "a preference",
+        )
+        if done is None:
+            return page(request, Page.LATER, 503)
+        return await self._page(request, (act, done))
+
+    async def _page(self, request: web.Request, after: tuple[Act, bool] | None = None) -> web.Response:
+        token = tokens.read_preferences_token(self._keys, request.match_info["token"])
+        if token is None:
+            return page(request, Page.BAD_LINK, 404)
+        if not token.contact_id:
+            return page(request, Page.NOBODY, 200)
+        async with self._places:
+            found = await committed(_found(self._desk, token.contact_id, token.program_id), "a look at preferences")
+        if found is None:
+            return page(request, Page.LATER, 503)
+        if not found:  # erased: there is nothing left to choose
+            return page(request, Page.BAD_LINK, 404)
+        person = found[0]
+        language = language_of(request, person.language)
+        said = ""
+        if after is not None:
+            words = WORDS[language]
+            act, done = after
+            said = (words.asked_again if act is Act.RETURN else words.done) if done else words.nothing_done
+        return html(render_preferences(person, language, said), 200, language)
+
+
+async def _found(desk: Desk, contact_id: int, program_id: int) -> tuple[Person] | tuple[()]:
+    person = await desk.person(contact_id, program_id)
+    return (person,) if person else ()
