@@ -26,8 +26,6 @@ from mtad.base.db import AWAY, Pool, open_pool
 from mtad.base.migrate import require_schema
 from mtad.compose.composer import Composer
 from mtad.compose.preview import tracking_keys
-from mtad.consent import signup
-from mtad.consent.desk import ConsentDesk
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import sites
 from mtad.ops.daemon import ROLES
@@ -117,7 +115,6 @@ async def _tracked(
         unsubscribe=partial(engine.unsubscribe, pool),
         trusted_proxies=config.tracker.trusted_proxies,
         clock=clock,
-        desk=ConsentDesk(pool, config),
     )
     async with asyncio.TaskGroup() as group:
         running = group.create_task(watch.run(), name="tracker")
@@ -257,6 +254,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("free the dead", 2.0, free_the_dead),
         Sweep("refresh hints", 1.0, refresh_hints),
         Sweep("wake proven", 1.0, wake_proven),
+        Sweep("follow configuration", 3600.0, partial(sites.follow_configuration, pool, config)),
         Sweep("resolve domains", 0.5, partial(sites.resolve_domains, pool, resolver, config)),
         Sweep("label jobs", 5.0, partial(sites.label_jobs, pool)),
         Sweep("move jobs", 1.0, Movers(pool).run),
@@ -269,6 +267,5 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
         Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),
-        Sweep("unconfirmed", 60.0, partial(signup.sweep, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
     ]

@@ -22,7 +22,7 @@ from mtad.base.automation import Automation
 from mtad.base.errors import ConfigError
 from mtad.base.retry import Retries
 from mtad.base.section import Section, decoded, rate, seconds
-from mtad.base.shape import Layer, Shape, Shaping, texts
+from mtad.base.shape import Layer, Shape, Shaping, known_providers, sources_named, texts
 from mtad.base.source import Source, SourcePool
 
 __all__ = [
@@ -162,6 +162,11 @@ class Config(Section, frozen=True, kw_only=True):
         return self.mta.hostname or f"mail.{self.domain}"
 
     @property
+    def hostnames(self) -> frozenset[str]:
+        """Every name that we say in EHLO."""
+        return frozenset(name.lower() for name in (self.hostname, *(one.hostname for one in self.source)) if name)
+
+    @property
     def return_path_domain(self) -> str:
         return self.mta.return_path_domain or f"bounce.{self.domain}"
 
@@ -227,6 +232,8 @@ def _check(config: Config, path: Path) -> None:
     for number, dkim in enumerate(config.dkim):
         if dkim.source and dkim.source not in named:
             raise ConfigError(f"{path}: dkim[{number}].source: there is no [[source]] named {dkim.source!r}")
+    for key, wrong in _unknown_names(config):
+        raise ConfigError(f"{path}: {key}: {wrong}")
     if config.log_format not in ("logfmt", "json"):
         raise ConfigError(f"{path}: log_format: logfmt or json, is {config.log_format!r}")
     if config.log_outcomes not in ("off", "on", "addresses"):
@@ -237,6 +244,31 @@ def _check(config: Config, path: Path) -> None:
         if name in names[:number]:
             first = names.index(name)
             raise ConfigError(f"{path}: dkim[{number}].selector: {name[1]!r} is that of dkim[{first}] already")
+
+
+def _unknown_names(config: Config) -> Iterator[tuple[str, str]]:
+    """Names of sources, providers and routes that would have no effect, as key and words."""
+    sources = [one.name for one in source.sources_of(config.source)]
+    for key, name in sources_named(config.shape, _routes_by_key(config)):
+        if name not in sources:
+            yield key, f"there is no [[source]] named {name!r}; there are: {', '.join(sources)}"
+    providers = known_providers(config.shape)
+    for number, rule in enumerate(config.automation.rule):
+        if rule.provider and rule.provider not in providers:
+            yield f"automation.rule[{number}].provider", f"{rule.provider!r} is none of {', '.join(sorted(providers))}"
+    for number, one in enumerate(config.source):
+        for name in one.warmup.provider if one.warmup else ():
+            if name not in {*providers, source.OTHER}:
+                known = ", ".join(sorted({*providers, source.OTHER}))
+                yield f"source[{number}].warmup.provider", f"{name!r} is none of {known}"
+    domains = [route.domain for route in config.route]
+    for number, domain in enumerate(domains):
+        if domain in domains[:number]:
+            yield f"route[{number}].domain", f"{domain!r} is that of route[{domains.index(domain)}] already"
+
+
+def _routes_by_key(config: Config) -> dict[str, Layer]:
+    return {f"route.{route.domain}.shape": route.shape for route in config.route}
 
 
 def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]:
@@ -257,7 +289,7 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     for number, route in enumerate(config.route):
         if route.domain != "*":
             yield f"route[{number}].domain", normal_domain, route.domain
-    yield from texts(config.shape, {f"route.{route.domain}.shape": route.shape for route in config.route})
+    yield from texts(config.shape, _routes_by_key(config))
     yield from retry.texts(config.retry)
     yield from automation.texts(config.automation)
     for text in config.dns.nameservers:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from mtad.ops.keyfiles import read_tracking_keys
 from mtad.ops.sockets import open_listener
 from mtad.wire.dns import Unresolved
 from mtad.wire.egress import CannotBindError, bound_socket
+from mtad.wire.hosts import is_public
 from mtad.wire.resolver import Resolver
 
 # A resolver that has not answered by then does not help today.
@@ -49,9 +51,10 @@ async def check_all(config: Config, *, database: str | None, resolver: Resolver 
     findings = [*_keys(config), _state(config)]
     keys = (_published(config, number, resolver) for number in range(len(config.dkim)))
     known, hosts = await asyncio.gather(
-        asyncio.gather(*keys, _return_path(config, resolver)), _hostname(config, resolver)
+        asyncio.gather(*keys, _return_path(config, resolver)),
+        asyncio.gather(*(_hostname(about, host, ours, resolver) for about, host, ours in _names(config))),
     )
-    findings += [*known, *hosts]
+    findings += [*known, *chain.from_iterable(hosts)]
     findings += [_port(config, "tracker.listen", [config.tracker.listen])]
     if config.metrics.listen:
         findings += [_port(config, "metrics.listen", _metrics_ports(config))]
@@ -156,21 +159,33 @@ async def _return_path(config: Config, resolver: Resolver) -> Finding:
     return Finding(Level.BAD, about, f"{domain}: {found}", f"publish {domain}. MX 10 {config.hostname}.")
 
 
-async def _hostname(config: Config, resolver: Resolver) -> list[Finding]:
-    """Whether the name in EHLO has an address, and each address that name: large receivers refuse others."""
-    about, host = "mta.hostname", config.hostname
+def _names(config: Config) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """The names in EHLO: their keys, and the public addresses that mail under them leaves by, as far as configured."""
+    yield "mta.hostname", config.hostname, ()
+    for number, source in enumerate(config.source):
+        if source.hostname:
+            public = [address for address in source.address if is_public(address)]
+            yield f"source[{number}].hostname", source.hostname, public
+
+
+async def _hostname(about: str, host: str, ours: Sequence[str], resolver: Resolver) -> list[Finding]:
+    """Whether a name in EHLO has an address, and each address that name: large receivers refuse others."""
     by_kind = await asyncio.gather(*(_asked(resolver, host, kind) for kind in ("A", "AAAA")))
     addresses = [address for records in by_kind for address in records or ()]
     if addresses:
-        return await asyncio.gather(*(_back(host, address, resolver) for address in addresses))
+        missing = [
+            Finding(Level.BAD, about, f"{host}: has not the address {address}", f"publish {address} as one of its own")
+            for address in ours
+            if address not in addresses
+        ]
+        return missing + await asyncio.gather(*(_back(about, host, address, resolver) for address in addresses))
     if None in by_kind:
         return [Finding(Level.SKIPPED, about, f"{host}: not looked at, DNS cannot be had from here")]
     return [Finding(Level.BAD, about, f"{host}: has no address", "publish the address that mail leaves by")]
 
 
-async def _back(host: str, address: str, resolver: Resolver) -> Finding:
+async def _back(about: str, host: str, address: str, resolver: Resolver) -> Finding:
     """Whether an address leads back to its name."""
-    about = "mta.hostname"
     records = await _asked(resolver, ip_address(address).reverse_pointer, "PTR")
     if records is None:
         return Finding(Level.SKIPPED, about, f"{host}: {address} not looked up, DNS cannot be had from here")

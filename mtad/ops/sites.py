@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 
+from mtad.base.address import normal_domain
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.sqlfiles import queries
 from mtad.queue import store
 from mtad.queue.store import Due, Label
 from mtad.shape.layers import site_name
 from mtad.wire.dns import Unresolved
 from mtad.wire.resolver import NoMail, Resolver, Site
+
+SQL = queries("queue")
 
 # A domain is asked for again when the answer is no longer true, within these: below, a
 # million domains would cost a core; above, a move would go unnoticed for long.
@@ -76,6 +80,19 @@ async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int
     if firsts:
         await label_jobs(pool)
     return asked
+
+
+async def follow_configuration(pool: Pool, config: Config) -> int:
+    """Have domains asked for again whose [[route]] or [shape.domain] came, went or changed; always 0.
+
+    Not as they were at the last start, but against what the database says: whoever starts
+    has no memory of the configuration before.
+    """
+    sites = {route.domain if route.domain == "*" else normal_domain(route.domain): route.site for route in config.route}
+    elsewhere = sites.pop("*", None)
+    async with pool.acquire() as conn:
+        await conn.execute(SQL["ask_again"], list(sites), list(sites.values()), elsewhere, list(config.shape.domain))
+    return 0  # a sweep that moved something would run again before they are resolved
 
 
 async def _due(pool: Pool) -> list[Due]:

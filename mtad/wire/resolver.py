@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Self
 
 import msgspec
@@ -79,7 +79,7 @@ class Resolver:
             if not await self.addresses(domain):
                 return NoMail(f"the domain {domain} has neither MX nor address")
             ranked = [(0, domain)]
-        return _site(domain, ranked, config.hostname, answer.ttl)
+        return _site(domain, ranked, config.hostnames, answer.ttl)
 
     async def addresses(self, host: str) -> list[str]:
         """The addresses of a host, preferred ones first; none when it has none. Raises Unresolved."""
@@ -112,18 +112,19 @@ def routed_host(route: Route) -> str:
     return route.site
 
 
-def _site(domain: str, ranked: Sequence[tuple[int, str]], us: str, ttl: float) -> Site | NoMail:
-    """The site of a domain with these hosts, in order of preference, of which we may be one."""
+def _site(domain: str, ranked: Sequence[tuple[int, str]], us: Collection[str], ttl: float) -> Site | NoMail:
+    """The site of a domain with these hosts, in order of preference, of which we may be some."""
     if not any(host for _, host in ranked):
         return NoMail(f"the domain {domain} says that it takes no mail (null MX)", refuses=True)
     usable = [(rank, host) for rank, host in ranked if _HOST.fullmatch(host)]
     if not usable:
         return NoMail(f"no MX of the domain {domain} is the name of a host")
     # Those that are not better than we are would give us our own mail back (RFC 5321 section 5.1).
-    limit = min((rank for rank, host in usable if host == us), default=None)
+    limit = min((rank for rank, host in usable if host in us), default=None)
     others = [(rank, host) for rank, host in usable if limit is None or rank < limit][:MAX_HOSTS]
     if not others:
-        return NoMail(f"mail for the domain {domain} would come back to us: {us} is its best MX")
+        best = next(host for _, host in usable if host in us)
+        return NoMail(f"mail for the domain {domain} would come back to us: {best} is its best MX")
     return Site(_name([host for _, host in others]), [f"{rank} {host}:{SMTP_PORT}" for rank, host in others], ttl)
 
 

@@ -635,6 +635,29 @@ update domain set resolve_at = now() + interval '1 min'
 returning domain.id, domain.name, domain.site_id is not null,
           extract(epoch from now() - domain.absent_since)::float8;
 
+-- name: ask_again
+-- Domains that do not belong where the configuration says are asked for again now. Those
+-- of routes: $1, their sites $2, that of all others $3 (null: DNS); the rest were at the
+-- site of a route, which has a port in its name. Domains $4 have a site of their own
+-- (mtad/shape/layers.py).
+with wanted as materialized (
+  select d.id, d.name, s.name as site, coalesce(r.site, $3::text) as routed, d.name = any($4::text[]) as own
+    from domain d
+    join site s on s.id = d.site_id
+    left join unnest($1::text[], $2::text[]) as r (domain, site) on r.domain = d.name
+), stale as materialized (
+  select d.id
+    from domain d
+   where d.id in (
+     select id
+       from wanted
+      where case when routed is not null then site <> case when own then name || ' via ' else '' end || routed
+                 else own <> starts_with(site, name || ' via ') or site ~ '^[^,]*:[0-9]+$' end)
+   order by d.id
+     for no key update
+)
+update domain set resolve_at = now() from stale where domain.id = stale.id returning domain.id;
+
 -- name: sites_by_name
 -- Sites $1 (an object, name → hosts), made or brought up to date. Returns name and id.
 -- Those that are known are locked in order of id first, as wake_sites does.

@@ -78,6 +78,23 @@ def load(folder: Path, text: str) -> Config:
             "domain = 'x.test'\n[[dkim]]\ndomain = 'x.test'\nselector = 's'\nkey = 'k'\nsource = 'cold'",
             "dkim[0].source: there is no [[source]] named 'cold'",
         ),
+        (
+            "domain = 'x.test'\n[shape.provider.google.source.clod]\nconnection_limit = 1",
+            "shape.provider.google.source.clod: there is no [[source]] named 'clod'; there are: default",
+        ),
+        (
+            "domain = 'x.test'\n[[automation.rule]]\nname='a'\nprovider='gogle'\nregex='x'\nduration='1h'\n"
+            "suspend='lane'",
+            "automation.rule[0].provider: 'gogle' is none of apple, ",
+        ),
+        (
+            "domain = 'x.test'\n[[source]]\nname='a'\nwarmup={ start = 2026-01-01, provider = { gogle = [1] } }",
+            "source[0].warmup.provider: 'gogle' is none of apple, ",
+        ),
+        (
+            "domain = 'x.test'\n[[route]]\ndomain='*'\nhost='a'\n[[route]]\ndomain='*'\nhost='b'",
+            "route[1].domain: '*' is that of route[0] already",
+        ),
         ("domain = 7", "domain: Expected `str`, got `int`"),
         ("domain = 'x.test'\ncolour = 'red'", "unknown field `colour`"),
         ("domain = 'x.test'\n[mta]\nworkres = 2", "mta: Object contains unknown field `workres`"),

@@ -1,12 +1,15 @@
 """Domains, the sites they belong to, and jobs whose domain nobody could tell the site of."""
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
 from mtad.base.clock import SystemClock
-from mtad.base.config import Config
+from mtad.base.config import Config, Route
 from mtad.base.db import Pool
+from mtad.base.shape import Layer, Shaping
 from mtad.ops import sites
 from mtad.queue import store
 from mtad.wire.dns import Unresolved
@@ -97,6 +100,38 @@ async def test_a_closed_site_stays_closed_when_more_mail_for_it_is_queued(pool: 
         await conn.execute("update lane set closed_until = '-infinity'")
         await store.wake_sites(conn, [world.site])
         assert len(await store.claim(conn, await world.worker(), [])) == 1
+
+
+@pytest.mark.parametrize(
+    ("site", "changed", "again"),
+    [
+        ("mx.test", {}, False),
+        ("mx.test", {"route": (Route(domain="Reader.test", host="relay"),)}, True),
+        ("mx.test", {"route": (Route(domain="*", host="relay"),)}, True),
+        ("mx.test", {"route": (Route(domain="other.test", host="relay"),)}, False),
+        ("mx.test", {"shape": Shaping(domain={"reader.test": Layer()})}, True),
+        ("relay:25", {}, True),
+        ("[::1]:25", {}, True),
+        ("relay:25", {"route": (Route(domain="reader.test", host="relay"), Route(domain="*", host="r2"))}, False),
+        ("relay:25", {"route": (Route(domain="reader.test", host="relay", port=26),)}, True),
+        ("reader.test via mx.test", {}, True),
+        ("reader.test via relay:25", {"shape": Shaping(domain={"reader.test": Layer()})}, True),
+        ("a.mx.test,+21:0123456789012345", {}, False),
+        ("reader.test: the domain reader.test says that it takes no mail (null MX)", {}, False),
+    ],
+)
+async def test_a_domain_is_asked_for_again_when_the_configuration_sends_its_mail_elsewhere(
+    pool: Pool, site: str, changed: dict[str, Any], again: bool
+) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn)
+        await world.rows.contact("ann@reader.test")
+        (id_,) = (await store.sites_by_name(conn, {site: ["10 x:25"]})).values()
+        await conn.execute("update domain set site_id = $1, resolve_at = 'infinity'", id_)
+
+    await sites.follow_configuration(pool, msgspec.structs.replace(CONFIG, **changed))
+
+    assert await pool.fetchval("select resolve_at <= now() from domain") is again
 
 
 ABSENT = NoMail("the domain reader.test does not exist", absent=True)

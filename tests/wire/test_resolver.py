@@ -7,6 +7,7 @@ import pytest
 
 from mtad.base.clock import ManualClock
 from mtad.base.config import Config, Mta, Route
+from mtad.base.source import Source
 from mtad.wire.dns import Records, Unresolved
 from mtad.wire.resolver import MAX_HOSTS, MAX_NAME, NoMail, Resolver, Site, routed_host
 
@@ -45,6 +46,15 @@ async def test_hosts_are_ordered_by_preference(zone: Zone) -> None:
     assert await zone.site_of("x.test") == Site(
         "a.mx.test,b.mx.test,c.mx.test", ["5 c.mx.test:25", "10 a.mx.test:25", "20 b.mx.test:25"], ttl=600
     )
+
+
+async def test_the_names_of_sources_are_ours_too(zone: Zone) -> None:
+    zone.records["x.test", "MX"] = ["10 one.us.test.", "20 b.test."]
+    config = msgspec.structs.replace(CONFIG, source=(Source(name="one", hostname="One.us.test"),))
+
+    looped = await zone.site_of("x.test", config)
+
+    assert looped == NoMail("mail for the domain x.test would come back to us: one.us.test is its best MX")
 
 
 async def test_domains_with_the_same_hosts_are_one_site(zone: Zone) -> None:
