@@ -26,6 +26,8 @@ from mtad.base.db import AWAY, Pool, open_pool
 from mtad.base.migrate import require_schema
 from mtad.compose.composer import Composer
 from mtad.compose.preview import tracking_keys
+from mtad.consent import signup
+from mtad.consent.desk import ConsentDesk
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import sites
 from mtad.ops.daemon import ROLES
@@ -115,6 +117,7 @@ async def _tracked(
         unsubscribe=partial(engine.unsubscribe, pool),
         trusted_proxies=config.tracker.trusted_proxies,
         clock=clock,
+        desk=ConsentDesk(pool, config),
     )
     async with asyncio.TaskGroup() as group:
         running = group.create_task(watch.run(), name="tracker")
@@ -267,5 +270,6 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
         Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),
+        Sweep("unconfirmed", 60.0, partial(signup.sweep, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
     ]
