@@ -1,9 +1,12 @@
-"""`mtad stream apply|list|show`."""
+"""`mtad stream apply|list|show|history`."""
 
+import asyncio
 import getpass
+import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -14,10 +17,13 @@ from mtad.base.errors import InputError
 from mtad.base.source import weights_of
 from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
+from mtad.cli.stream_view import effect_lines, history_view, plan_view, stream_view
 from mtad.compose import store
-from mtad.compose.apply import Applied, apply_stream
+from mtad.compose.apply import Applied, Plan, apply_stream, plan_stream
 
 app = typer.Typer(help="Lines of mail: who sends, and by which rules.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="The stream.")]
 
 
 @app.command("apply")
@@ -25,18 +31,45 @@ def apply_(
     file: Annotated[Path, typer.Argument(help="The stream's TOML file.")],
     config: ConfigOption = DEFAULT_CONFIG,
     *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and to how many; no more.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, whomever it concerns.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a stream, or give it a new version; the same file again changes nothing."""
+    """Make a stream, or give it a new version; the same file again changes nothing.
 
-    async def work(loaded: Config, pool: Pool) -> Applied:
-        return await apply_stream(pool, file, getpass.getuser(), pools=weights_of(loaded.source, loaded.pool))
+    New rules that concern people who are on the stream already are applied after a preview only.
+    """
 
-    applied = shell.run(config, work)
+    async def work(loaded: Config, pool: Pool) -> tuple[Plan, Applied | None]:
+        pools = weights_of(loaded.source, loaded.pool)
+        plan = await plan_stream(pool, file, pools=pools)
+        if dry_run:
+            return plan, None
+        if plan.effect.concerns_anybody and not yes:
+            if as_json or not _asks():
+                raise InputError(f"{file}: {' '.join(effect_lines(plan.effect))} Look with --dry-run, apply with --yes")
+            shell.out.print(plan_view(plan))
+            if not await asyncio.to_thread(typer.confirm, "Apply it?"):
+                return plan, None
+        return plan, await apply_stream(pool, file, getpass.getuser(), pools=pools)
+
+    plan, applied = shell.run(config, work)
     if as_json:
-        shell.print_json(applied)
-    else:
+        done = applied or Applied(plan.name, plan.version, plan.did)
+        shell.print_json({**msgspec.to_builtins(done), "applied": applied is not None, "effect": plan.effect})
+    elif applied:
         shell.out.print(f"stream {applied.name}: {applied.did}, version {applied.version}", highlight=False)
+    elif dry_run:
+        shell.out.print(plan_view(plan))
+    else:
+        shell.out.print("Nothing was changed.")
+
+
+def _asks() -> bool:
+    """Somebody is there to answer."""
+    return sys.stdin.isatty() and shell.out.is_terminal
 
 
 @app.command("list")
@@ -62,32 +95,34 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
 
 
 @app.command()
-def show(
-    name: Annotated[str, typer.Argument(help="The stream.")],
-    config: ConfigOption = DEFAULT_CONFIG,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """One stream: sender identity and policy."""
+def show(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
+    """One stream: sender identity and policy, as its file would say them, defaults included."""
+    versions = _versions(name, config)
+    if as_json:
+        shell.print_json(versions[0])
+    else:
+        shell.out.print(stream_view(name, versions))
 
-    async def work(_: Config, pool: Pool) -> store.StreamRow:
+
+@app.command()
+def history(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
+    """Every version of a stream: who changed what, and when."""
+    versions = _versions(name, config)
+    if as_json:
+        shell.print_json(versions)
+    else:
+        shell.out.print(history_view(name, versions))
+
+
+def _versions(name: str, config: Path) -> list[store.StreamVersion]:
+    """The newest first."""
+
+    async def work(_: Config, pool: Pool) -> list[store.StreamVersion]:
         async with pool.acquire() as conn:
-            row = await store.stream_by_name(conn, name)
-            if row is None:
+            found = await store.stream_history(conn, name)
+            if not found:
                 others = ", ".join(await store.stream_names(conn)) or "none"
                 raise InputError(f"there is no stream {name!r} (there is: {others})")
-            return row
+            return found
 
-    row = shell.run(config, work)
-    if as_json:
-        shell.print_json(row)
-        return
-    table = Table(box=None, show_header=False, title=f"{name}, version {row.version}", title_justify="left")
-    for key, value in row.definition.to_json().items():
-        if key == "policy":
-            for rule, setting in value.items():
-                table.add_row(f"policy.{rule}", str(setting))
-        else:
-            table.add_row(key, escape(str(value)))
-    table.add_row("made", f"{row.made:%Y-%m-%d %H:%M:%S} UTC by {row.made_by}")
-    shell.out.print(table)
+    return shell.run(config, work)

@@ -14,6 +14,7 @@ import msgspec
 
 from engine.policy import StreamDefinition, mailbox, parse_stream
 from engine.programs import Definition, SendNode, parse_program, require_reachable, require_threshold_in_reach
+from engine.revision import Effect, effect, retime
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.source import DEFAULT
@@ -43,31 +44,75 @@ def read_stream(path: Path) -> StreamDefinition:
         raise InputError(f"{path}: {error}") from None
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """What applying the file of a stream would do. `version`: that which it would get, or has."""
+
+    name: str
+    version: int
+    did: Literal["created", "changed", "unchanged"]
+    old: StreamDefinition | None
+    new: StreamDefinition
+    effect: Effect
+
+
+async def plan_stream(pool: Pool, path: Path, *, pools: Collection[str] = (DEFAULT,)) -> Plan:
+    """What `apply_stream` would do, and to how many people; InputError as there. Nothing is written."""
+    definition = _checked_stream(path, pools)
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        known = await store.stream_by_name(conn, definition.name)
+        if known is None:
+            return Plan(definition.name, 1, "created", None, definition, Effect())
+        if known.definition == definition:
+            return Plan(definition.name, known.version, "unchanged", known.definition, definition, Effect())
+        await _require_reach(conn, path, known.id, definition)
+        old, new = known.definition.policy, definition.policy
+        found = Effect()
+        if old != new:
+            found = await effect(conn, known.id, old, new, await conn.fetchval("select now()"))
+        return Plan(definition.name, known.version + 1, "changed", known.definition, definition, found)
+
+
 async def apply_stream(pool: Pool, path: Path, by: str, *, pools: Collection[str] = (DEFAULT,)) -> Applied:
     """Make or change the stream of a file; `by` is who did it, `pools` are those of the configuration.
 
     InputError: nothing was changed.
     """
+    definition = _checked_stream(path, pools)
+
+    async def work(conn: Connection) -> tuple[Applied, int | None]:
+        """And the stream, where its policy is another one."""
+        while (known := await store.lock_stream(conn, definition.name)) is None:
+            if await store.new_stream(conn, definition, by):
+                return Applied(definition.name, 1, "created"), None
+        before = StreamDefinition.from_json(known.definition)
+        if before == definition:
+            return Applied(definition.name, known.version, "unchanged"), None
+        await _require_reach(conn, path, known.id, definition)
+        version = await store.next_stream(conn, known, definition, by)
+        return Applied(definition.name, version, "changed"), known.id if before.policy != definition.policy else None
+
+    applied, stream_id = await in_transaction(pool, work)
+    if stream_id is not None:
+        await retime(pool, stream_id, definition.policy)
+    return applied
+
+
+def _checked_stream(path: Path, pools: Collection[str]) -> StreamDefinition:
     definition = read_stream(path)
     try:
         _check_sender(definition)
         _check_pool(definition, pools)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    return definition
 
-    async def work(conn: Connection) -> Applied:
-        while (known := await store.lock_stream(conn, definition.name)) is None:
-            if await store.new_stream(conn, definition, by):
-                return Applied(definition.name, 1, "created")
-        if StreamDefinition.from_json(known.definition) == definition:
-            return Applied(definition.name, known.version, "unchanged")
-        try:
-            require_threshold_in_reach(definition.policy, await store.definitions_of_stream(conn, known.id))
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        return Applied(definition.name, await store.next_stream(conn, known, definition, by), "changed")
 
-    return await in_transaction(pool, work)
+async def _require_reach(conn: Connection, path: Path, stream_id: int, definition: StreamDefinition) -> None:
+    """The new threshold can be reached by the programs that there are."""
+    try:
+        require_threshold_in_reach(definition.policy, await store.definitions_of_stream(conn, stream_id))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 async def apply_program(pool: Pool, path: Path, by: str) -> Applied:

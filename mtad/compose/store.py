@@ -67,6 +67,16 @@ class StreamRow(msgspec.Struct, frozen=True):
     subscribed: int = 0
 
 
+class StreamVersion(msgspec.Struct, frozen=True):
+    """What a stream was, from a moment on."""
+
+    name: str
+    version: int
+    definition: StreamDefinition
+    made: datetime
+    made_by: str
+
+
 class ProgramRow(msgspec.Struct, frozen=True):
     """One line of `mtad program list`."""
 
@@ -138,6 +148,12 @@ async def stream_by_name(conn: Connection, name: str) -> StreamRow | None:
 
 async def streams(conn: Connection) -> list[StreamRow]:
     return [_stream_row(row_values(row)) for row in await conn.fetch(SQL["streams"])]
+
+
+async def stream_history(conn: Connection, name: str) -> list[StreamVersion]:
+    """Every version, the newest first; none: there is no such stream."""
+    rows = [row_values(row) for row in await conn.fetch(SQL["stream_history"], name)]
+    return [StreamVersion(row[0], row[1], StreamDefinition.from_json(row[2]), *row[3:]) for row in rows]
 
 
 async def stream_names(conn: Connection) -> list[str]:

@@ -40,6 +40,13 @@ select s.id, s.name, s.version, v.definition, v.made, v.made_by
   from stream s join stream_version v on v.stream_id = s.id and v.version = s.version
  where s.name = $1;
 
+-- name: stream_history
+-- Every version of stream $1, the newest first.
+select s.name, v.version, v.definition, v.made, v.made_by
+  from stream s join stream_version v on v.stream_id = s.id
+ where s.name = $1
+ order by v.version desc;
+
 -- name: streams
 -- Every stream with its definition, and how many are subscribed to it.
 select s.id, s.name, s.version, v.definition, v.made, v.made_by,

@@ -119,3 +119,36 @@ select name from program where stream_id = $1 and kind = 'reactivation' and stat
 -- name: audience_brake
 -- What the sweep of stream $1 found when it stopped; no row: it does not hold.
 select stopped, silent, allowed, reachable from brake where stream_id = $1 and stopped is not null;
+
+-- ── A change of the rules, engine/revision.py ───────────────────────────────
+
+-- name: people_of_stream
+-- The next 5,000 rows of stream $1 behind contact $2 on which rules act: who is mailed, or
+-- cools down, if there is permission.
+select e.contact_id, e.state::text, e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until,
+       e.window_until, e.veiled, e.ignored, e.unclear, greatest(e.told, '0001-01-01 UTC'), e.wake_at
+  from engagement e
+  join subscription u on u.stream_id = e.stream_id and u.contact_id = e.contact_id and u.status = 'subscribed'
+ where e.stream_id = $1 and e.contact_id > $2
+   and (e.state = 'cooling' or e.state in ('active', 'engaged', 'reactivated') and e.first_sent is not null)
+ order by e.contact_id
+ limit 5000;
+
+-- name: lock_people
+-- The same, with permission or without, locked.
+select e.contact_id, e.state::text, e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until,
+       e.window_until, e.veiled, e.ignored, e.unclear, greatest(e.told, '0001-01-01 UTC'), e.wake_at
+  from engagement e
+ where e.stream_id = $1 and e.contact_id > $2
+   and (e.state = 'cooling' or e.state in ('active', 'engaged', 'reactivated') and e.first_sent is not null)
+ order by e.contact_id
+ limit 5000
+   for no key update;
+
+-- name: retime_people
+-- Rows of stream $1 and contacts $2, locked already: the sweep comes round at $3, a
+-- cool-down is over at $4.
+update engagement
+   set wake_at = a.wake_at, cool_until = a.cool_until
+  from unnest($2::bigint[], $3::timestamptz[], $4::timestamptz[]) as a (contact_id, wake_at, cool_until)
+ where engagement.stream_id = $1 and engagement.contact_id = a.contact_id;

@@ -1,0 +1,86 @@
+"""A change of the rules: whom it would concern, and that the sweep comes round when the new rules say."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from engine.policy import Policy
+from engine.revision import Effect, OnStream, concern, cool_until, earlier, effect, retime
+from engine.states import Row, State
+from tests.engine.world import DAY, START, World
+
+NOW = START + 40 * DAY
+OLD = Policy()
+
+
+def somebody(state: State = State.ACTIVE, **columns: Any) -> OnStream:
+    wake = columns.pop("wake_at", None)
+    row = Row(state, START, columns.pop("score", 0), START, first_sent=START, **columns)
+    return OnStream(1, row, NOW - DAY, wake)
+
+
+@pytest.mark.parametrize(
+    ("one", "new", "counted"),
+    [
+        # 40 days without a sign, two attempts ignored: 90 are allowed, then 30.
+        (somebody(ignored=2), Policy(days=30, attempts=5), {"inactive": 1}),
+        (somebody(ignored=1), Policy(days=30), {}),
+        (somebody(ignored=2), Policy(days=41), {}),
+        (somebody(ignored=2), Policy(attempts=3), {"at_risk": 1}),
+        (somebody(ignored=2, veiled=True), Policy(attempts=3), {}),
+        (somebody(ignored=4), Policy(attempts=8), {"spared": 1}),
+        (somebody(ignored=4), Policy(attempts=4), {}),
+        (somebody(State.COOLING, cycle=1, cool_until=START + 41 * DAY), Policy(cool_downs=(35 * 86400.0,)),
+         {"returning": 1}),
+        (somebody(State.COOLING, cycle=1, cool_until=START + 39 * DAY), Policy(cool_downs=(1.0,)), {}),
+        (somebody(State.COOLING, cycle=1, cool_until=START + 41 * DAY), Policy(cool_downs=(90 * 86400.0,)), {}),
+        (somebody(score=15), Policy(threshold=15), {"engaged": 1}),
+        (somebody(State.ENGAGED, score=15), Policy(threshold=15), {}),
+    ],
+)  # fmt: skip
+def test_each_kind_of_concern_is_counted(one: OnStream, new: Policy, counted: dict[str, int]) -> None:
+    found = Effect()
+    concern(found, one, OLD, new, NOW)
+
+    reachable = one.row.state is not State.COOLING
+    assert found == Effect(**{"reachable": int(reachable), **counted})
+    assert found.concerns_anybody == bool(counted)
+
+
+def test_a_cool_down_that_runs_is_never_made_longer() -> None:
+    row = somebody(State.COOLING, cycle=2, cool_until=START + 90 * DAY).row
+
+    assert cool_until(row, Policy(cool_downs=(DAY.total_seconds(), 80 * 86400.0))) == START + 80 * DAY
+    assert cool_until(row, Policy(cool_downs=(30 * 86400.0, 120 * 86400.0))) == START + 90 * DAY
+
+
+@pytest.mark.parametrize(
+    ("wake_at", "days", "comes"),
+    [(START + 90 * DAY, 60, START + 60 * DAY), (START + 90 * DAY, 120, None), (None, 60, START + 60 * DAY)],
+)
+def test_the_sweep_comes_round_earlier_where_the_new_rules_say_so(
+    wake_at: datetime | None, days: int, comes: datetime | None
+) -> None:
+    assert earlier(somebody(ignored=2, wake_at=wake_at), Policy(days=days)) == comes
+
+
+async def test_people_are_counted_and_retimed(world: World) -> None:
+    stream = await world.stream()
+    silent = [await world.contact(f"s{n}@y.test", stream) for n in range(3)]
+    for contact in silent:
+        await world.engagement(stream, contact, ignored=2, wake_at=START + 90 * DAY)
+    cooling = await world.contact("cooling@y.test", stream)
+    await world.engagement(stream, cooling, state="cooling", cycle=1, cool_until=START + 50 * DAY)
+    gone = await world.contact("gone@y.test")
+    await world.engagement(stream, gone, ignored=2)
+    new = Policy(days=30, cool_downs=(35 * 86400.0,))
+
+    found = await effect(world.conn, stream, OLD, new, NOW)
+    changed = await retime(world.pool, stream, new)
+
+    assert (found.inactive, found.returning, found.reachable, found.brake) == (3, 1, 3, 100)
+    assert changed == 5
+    rows = dict(await world.conn.fetch("select contact_id, coalesce(cool_until, wake_at) from engagement"))
+    assert rows == dict.fromkeys([*silent, gone], START + 30 * DAY) | {cooling: START + 35 * DAY}
+    assert await retime(world.pool, stream, new) == 0
