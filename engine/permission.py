@@ -9,9 +9,11 @@ from datetime import datetime
 from uuid import UUID
 
 from engine import store
-from engine.fold import ADVERTISING
+from engine.replay import Fact
+from engine.rows import set_bases
 from engine.score import Key
-from engine.states import Event, Kind, apply
+from engine.states import Event, Kind
+from engine.tell import ADVERTISING, tell
 from mtad.base.db import Connection
 from mtad.base.sqlfiles import queries
 
@@ -42,7 +44,7 @@ async def subscribe(
     data = {"source": source}
     if await store.add_event(conn, event_id, "subscribe", at, data, contact=contact_id, stream=stream_id):
         await store.raise_gates(conn, [contact_id])
-        await _happened(conn, {(stream_id, contact_id)}, Event(Kind.SUBSCRIBED_AGAIN, at, source))
+        await _happened(conn, {(stream_id, contact_id)}, event_id, Event(Kind.SUBSCRIBED_AGAIN, at, source))
 
 
 async def undo(conn: Connection, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, how: str) -> bool:
@@ -53,7 +55,7 @@ async def undo(conn: Connection, contact_id: int, stream_id: int, *, event_id: U
         return False
     if await store.add_event(conn, event_id, "undo", at, {"how": how}, contact=contact_id, stream=stream_id):
         await store.raise_gates(conn, [contact_id])
-        await _happened(conn, {(stream_id, contact_id)}, Event(Kind.SUBSCRIBED_AGAIN, at, how))
+        await _happened(conn, {(stream_id, contact_id)}, event_id, Event(Kind.SUBSCRIBED_AGAIN, at, how))
     return True
 
 
@@ -68,7 +70,7 @@ async def take_break(
     data = {"how": how, "until": until.isoformat()}
     if await store.add_event(conn, event_id, "break", at, data, contact=contact_id, stream=stream_id):
         await store.raise_gates(conn, [contact_id])
-        await _happened(conn, {(stream_id, contact_id)}, Event(Kind.BREAK, at, how))
+        await _happened(conn, {(stream_id, contact_id)}, event_id, Event(Kind.BREAK, at, how))
         await store.wake_jobs(conn, [(stream_id, contact_id, ADVERTISING)])
     return True
 
@@ -84,18 +86,14 @@ async def stop_measuring(
     if stopped and await store.add_event(conn, event_id, "unmeasured", at, data, contact=contact_id):
         # What was composed before and has not begun is composed anew.
         await store.raise_gates(conn, [contact_id])
-        await _happened(conn, {(stream, contact_id) for stream in stopped}, Event(Kind.WITHDRAWN, at, how))
+        await _happened(conn, {(stream, contact_id) for stream in stopped}, event_id, Event(Kind.WITHDRAWN, at, how))
     return stopped
 
 
-async def _happened(conn: Connection, keys: Collection[Key], event: Event) -> None:
+async def _happened(conn: Connection, keys: Collection[Key], event_id: UUID, event: Event) -> None:
     """To whomever something is known of on the stream; the others stay New."""
-    rows = await store.lock_engagements(conn, keys)
-    if not rows:
-        return
-    streams = await store.current_streams(conn, {stream for stream, _ in rows})
-    applied = {key: apply(row, event, streams[key[0]].policy) for key, row in rows.items()}
-    moved = {key: transition for key, (_, transition) in applied.items() if transition}
-    await store.write_engagements(conn, {key: row for key, (row, _) in applied.items()}, moved.keys())
-    if moved:
-        await store.add_transitions(conn, list(moved.items()))
+    fact = Fact(id=f"told {event_id}", event=event)
+    told = await tell(conn, {key: [fact] for key in keys})
+    if event.kind is Kind.WITHDRAWN and told:
+        # What was measured before is forgotten: no replay goes behind it.
+        await set_bases(conn, told.keys())

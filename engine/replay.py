@@ -49,29 +49,47 @@ class Logged(msgspec.Struct, frozen=True):
     taken_back: bool = False
 
 
+class Earned(msgspec.Struct, frozen=True):
+    """A sign that was the first of its kind on its mail, and the points of it that counted."""
+
+    fact: Fact
+    points: int
+
+
 class Replayed(msgspec.Struct, frozen=True):
     """What a set of facts comes to."""
 
     row: Row
     log: tuple[Logged, ...] = ()
     answered: frozenset[str] = frozenset()
+    earned: tuple[Earned, ...] = ()
     last: Place = (NEVER, "")  # the fact or timer that was applied last
     held: datetime | None = None  # the first timer that had to wait although a younger fact was applied
     deaf_until: datetime = NEVER  # the end of the latest span in which our tracking was not served
 
 
-def replay(facts: Iterable[Fact], policy: Policy, heard: datetime, base: Row) -> Replayed:
+def replay(
+    facts: Iterable[Fact],
+    policy: Policy,
+    heard: datetime,
+    base: Row,
+    *,
+    since: datetime = NEVER,
+    answered: Iterable[str] = (),
+) -> Replayed:
     """Facts in any order, without doubles → row and log; `heard`: the watermark.
 
-    `base` is where a replay begins: New, an import or what an operator set. No fact is older.
+    `base` is where a replay begins: New, an import or what an operator set, at `since`, and
+    `answered` what had earned its points by then. No fact is older.
     """
-    return _forward(Replayed(base), sorted(facts, key=lambda fact: fact.place), policy, heard)
+    begun = Replayed(base, last=(since, ""), answered=frozenset(answered))
+    return forward(begun, sorted(facts, key=lambda fact: fact.place), policy, heard)
 
 
-def _forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datetime) -> Replayed:
-    """Apply facts that all lie behind what is done, and the timers among them up to the watermark."""
+def forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datetime) -> Replayed:
+    """Apply facts, in order, that all lie behind what is done, and the timers among them up to the watermark."""
     row, last, held, deaf_until = done.row, done.last, done.held, done.deaf_until
-    log, answered = list(done.log), set(done.answered)
+    log, answered, earned = list(done.log), set(done.answered), list(done.earned)
 
     def run(event: Event, id_: str) -> None:
         nonlocal row, last
@@ -91,13 +109,17 @@ def _forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datet
 
     for fact in facts:
         run_timers(fact.event.at)
-        run(_meant(fact, row, answered, policy, deaf_until), fact.id)
-        if fact.once:
+        before = row
+        meant = _meant(fact, row, answered, policy, deaf_until)
+        run(meant, fact.id)
+        if fact.once and fact.once not in answered:
             answered.add(fact.once)
+            # With a return a round begins.
+            earned.append(Earned(fact, row.score - (before.score if row.round_from == before.round_from else 0)))
         if fact.event.kind is Kind.UNSERVED:
             deaf_until = max(deaf_until, fact.event.until or NEVER)
     run_timers(heard)
-    return Replayed(row, tuple(log), frozenset(answered), last, held, deaf_until)
+    return Replayed(row, tuple(log), frozenset(answered), tuple(earned), last, held, deaf_until)
 
 
 def _heard(timer: Event | None, deaf_until: datetime) -> Event | None:
@@ -168,7 +190,7 @@ class History:
             standing = [fact for fact in self._facts.values() if fact.id not in self._void]
             done = replay(standing, self._policy, self._heard, self._base)
         else:
-            done = _forward(self._done, ordered, self._policy, self._heard)
+            done = forward(self._done, ordered, self._policy, self._heard)
         new = list(corrections(self._done.log, done.log))
         self._done = done
         self.log += new

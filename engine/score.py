@@ -1,10 +1,10 @@
-"""Human hits → rows, points, transitions, ends of entries. Pure.
+"""People's hits as facts of the machine, and what ends with what they come to. Pure.
 
-Invariants: the score moves by hits that are no repetition only, once per job and kind;
-the order in which hits are handed in changes nothing, for they are sorted by their time.
+A hit earns points once per job and kind: the fact says what `once` means, the replay
+decides which hit was the first.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 
 from engine.policy import Policy
-from engine.states import Event, Kind, Row, State, Transition, apply, new_row
+from engine.replay import Earned, Fact
+from engine.states import Event, Kind, Row, State, Transition
 
 SignKind = Literal["open", "click"]
 Key = tuple[int, int]  # stream, contact
@@ -20,8 +21,11 @@ Key = tuple[int, int]  # stream, contact
 # Why an entry ends at the first answer to its own mail.
 _ENDS = {"open": "opened", "click": "clicked"}
 
+# States of people who get no advertising.
+INACTIVE = frozenset({State.COOLING, State.TRYING, State.RESTING})
 
-class Hit(msgspec.Struct, frozen=True):
+
+class Hit(msgspec.Struct, frozen=True, gc=False):
     """One open or click by a person, with what the ledger says about its mail."""
 
     event_id: UUID
@@ -34,63 +38,66 @@ class Hit(msgspec.Struct, frozen=True):
     entry_id: int | None
     class_: int
     delivered_at: datetime
-    fact: str
+    node: str
+    position: int  # of the link; 0 is the pixel
+    reactivation: bool  # the mail is one of a reactivation
 
     @property
     def key(self) -> Key:
         return self.stream_id, self.contact_id
 
+    @property
+    def once(self) -> str:
+        """What earns points once."""
+        return once(self.job_id, self.kind)
+
 
 class Leave(msgspec.Struct, frozen=True):
-    """Entries that end: of a contact, on a stream (None: all), one (None: all), if its `leave_on` has `sign`."""
+    """Entries that end: of a contact, on a stream (None: all), one (None: all), if its `leave_on` has `sign`.
+
+    `sign` '': whatever leave_on says; 'reactivation': those of reactivations.
+    """
 
     contact_id: int
     why: str
     stream_id: int | None = None
     entry_id: int | None = None
-    sign: str = ""  # '': whatever leave_on says
+    sign: str = ""
 
 
-class Folded(msgspec.Struct):
-    """What a batch of hits comes to."""
-
-    rows: dict[Key, Row] = msgspec.field(default_factory=dict)
-    transitions: list[tuple[Key, Transition]] = msgspec.field(default_factory=list)
-    answers: list[tuple[Hit, int]] = msgspec.field(default_factory=list)  # with the points that counted
-    leaves: list[Leave] = msgspec.field(default_factory=list)  # what stands first gives the reason
+def once(job_id: int, kind: str) -> str:
+    """What earns points once per message and kind."""
+    return f"{kind} {job_id}"
 
 
-def fold_hits(
-    hits: Iterable[Hit],
-    *,
-    rows: Mapping[Key, Row],
-    answered: Collection[tuple[int, str]],
-    policies: Mapping[int, Policy],
-) -> Folded:
-    """Apply hits to the rows of their contacts; `answered`: (job, kind) that earned their points before."""
-    folded = Folded()
-    known = set(answered)
-    for hit in sorted(hits, key=lambda hit: (hit.at, hit.event_id)):
-        policy = policies[hit.stream_id]
-        # Clocks of two machines differ, and a mail in doubt is settled late: an answer proves the delivery.
-        delivered = min(hit.delivered_at, hit.at)
-        row = folded.rows.get(hit.key) or rows.get(hit.key) or new_row(delivered)
-        if row.state is State.NEW and hit.class_ > 0:
-            # Who has been mailed is not New, even where settle had no row to say so on.
-            row, _ = apply(row, Event(Kind.DELIVERED, delivered, hit.fact), policy)
-        first = (hit.job_id, hit.kind) not in known
-        kind = Kind.SIGN if first else Kind.SIGN_AGAIN
-        points = getattr(policy.points, hit.kind) if first else 0
-        after, moved = apply(row, Event(kind, hit.at, hit.fact, points), policy)
-        folded.rows[hit.key] = after
-        if moved:
-            folded.transitions.append((hit.key, moved))
-            if moved.to_state is State.ENGAGED:
-                folded.leaves.append(Leave(hit.contact_id, "engaged", hit.stream_id, sign="engaged"))
-        if first:
-            known.add((hit.job_id, hit.kind))
-            round_began = moved is not None and moved.to_state is State.REACTIVATED
-            folded.answers.append((hit, after.score - (0 if round_began else row.score)))
-            if hit.entry_id is not None:
-                folded.leaves.append(Leave(hit.contact_id, _ENDS[hit.kind], hit.stream_id, hit.entry_id, hit.kind))
-    return folded
+def sign(hit: Hit, policy: Policy) -> Fact:
+    """The hit as a fact."""
+    points = policy.points.open if hit.kind == "open" else policy.points.click
+    event = Event(Kind.SIGN, hit.at, words(hit), points, reactivation=hit.reactivation)
+    return Fact(id=f"sign {hit.event_id}", event=event, once=hit.once)
+
+
+def words(hit: Hit) -> str:
+    """For people: 'click on link 3 of nudge-2, job 17'."""
+    what = "open of" if hit.kind == "open" else f"click on link {hit.position} of"
+    return f"{what} {hit.node}, job {hit.job_id}"
+
+
+def ends(
+    key: Key, before: Row, after: Row, moves: Iterable[Transition], earned: Iterable[Earned], hits: Mapping[str, Hit]
+) -> list[Leave]:
+    """The entries that end with what was told, `hits` by the id of their fact; what stands first gives the reason."""
+    stream, contact = key
+    leaves: list[Leave] = []
+    for move in moves:
+        if move.to_state is State.ENGAGED:
+            leaves.append(Leave(contact, "engaged", stream, sign="engaged"))
+        elif move.to_state is State.COOLING and move.from_state not in INACTIVE:
+            leaves.append(Leave(contact, "inactive", stream))
+    if before.state is State.TRYING and after.state not in INACTIVE:
+        leaves.append(Leave(contact, "came_back", stream, sign="reactivation"))
+    for one in earned:
+        hit = hits.get(one.fact.id)
+        if hit and hit.entry_id is not None:
+            leaves.append(Leave(contact, _ENDS[hit.kind], stream, hit.entry_id, hit.kind))
+    return leaves

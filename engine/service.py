@@ -5,7 +5,7 @@ half done: whoever becomes less eligible gets a newer gate version in the same o
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -14,10 +14,15 @@ import msgspec
 
 from engine import store
 from engine.catalogue import Catalogue, Program, Stream
-from engine.fold import ADVERTISING, fold, fold_signs
+from engine.fold import fold, fold_signs
+from engine.history import ended
+from engine.reactivation import stop_stranded
+from engine.replay import Fact
+from engine.rows import lock_rows
 from engine.score import Key, Leave
-from engine.states import Event, Kind, Row, Transition, apply
+from engine.states import Event, Kind
 from engine.store import raise_epoch
+from engine.tell import ADVERTISING, tell
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.ids import uuid7
@@ -29,11 +34,13 @@ __all__ = [
     "Suppress",
     "end_silent",
     "enter",
+    "enter_reactivation",
     "fold",
     "fold_signs",
     "raise_epoch",
     "release",
     "set_program_status",
+    "stop_stranded",
     "suppress",
     "unsubscribe",
 ]
@@ -73,57 +80,42 @@ async def enter(
         await store.enter(conn, stream_id, contact_ids, at, series=series, fact=fact)
 
 
+async def enter_reactivation(
+    conn: Connection, stream_id: int, contact_ids: Sequence[int], at: datetime, *, fact: str = "enrolment"
+) -> set[int]:
+    """Those of the contacts whose cool-down is over try again: whom to make entries for, in this transaction.
+
+    The gates of these contacts are locked. They are Inactive before and after, so no gate is raised.
+    """
+    return await store.enter_reactivation(conn, stream_id, contact_ids, at, fact) if contact_ids else set()
+
+
 async def end_silent(conn: Connection, entry_ids: Sequence[int]) -> set[int]:
-    """Entries came to the end of their series: which were silent, with what follows from that.
+    """Entries came to the end of their series or reactivation: which were silent, with what follows from that.
 
     Silent: something was delivered, the contact may be measured, no hit waits to be judged
     or folded, and there was no human sign on the stream since the entry began. With
     `when_silent = "inactive"` the contact becomes Inactive and its other entries on the
-    stream end. The caller holds the gate rows of these contacts and ends the entries
-    themselves, as 'silent' or 'done'. An entry that ended meanwhile is not silent.
+    stream end; who was silent through a reactivation cools down again, or rests. The caller
+    holds the gate rows of these contacts and ends the entries themselves, as 'silent' or
+    'done'. An entry that ended meanwhile is not silent.
     """
-    ways = await store.ended_ways(conn, entry_ids)
-    rows = await store.lock_engagements(conn, {(way.stream_id, way.contact_id) for way in ways})
-    streams = await store.current_streams(conn, {way.stream_id for way in ways})
+    ways = {way.id: way for way in await store.ended_ways(conn, entry_ids)}
+    rows = await lock_rows(conn, {(way.stream_id, way.contact_id) for way in ways.values()})
     silent: set[int] = set()
-    changed: dict[Key, Row] = {}
-    transitions: list[tuple[Key, Transition]] = []
-    for way in ways:
+    facts: dict[Key, list[Fact]] = {}
+    for way in ways.values():
         key = (way.stream_id, way.contact_id)
-        row = rows.get(key)
-        if row is None or not way.heard or (row.last_sign is not None and row.last_sign >= way.entered):
+        kept = rows.get(key)
+        if kept is None or not way.heard or (kept.row.last_sign is not None and kept.row.last_sign >= way.entered):
             continue
         silent.add(way.id)
-        if way.when_silent != "inactive":
-            continue
-        event = Event(Kind.SERIES_SILENT, way.now, f"end of {way.program}, entry {way.id}")
-        after, moved = apply(changed.get(key, row), event, streams[way.stream_id].policy)
-        if moved:
-            changed[key] = after
-            transitions.append((key, moved))
-    if transitions:
-        await store.write_engagements(conn, changed, changed.keys())
-        await store.add_transitions(conn, transitions)
-        await _leave_others(conn, changed.keys(), entry_ids)
+        kind = Kind.REACTIVATION_SILENT if way.kind == "reactivation" else Kind.SERIES_SILENT
+        if way.kind == "reactivation" or way.when_silent == "inactive":
+            facts.setdefault(key, []).append(ended(kind, way.id, way.program, way.entered, way.now))
+    if facts:
+        await tell(conn, facts, spare=entry_ids)
     return silent
-
-
-async def _leave_others(conn: Connection, keys: Collection[Key], entry_ids: Sequence[int]) -> None:
-    """Became Inactive: every way on the stream ends, except those that the caller ends."""
-    await store.leave(conn, [Leave(contact, "inactive", stream) for stream, contact in sorted(keys)], spare=entry_ids)
-    await store.raise_gates(conn, [contact for _, contact in keys])
-    await store.wake_jobs(conn, [(stream, contact, ADVERTISING) for stream, contact in keys])
-
-
-async def _fall_back(conn: Connection, stream: int | None, contacts: Collection[int], event: Event) -> None:
-    """The end of a permission keeps the state, but a running reactivation is over; stream None: all."""
-    rows = await store.lock_trying(conn, stream, contacts)
-    if not rows:
-        return
-    streams = await store.current_streams(conn, {key[0] for key in rows})
-    applied = {key: apply(row, event, streams[key[0]].policy) for key, row in rows.items()}
-    await store.write_engagements(conn, {key: row for key, (row, _) in applied.items()}, rows.keys())
-    await store.add_transitions(conn, [(key, moved) for key, (_, moved) in applied.items() if moved])
 
 
 async def unsubscribe(
@@ -155,7 +147,7 @@ async def unsubscribe(
             return False
         await store.unsubscribe(conn, contact_id, stream, at, how)
         await store.raise_gates(conn, [contact_id])
-        await _fall_back(conn, stream, [contact_id], Event(Kind.UNSUBSCRIBED, at, how))
+        await tell(conn, {(stream, contact_id): [Fact(id=f"told {event_id}", event=Event(Kind.UNSUBSCRIBED, at, how))]})
         await store.leave(conn, [Leave(contact_id, "unsubscribed", stream)])
         await store.wake_jobs(conn, [(stream, contact_id, ADVERTISING)])
         return True
@@ -185,7 +177,7 @@ async def suppress(conn: Connection, rows: Sequence[Suppress]) -> int:
     by_contact = {contact: reason_of[key] for contact, key in contacts.items() if contact in held}
     complained = [contact for contact, row in by_contact.items() if row.reason == "complained"]
     if complained:
-        await _fall_back(conn, None, complained, Event(Kind.COMPLAINED, await store.now(conn), "complaint"))
+        await _complained(conn, complained)
     await store.leave(
         conn, [Leave(contact, _LEFT_BY.get(row.reason, "suppressed")) for contact, row in by_contact.items()]
     )
@@ -194,6 +186,17 @@ async def suppress(conn: Connection, rows: Sequence[Suppress]) -> int:
         [(None, contact, 0 if row.scope == "all" else ADVERTISING) for contact, row in by_contact.items()],
     )
     return fresh
+
+
+async def _complained(conn: Connection, contacts: Sequence[int]) -> None:
+    """On every stream."""
+    now = await store.now(conn)
+    facts: dict[int, Fact] = {}
+    for contact in contacts:
+        event_id = uuid7(int(now.timestamp() * 1000), os.urandom(10))
+        await store.add_event(conn, event_id, "complaint", now, {}, contact=contact)
+        facts[contact] = Fact(id=f"told {event_id}", event=Event(Kind.COMPLAINED, now, "complaint"))
+    await tell(conn, {key: [facts[key[1]]] for key in await store.streams_of(conn, contacts)})
 
 
 async def release(conn: Connection, keys: Sequence[str], by: str) -> int:

@@ -1,6 +1,6 @@
 """SQL of the engine, sql/queries/engine.sql. What locks rows says so in its name or its words."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -9,7 +9,6 @@ import msgspec
 
 from engine.policy import StreamDefinition
 from engine.score import Hit, Key, Leave
-from engine.states import Row, State, Transition
 from mtad.base.db import Connection, row_values
 from mtad.base.sqlfiles import queries
 
@@ -48,8 +47,10 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
     stream_id: int
     contact_id: int | None
     entry_id: int | None
-    message_id: int
     ended: datetime
+    node: str
+    class_: int
+    reactivation: bool  # it is one of a reactivation
     tracking: str | None  # None: what the stream says
 
 
@@ -61,9 +62,21 @@ class EndedWay(msgspec.Struct, frozen=True):
     contact_id: int
     entered: datetime
     program: str
+    kind: str
     when_silent: str
     now: datetime
     heard: bool  # so that silence means something
+
+
+class StrandedWay(msgspec.Struct, frozen=True):
+    """A reactivation that is over while its contact is still trying."""
+
+    id: int
+    stream_id: int
+    contact_id: int
+    entered: datetime
+    ended: datetime
+    program: str
 
 
 # ── What is sent, by which rules ──
@@ -119,11 +132,6 @@ async def mails_that_arrived(conn: Connection, jobs: Collection[int]) -> dict[in
     return {row[0]: Arrived(*row) for row in rows}
 
 
-async def messages(conn: Connection, ids: Collection[int]) -> dict[int, tuple[str, int]]:
-    """Node and class of each."""
-    return {row[0]: (row[1], row[2]) for row in await conn.fetch(SQL["messages"], list(ids))}
-
-
 async def positions(conn: Connection, links: Collection[int]) -> dict[int, int]:
     """Which link of its message each is; 0 is the pixel."""
     return {row[0]: row[1] for row in await conn.fetch(SQL["positions"], list(links))}
@@ -174,75 +182,24 @@ async def add_engagements(conn: Connection, rows: Sequence[tuple[Key, datetime]]
     )
 
 
-async def lock_engagements(conn: Connection, keys: Collection[Key]) -> dict[Key, Row]:
-    """Lock and read rows, in order; those that exist."""
-    ordered = sorted(set(keys))
-    rows = await conn.fetch(SQL["lock_engagements"], [key[0] for key in ordered], [key[1] for key in ordered])
-    return {(row[0], row[1]): _row(row_values(row)) for row in rows}
-
-
-async def lock_trying(conn: Connection, stream: int | None, contacts: Collection[int]) -> dict[Key, Row]:
-    """Lock and read the rows that an end of permission moves; stream None: all."""
-    rows = await conn.fetch(SQL["lock_trying"], stream, sorted(set(contacts)))
-    return {(row[0], row[1]): _row(row_values(row)) for row in rows}
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    return Row(State(values[2]), *values[3:])
-
-
-async def write_engagements(conn: Connection, rows: Mapping[Key, Row], moved: Collection[Key]) -> None:
-    """Store rows that are locked; `moved` are those whose state changed."""
-    await conn.execute(
-        SQL["write_engagements"],
-        [key[0] for key in rows],
-        [key[1] for key in rows],
-        [_stored(row.state) for row in rows.values()],
-        [row.since for row in rows.values()],
-        [row.score for row in rows.values()],
-        [row.round_from for row in rows.values()],
-        [row.last_sign for row in rows.values()],
-        [row.first_sent for row in rows.values()],
-        [row.cycle for row in rows.values()],
-        [row.cool_until for row in rows.values()],
-        [key in moved for key in rows],
-    )
-
-
-async def write_signs(conn: Connection, rows: Mapping[Key, Row]) -> None:
-    """Store score and last sign of rows that are locked and changed in nothing else."""
-    await conn.execute(
-        SQL["write_signs"],
-        [key[0] for key in rows],
-        [key[1] for key in rows],
-        [row.score for row in rows.values()],
-        [row.last_sign for row in rows.values()],
-    )
-
-
-async def add_transitions(conn: Connection, transitions: Sequence[tuple[Key, Transition]]) -> None:
-    """Log them in their order."""
-    await conn.execute(
-        SQL["add_transitions"],
-        [key[0] for key, _ in transitions],
-        [key[1] for key, _ in transitions],
-        [None if t.from_state is None else _stored(t.from_state) for _, t in transitions],
-        [_stored(t.to_state) for _, t in transitions],
-        [t.why for _, t in transitions],
-        [t.fact for _, t in transitions],
-        [t.at for _, t in transitions],
-    )
-
-
-def _stored(state: State) -> str:
-    return State.ACTIVE if state is State.NEW else state
-
-
 async def enter(
     conn: Connection, stream: int, contacts: Collection[int], at: datetime, *, series: bool, fact: str
 ) -> None:
     """Begin rounds, and make Engaged and Reactivated Active where the table says so."""
     await conn.execute(SQL["enter"], stream, sorted(set(contacts)), at, series, fact)
+
+
+async def enter_reactivation(
+    conn: Connection, stream: int, contacts: Collection[int], at: datetime, fact: str
+) -> set[int]:
+    """Those whose cool-down is over try again; who does."""
+    rows = await conn.fetch(SQL["enter_reactivation"], stream, sorted(set(contacts)), at, fact)
+    return {row[0] for row in rows}
+
+
+async def streams_of(conn: Connection, contacts: Collection[int]) -> set[Key]:
+    """Where something is known of them."""
+    return {(row[0], row[1]) for row in await conn.fetch(SQL["streams_of"], sorted(set(contacts)))}
 
 
 # ── What ends ──
@@ -273,6 +230,11 @@ async def wake_jobs(conn: Connection, whose: Collection[tuple[int | None, int, i
 async def ended_ways(conn: Connection, entries: Sequence[int]) -> list[EndedWay]:
     """Those of the entries that still run."""
     return [EndedWay(*row_values(row)) for row in await conn.fetch(SQL["ended_ways"], entries)]
+
+
+async def stranded_ways(conn: Connection) -> list[StrandedWay]:
+    """Up to 1,000 reactivations that are over while their contact is still trying."""
+    return [StrandedWay(*row_values(row)) for row in await conn.fetch(SQL["stranded_ways"])]
 
 
 async def unsubscribe(conn: Connection, contact: int, stream: int, at: datetime, how: str) -> None:

@@ -54,6 +54,10 @@ select s.id, v.definition
   join stream_version v on v.stream_id = s.id and v.version = s.version
  where s.id = any($1::int[]);
 
+-- name: streams_of
+-- On which streams something is known of contacts $1.
+select stream_id, contact_id from engagement where contact_id = any($1::bigint[]);
+
 -- ── The fold ────────────────────────────────────────────────────────────────
 
 -- name: take_hits
@@ -79,15 +83,15 @@ select event_id, job_id, kind::text, link_id, at from taken;
 -- name: mails_that_arrived
 -- Of jobs $1, what the ledger says; contact_id null: erased. tracking null: as the stream says.
 -- Plan: single-row look-ups by primary key.
-select l.job_id, l.stream_id, l.contact_id, l.entry_id, l.message_id, l.ended, u.tracking::text
+select l.job_id, l.stream_id, l.contact_id, l.entry_id, l.ended, m.node, p.class, p.kind = 'reactivation',
+       u.tracking::text
   from unnest($1::bigint[]) as a (job_id)
  cross join lateral (
    select * from ledger where job_id = a.job_id and outcome in ('delivered', 'in_doubt') offset 0) l
+  join lateral (select node from message where id = l.message_id offset 0) m on true
+  join lateral (select class, kind::text from program where id = l.program_id offset 0) p on true
   left join lateral (
     select tracking from subscription where stream_id = l.stream_id and contact_id = l.contact_id offset 0) u on true;
-
--- name: messages
-select m.id, m.node, p.class from message m join program p on p.id = m.program_id where m.id = any($1::int[]);
 
 -- name: positions
 select id, position from message_link where id = any($1::int[]);
@@ -130,64 +134,100 @@ select a.stream_id, a.contact_id, a.since, a.since
 on conflict do nothing;
 
 -- name: lock_engagements
+-- Kept (engine/rows.py), in order.
 select e.stream_id, e.contact_id,
        case when e.state = 'active' and e.first_sent is null then 'new' else e.state::text end,
-       e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until
+       e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until,
+       e.window_until, e.veiled, e.ignored, e.unclear, greatest(e.told, '0001-01-01 UTC'), e.held, e.wake_at
   from engagement e
  where (e.stream_id, e.contact_id) in (select * from unnest($1::int[], $2::bigint[]))
  order by e.stream_id, e.contact_id
    for no key update;
 
--- name: lock_trying
--- The rows of contacts $2, on stream $1 (null: all), that an end of permission moves.
-select e.stream_id, e.contact_id, e.state::text,
-       e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until
+-- name: take_due
+-- The same of up to 1,000 rows of stream $1 that are due at $2, behind ($3, $4) in the
+-- order of their time, whose contacts nobody else holds.
+-- Plan: engagement_wake_idx; no other row is read (tests/engine/test_sweep.py).
+select e.stream_id, e.contact_id,
+       case when e.state = 'active' and e.first_sent is null then 'new' else e.state::text end,
+       e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until,
+       e.window_until, e.veiled, e.ignored, e.unclear, greatest(e.told, '0001-01-01 UTC'), e.held, e.wake_at
   from engagement e
- where e.contact_id = any($2::bigint[]) and ($1::int is null or e.stream_id = $1) and e.state = 'trying'
- order by e.stream_id, e.contact_id
-   for no key update;
+ where e.stream_id = $1 and e.wake_at <= $2 and e.wake_at >= $3 and (e.wake_at, e.contact_id) > ($3, $4)
+ order by e.wake_at, e.contact_id
+ limit 1000
+   for no key update skip locked;
+
+-- name: bases
+-- Where replays of (stream $1, contact $2) begin, as `lock_engagements`.
+select e.stream_id, e.contact_id,
+       case when e.state = 'active' and e.first_sent is null then 'new' else e.state::text end,
+       e.since, e.score, e.round_from, e.last_sign, e.first_sent, e.cycle, e.cool_until,
+       e.window_until, e.veiled, e.ignored, e.unclear, greatest(e.told, '0001-01-01 UTC'), e.held, e.wake_at
+  from engagement_base e
+ where (e.stream_id, e.contact_id) in (select * from unnest($1::int[], $2::bigint[]));
+
+-- name: set_bases
+-- From here on replays of (stream $1, contact $2) begin with the row as it is. It is locked.
+with gone as (
+  delete from engagement_base
+   where (stream_id, contact_id) in (select * from unnest($1::int[], $2::bigint[]))
+)
+insert into engagement_base
+select * from engagement where (stream_id, contact_id) in (select * from unnest($1::int[], $2::bigint[]));
 
 -- name: write_engagements
--- Rows (stream $1, contact $2) that are locked already; $11: whether the state changed.
+-- Rows (stream $1, contact $2) that are locked already; $18: whether the state changed.
 update engagement
    set state = a.state::contact_state, since = a.since, score = a.score, round_from = a.round_from,
        last_sign = a.last_sign, first_sent = a.first_sent, cycle = a.cycle, cool_until = a.cool_until,
-       version = engagement.version + a.moved::int
+       window_until = a.window_until, veiled = a.veiled, ignored = a.ignored, unclear = a.unclear,
+       told = a.told, held = a.held, wake_at = a.wake_at, version = engagement.version + a.moved::int
   from unnest($1::int[], $2::bigint[], $3::text[], $4::timestamptz[], $5::int[], $6::timestamptz[],
-              $7::timestamptz[], $8::timestamptz[], $9::smallint[], $10::timestamptz[], $11::boolean[])
-    as a (stream_id, contact_id, state, since, score, round_from, last_sign, first_sent, cycle, cool_until, moved)
+              $7::timestamptz[], $8::timestamptz[], $9::smallint[], $10::timestamptz[], $11::timestamptz[],
+              $12::boolean[], $13::smallint[], $14::smallint[], $15::timestamptz[], $16::timestamptz[],
+              $17::timestamptz[], $18::boolean[])
+    as a (stream_id, contact_id, state, since, score, round_from, last_sign, first_sent, cycle, cool_until,
+          window_until, veiled, ignored, unclear, told, held, wake_at, moved)
  where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id;
 
 -- name: write_signs
--- The same of rows where only score $3 and last sign $4 changed.
+-- The same of rows of which only score $3, last sign $4 and the time $5 changed, and an open
+-- window is closed as answered.
 update engagement
-   set score = a.score, last_sign = a.last_sign
-  from unnest($1::int[], $2::bigint[], $3::int[], $4::timestamptz[]) as a (stream_id, contact_id, score, last_sign)
+   set score = a.score, last_sign = a.last_sign, told = a.told,
+       window_until = null, veiled = false, ignored = 0, unclear = 0
+  from unnest($1::int[], $2::bigint[], $3::int[], $4::timestamptz[], $5::timestamptz[])
+    as a (stream_id, contact_id, score, last_sign, told)
  where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id;
 
 -- name: add_transitions
-insert into transition (stream_id, contact_id, from_state, to_state, why, fact, at)
-select a.stream_id, a.contact_id, a.from_state::contact_state, a.to_state::contact_state, a.why, a.fact, a.at
-  from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
-    with ordinality as a (stream_id, contact_id, from_state, to_state, why, fact, at, n)
+-- $8: the row that each takes back, null: none.
+insert into transition (stream_id, contact_id, from_state, to_state, why, fact, at, takes_back)
+select a.stream_id, a.contact_id, a.from_state::contact_state, a.to_state::contact_state, a.why, a.fact, a.at, a.back
+  from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bigint[])
+    with ordinality as a (stream_id, contact_id, from_state, to_state, why, fact, at, back, n)
  order by a.n;
 
 -- name: enter
 -- Contacts $2 enter a program of stream $1 at $3; $4: a series, $5: the fact. The cells
 -- `enters …` of the state table, set-based; entries of this program are not made yet.
--- Rows that would stay as they are are not locked.
+-- Rows that would stay as they are are not locked. Where a sweep is behind, or what is
+-- younger is told already, the sweep replays the row. Not later than now(), which is when
+-- the entry says that it began.
 with rows as materialized (
-  select e.contact_id, e.state, e.score, e.first_sent
+  select e.contact_id, e.state, e.score, e.first_sent, least($3, now()) as at
     from engagement e
    where e.stream_id = $1
      and e.contact_id = any($2::bigint[])
      and (e.state = 'reactivated'
           or (e.state = 'engaged' and $4)
-          or (e.state = 'active' and ($4 or e.first_sent is null) and (e.score <> 0 or e.round_from <> $3)))
+          or (e.state = 'active' and ($4 or e.first_sent is null)
+              and (e.score <> 0 or e.round_from <> least($3, now()))))
    order by e.contact_id
      for no key update
 ), decided as materialized (
-  select r.contact_id, r.state,
+  select r.contact_id, r.state, r.at,
          case when r.state = 'reactivated' then false
               when r.state = 'engaged' or r.first_sent is null then true
               else not exists (
@@ -196,28 +236,104 @@ with rows as materialized (
          end as new_round
     from rows r
 ), moved as (
-  update engagement
+  update engagement e
      set state = 'active',
-         since = case when d.state = 'active' then engagement.since else $3 end,
-         score = case when d.new_round then 0 else engagement.score end,
-         round_from = case when d.new_round then $3 else engagement.round_from end,
-         version = engagement.version + (d.state <> 'active')::int
+         since = case when d.state = 'active' then e.since else d.at end,
+         score = case when d.new_round then 0 else e.score end,
+         round_from = case when d.new_round then d.at else e.round_from end,
+         told = greatest(e.told, d.at),
+         held = case when e.told > d.at or e.wake_at <= d.at then least(e.held, d.at) else e.held end,
+         wake_at = case when e.told > d.at then least(e.wake_at, d.at) else e.wake_at end,
+         version = e.version + (d.state <> 'active')::int
     from decided d
-   where engagement.stream_id = $1 and engagement.contact_id = d.contact_id
+   where e.stream_id = $1 and e.contact_id = d.contact_id
      and (d.new_round or d.state <> 'active')
 )
 insert into transition (stream_id, contact_id, from_state, to_state, why, fact, at)
-select $1, contact_id, state, 'active', 'entered', $5, $3
+select $1, contact_id, state, 'active', 'entered', $5, at
   from decided
  where state <> 'active'
  order by contact_id;
+
+-- name: enter_reactivation
+-- Contacts $2 whose cool-down on stream $1 is over at $3 try again, because of $4. Returns them.
+with rows as materialized (
+  select contact_id, least($3, now()) as at
+    from engagement
+   where stream_id = $1 and contact_id = any($2::bigint[]) and state = 'cooling' and cool_until <= least($3, now())
+   order by contact_id
+     for no key update
+), moved as (
+  update engagement e
+     set state = 'trying', since = r.at, told = greatest(e.told, r.at), version = e.version + 1
+    from rows r
+   where e.stream_id = $1 and e.contact_id = r.contact_id
+), logged as (
+  insert into transition (stream_id, contact_id, from_state, to_state, why, fact, at)
+  select $1, contact_id, 'cooling', 'trying', 'reactivation', $4, at from rows order by contact_id
+)
+select contact_id from rows;
+
+-- ── Sweeps, and what holds them ─────────────────────────────────────────────
+
+-- name: swept_streams
+-- Streams with something due at $1 whose sweeps are not held.
+select s.id
+  from stream s
+ where not exists (select from brake b where b.stream_id = s.id and b.stopped is not null)
+   and exists (select from engagement e where e.stream_id = s.id and e.wake_at <= $1)
+ order by s.id;
+
+-- name: brake_of
+-- Of stream $1, locked: up to when an operator has looked, when who might be mailed was
+-- counted and how many they were, and how many were paused by silence within $2 seconds,
+-- since then.
+with known as (
+  insert into brake (stream_id) values ($1) on conflict do nothing
+), held as (
+  select released, counted, reachable from brake where stream_id = $1 for no key update
+)
+select coalesce((select greatest(released, '0001-01-01 UTC') from held), '0001-01-01 UTC'),
+       coalesce((select counted > now() - $2::float8 * interval '1 s' from held), false),
+       coalesce((select reachable from held), 0),
+       (select count(*) filter (where takes_back is null) - count(*) filter (where takes_back is not null)
+          from transition
+         where stream_id = $1 and why in ('attempts', 'days') and made > now() - $2::float8 * interval '1 s'
+           and at > coalesce((select released from held), '-infinity'));
+
+-- name: reachable
+-- How many might be mailed on stream $1, for the state they are in. Reads all of them.
+select count(*) from engagement where stream_id = $1 and state in ('active', 'engaged', 'reactivated');
+
+-- name: count_reachable
+update brake set reachable = $2, counted = now() where stream_id = $1;
+
+-- name: stop_sweeps
+-- Of stream $1, which would have paused $2, where $3 may be.
+update brake set stopped = now(), silent = $2, allowed = $3 where stream_id = $1;
+
+-- name: brakes
+-- Braked (engine/sweep.py).
+select s.name, b.stopped, b.silent, b.allowed, b.reachable
+  from brake b
+  join stream s on s.id = b.stream_id
+ where b.stopped is not null
+ order by s.name;
+
+-- name: release_brake
+-- The silence of stream $1 up to now is believed, says $2. No row: nothing was held.
+update brake b
+   set stopped = null, released = now(), released_by = $2
+  from stream s
+ where s.name = $1 and b.stream_id = s.id and b.stopped is not null
+returning b.silent;
 
 -- ── What ends ───────────────────────────────────────────────────────────────
 
 -- name: leave
 -- End running entries: of contacts $1, on streams $2 (null: all), one entry $3 (null:
--- all), if their leave_on has $4 ('': whatever it says), because of $5; the first line
--- that fits an entry gives the reason. Not entries $6. Returns contact and stream of each.
+-- all), if their leave_on has $4 ('': whatever it says; 'reactivation': if they are one),
+-- because of $5; the first line that fits an entry gives the reason. Not entries $6. Returns contact and stream of each.
 with asked as materialized (
   select *
     from unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[])
@@ -234,7 +350,8 @@ with asked as materialized (
         and n.id <> all($6::bigint[])
         and (a.stream_id is null or n.stream_id = a.stream_id)
         and (a.entry_id is null or n.id = a.entry_id)
-        and (a.sign = '' or v.definition -> 'leave_on' ? a.sign)
+        and (a.sign = '' or v.definition -> 'leave_on' ? a.sign
+             or a.sign = 'reactivation' and v.definition ->> 'kind' = 'reactivation')
      offset 0
    ) e
    order by e.id, a.n
@@ -277,12 +394,14 @@ update job set due = now() from jobs where job.id = jobs.id;
 -- name: ended_ways
 -- Entries $1, whose way is over. heard: something was delivered, the contact may be
 -- measured, and no hit on mail of the stream waits to be judged or folded, so that silence
--- would mean something.
-select n.id, n.stream_id, n.contact_id, n.entered, p.name, v.definition ->> 'when_silent', now(),
-       coalesce(u.tracking::text, w.definition ->> 'tracking') = 'full'
-         and exists (
-           select from ledger l
-            where l.contact_id = n.contact_id and l.entry_id = n.id and l.outcome = 'delivered')
+-- would mean something. A reactivation ends in silence in any case, or whoever cannot be
+-- heard would be won back for ever.
+select n.id, n.stream_id, n.contact_id, n.entered, p.name, p.kind::text, v.definition ->> 'when_silent', now(),
+       (p.kind = 'reactivation'
+        or coalesce(u.tracking::text, w.definition ->> 'tracking') = 'full'
+           and exists (
+             select from ledger l
+              where l.contact_id = n.contact_id and l.entry_id = n.id and l.outcome = 'delivered'))
          and not exists (
            select from ledger l join pending h on h.job_id = l.job_id
             where l.contact_id = n.contact_id and l.stream_id = n.stream_id)
@@ -294,6 +413,23 @@ select n.id, n.stream_id, n.contact_id, n.entered, p.name, v.definition ->> 'whe
   left join subscription u on u.stream_id = n.stream_id and u.contact_id = n.contact_id
  where n.id = any($1::bigint[]) and n.ended is null
  order by n.id;
+
+-- name: stranded_ways
+-- Up to 1,000 reactivations that are over while their contact is still trying.
+-- Plan: engagement_trying_idx, which holds only those who try.
+select n.id, e.stream_id, e.contact_id, n.entered, n.ended, n.name
+  from engagement e
+ cross join lateral (
+   select n.id, n.entered, n.ended, p.name
+     from entry n
+     join program p on p.id = n.program_id and p.kind = 'reactivation'
+    where n.contact_id = e.contact_id and n.stream_id = e.stream_id
+    order by n.entered desc
+    limit 1
+ ) n
+ where e.state = 'trying' and n.ended is not null
+ order by e.stream_id, e.contact_id
+ limit 1000;
 
 -- name: unsubscribe
 -- Contact $1 leaves stream $2 at $3 by way of $4. There may be no row: the refusal is

@@ -1,23 +1,24 @@
-"""Hits → rows: whatever their order, once per mail and kind."""
+"""Hits as facts: points once per mail and kind whatever their order, and what ends with them."""
 
 import random
-from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.policy import Policy
-from engine.score import Folded, Hit, Leave, fold_hits
-from engine.states import Row, State
+from engine.replay import Earned, Replayed, replay
+from engine.score import Hit, Leave, ends, sign
+from engine.states import Row, State, Transition
 from mtad.base.ids import uuid7
 
 START = datetime(2026, 11, 1, 9, tzinfo=UTC)
-POLICIES = {1: Policy(), 2: Policy(threshold=5)}
+POLICY = Policy()
 
 
 def hit(
-    number: int, *, job: int = 1, kind: str = "open", minutes: int = 0, stream: int = 1, entry: int | None = None
+    number: int, *, job: int = 1, kind: str = "open", minutes: int = 0, entry: int | None = None, again: bool = False
 ) -> Hit:
     return Hit(
         event_id=uuid7(number, bytes(10)),
@@ -25,12 +26,14 @@ def hit(
         kind="open" if kind == "open" else "click",
         link_id=1,
         at=START + timedelta(minutes=minutes),
-        stream_id=stream,
+        stream_id=1,
         contact_id=1,
         entry_id=entry,
         class_=2,
         delivered_at=START,
-        fact=f"job {job}",
+        node="one",
+        position=3,
+        reactivation=again,
     )
 
 
@@ -41,7 +44,6 @@ hits = st.lists(
         job=st.integers(1, 4),
         kind=st.sampled_from(["open", "click"]),
         minutes=st.integers(-60, 60),
-        entry=st.none() | st.integers(1, 3),
     ),
     max_size=20,
     unique_by=lambda made: made.event_id,
@@ -54,71 +56,61 @@ rows = st.builds(
 )
 
 
-def folded(given_hits: list[Hit], row: Row | None = None, answered: Collection[tuple[int, str]] = ()) -> Folded:
-    return fold_hits(given_hits, rows={(1, 1): row} if row else {}, answered=answered, policies=POLICIES)
+def told(given_hits: list[Hit], row: Row) -> Replayed:
+    return replay([sign(one, POLICY) for one in given_hits], POLICY, START, row)
 
 
-@given(hits, rows, st.randoms())
-def test_the_order_of_hits_within_a_batch_changes_nothing(made: list[Hit], row: Row, luck: random.Random) -> None:
-    shuffled = made.copy()
-    luck.shuffle(shuffled)
+@given(hits, rows, st.integers(0, 2**32))
+def test_score_is_the_sum_of_the_points_that_counted_since_the_round_began(
+    given_hits: list[Hit], row: Row, seed: int
+) -> None:
+    shuffled = list(given_hits)
+    random.Random(seed).shuffle(shuffled)
 
-    assert folded(shuffled, row) == folded(made, row)
+    done = told(shuffled, row)
 
-
-@given(hits, rows)
-def test_what_was_answered_before_earns_nothing_again(made: list[Hit], row: Row) -> None:
-    first = folded(made, row)
-    if not made:
-        return
-    after = first.rows[1, 1]
-    answered = {(answer.job_id, answer.kind) for answer, _ in first.answers}
-
-    again = folded(made, after, answered)
-
-    assert again.answers == []
-    assert again.leaves == []
-    assert again.rows[1, 1].score == after.score
-    assert after.state in (State.COOLING, State.TRYING, State.RESTING) or again.transitions == []
+    assert done == told(given_hits, row)
+    began = done.row.round_from != row.round_from
+    counted = sum(one.points for one in done.earned if one.fact.event.at >= done.row.round_from)
+    assert done.row.score == (0 if began else row.score) + counted
+    firsts = [one.fact.once for one in done.earned]
+    assert sorted(firsts) == sorted({one.once for one in given_hits})
 
 
-@given(hits, rows)
-def test_score_is_the_sum_of_the_points_that_counted(made: list[Hit], row: Row) -> None:
-    result = folded(made, row)
-
-    counted = sum(points for _, points in result.answers)
-    began_anew = any(moved.to_state is State.REACTIVATED for _, moved in result.transitions)
-    if made:
-        assert result.rows[1, 1].score == counted + (0 if began_anew else row.score)
-    jobs = {answer.job_id for answer, _ in result.answers}
-    assert counted <= 15 * len(jobs)
-    assert len({(answer.job_id, answer.kind) for answer, _ in result.answers}) == len(result.answers)
+def test_a_fact_says_where_it_was_clicked() -> None:
+    assert sign(hit(1, kind="click", job=17), POLICY).event.fact == "click on link 3 of one, job 17"
+    assert sign(hit(1, job=17), POLICY).event.fact == "open of one, job 17"
 
 
-@given(hits)
-def test_nobody_becomes_engaged_by_one_mail(made: list[Hit]) -> None:
-    result = folded([one for one in made if one.job_id == 1])
-
-    assert result.transitions == []
+ACTIVE = Row(State.ACTIVE, START, 0, START, first_sent=START)
+TRYING = Row(State.TRYING, START, 0, START, first_sent=START, cycle=1, cool_until=START)
 
 
-def test_streams_do_not_touch_each_other() -> None:
-    result = folded([hit(1), hit(2, job=2, stream=2)])
-
-    assert result.rows[1, 1].state is State.ACTIVE
-    assert result.rows[2, 1].state is State.ENGAGED
-    assert result.leaves == [Leave(1, "engaged", 2, sign="engaged")]
+def moved(row: Row, to: State) -> tuple[Row, Transition]:
+    return Row(to, START, 0, START, first_sent=START), Transition(row.state, to, "why", "fact", START)
 
 
-def test_becoming_engaged_is_the_reason_before_the_click_that_did_it() -> None:
-    result = folded([hit(1, job=7, kind="click", stream=2, entry=3)])
+@pytest.mark.parametrize(
+    ("row", "to", "leaves"),
+    [
+        (ACTIVE, State.ENGAGED, [Leave(1, "engaged", 1, sign="engaged")]),
+        (ACTIVE, State.COOLING, [Leave(1, "inactive", 1)]),
+        (TRYING, State.REACTIVATED, [Leave(1, "came_back", 1, sign="reactivation")]),
+        (TRYING, State.ACTIVE, [Leave(1, "came_back", 1, sign="reactivation")]),
+        (TRYING, State.COOLING, []),
+        (TRYING, State.RESTING, []),
+    ],
+)
+def test_a_change_of_state_ends_entries(row: Row, to: State, leaves: list[Leave]) -> None:
+    after, transition = moved(row, to)
 
-    assert [leave.why for leave in result.leaves] == ["engaged", "clicked"]
+    assert ends((1, 1), row, after, [transition], [], {}) == leaves
 
 
-def test_transactional_mail_leaves_somebody_new() -> None:
-    receipt = Hit(**{f: getattr(hit(1), f) for f in Hit.__struct_fields__} | {"class_": 0})
+@pytest.mark.parametrize(("kind", "why"), [("open", "opened"), ("click", "clicked")])
+def test_the_first_answer_to_a_mail_ends_its_entry_and_what_a_replay_found_does_not(kind: str, why: str) -> None:
+    one = hit(1, kind=kind, entry=5)
+    earned = [Earned(sign(one, POLICY), 5)]
 
-    row = folded([receipt]).rows[1, 1]
-
-    assert (row.state, row.score, row.last_sign) == (State.NEW, 0, START)
+    assert ends((1, 1), ACTIVE, ACTIVE, [], earned, {earned[0].fact.id: one}) == [Leave(1, why, 1, 5, kind)]
+    assert ends((1, 1), ACTIVE, ACTIVE, [], earned, {}) == []

@@ -5,13 +5,13 @@ import re
 import msgspec
 import pytest
 
-from engine import store
+from engine import past, store
 from mtad.base.db import Pool
 
 
 async def test_queries_fit_the_schema(pool: Pool) -> None:
     async with pool.acquire() as conn:
-        for query in store.SQL.values():
+        for query in (*store.SQL.values(), *past.SQL.values()):
             await conn.prepare(query)
 
 

@@ -190,7 +190,7 @@ class World:
         class_: str | None = "human",
         number: int | None = None,
     ) -> UUID:
-        """A pending hit, judged."""
+        """A pending hit, judged, and its event."""
         self._events += 1
         id_ = event_id(self._events if number is None else number)
         await self.conn.execute(
@@ -205,6 +205,13 @@ class World:
             at,
             class_,
         )
+        if class_ is not None:
+            await self.conn.execute(
+                "insert into event (id, kind, at, contact_id, stream_id, job_id, link_id, class)"
+                " select p.event_id, p.kind::text, p.at, l.contact_id, l.stream_id, p.job_id, nullif(p.link_id, 0), p.class"
+                " from pending p left join ledger l using (job_id) where p.event_id = $1 on conflict do nothing",
+                id_,
+            )
         return id_
 
     async def one(self, query: str, *values: object) -> tuple[Any, ...]:

@@ -1,0 +1,89 @@
+"""What other tables know about contacts on streams, read for a replay. SQL: sql/queries/replay.sql."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from engine.history import HAPPENED, Entered, Happened, Mail, Past, Way, came_from
+from engine.score import Hit, Key, once
+from engine.states import State, Transition
+from mtad.base.db import Connection, Row, row_values
+from mtad.base.sqlfiles import queries
+
+SQL = queries("replay")
+
+Outages = list[tuple[datetime, datetime]]
+
+
+async def heard(conn: Connection) -> datetime:
+    """The watermark: every older hit is in the database, and folded unless its mail is still queued."""
+    at: datetime = await conn.fetchval(SQL["heard"])
+    return at
+
+
+async def outages(conn: Connection, since: datetime) -> Outages:
+    """When nobody listened, as far as we know: from, to."""
+    return [(row[0], row[1]) for row in await conn.fetch(SQL["outages"], since)]
+
+
+async def measured(conn: Connection, keys: Collection[Key]) -> dict[Key, bool]:
+    """Whether each contact may be measured on the stream."""
+    rows = await conn.fetch(SQL["modes_of"], [key[0] for key in keys], [key[1] for key in keys])
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+async def mails(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, list[Mail]]:
+    """What came, or may have, after each key's moment; keys without any are missing."""
+    found: dict[Key, list[Mail]] = {}
+    for key, values in await _rows(conn, "mails_of", since):
+        found.setdefault(key, []).append(Mail(*values))
+    return found
+
+
+async def veiled(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, list[tuple[Any, datetime]]]:
+    """What a privacy proxy fetched after each key's moment; keys without any are missing."""
+    found: dict[Key, list[tuple[Any, datetime]]] = {}
+    for key, values in await _rows(conn, "veiled_of", since):
+        found.setdefault(key, []).append((values[0], values[1]))
+    return found
+
+
+async def past(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, Past]:
+    """All that is known of each key after its moment."""
+    known = {key: Past() for key in since}
+    for key, may in (await measured(conn, since)).items():
+        known[key].measured = may
+    for key, came in (await mails(conn, since)).items():
+        known[key].mails = came
+    for key, fetched in (await veiled(conn, since)).items():
+        known[key].veiled = fetched
+    for row in await conn.fetch(SQL["hits_of"], *_asked(since)):
+        hit = Hit(*row_values(row))
+        known[hit.key].hits.append(hit)
+    for key, values in await _rows(conn, "entries_of", since):
+        known[key].ways.append(Way(*values))
+    for key, values in await _rows(conn, "events_of", since, list(HAPPENED)):
+        known[key].events.append(Happened(*values))
+    for key, (job, kind) in await _rows(conn, "answers_before", since):
+        known[key].answered.add(once(job, kind))
+    for key, values in await _rows(conn, "transitions_of", since):
+        id_, from_state, to_state, why, fact, at, takes_back = values
+        move = Transition(came_from(from_state), State(to_state), why, fact, at)
+        known[key].log.append(Entered(id_, move, takes_back))
+    return known
+
+
+async def drop_answers(conn: Connection, since: Mapping[Key, datetime]) -> None:
+    """Of what is replayed, for it is written anew."""
+    await conn.execute(SQL["drop_answers"], *_asked(since))
+
+
+async def _rows(
+    conn: Connection, query: str, since: Mapping[Key, datetime], *more: object
+) -> list[tuple[Key, tuple[Any, ...]]]:
+    rows: list[Row] = await conn.fetch(SQL[query], *_asked(since), *more)
+    return [((row[0], row[1]), row_values(row)[2:]) for row in rows]
+
+
+def _asked(since: Mapping[Key, datetime]) -> tuple[list[int], list[int], list[datetime]]:
+    return [key[0] for key in since], [key[1] for key in since], list(since.values())

@@ -1,0 +1,130 @@
+-- What a row contact × stream is made from, as the other tables tell it: engine/history.py.
+-- Read for one pair (stream, contact) after the other, each from its own moment on: an index
+-- finds the range of each (LATERAL … OFFSET 0 keeps it so), as in engine.sql.
+
+-- name: modes_of
+-- Whether contacts $2 may be measured on streams $1.
+select a.stream_id, a.contact_id, coalesce(u.tracking::text, v.definition ->> 'tracking') = 'full'
+  from unnest($1::int[], $2::bigint[]) as a (stream_id, contact_id)
+  join stream s on s.id = a.stream_id
+  join stream_version v on v.stream_id = s.id and v.version = s.version
+  left join lateral (
+    select tracking from subscription where stream_id = a.stream_id and contact_id = a.contact_id offset 0) u on true;
+
+-- name: heard
+-- Up to when every live worker's hits are in the database and folded: of those in `pending`
+-- whose mail has left the queue the oldest is not. The year 1: nothing was ever heard.
+select least(
+  clock_timestamp(),
+  greatest((select min(ingested_until) from worker where dead is null), '0001-01-01 UTC'),
+  (select p.at
+     from pending p
+    where not exists (select from job where id = p.job_id)
+    order by p.event_id
+    limit 1));
+
+-- name: outages
+-- Spans since $1 in which no worker that hears hits was alive, as far as workers' rows tell:
+-- of at least 5 minutes, for a window of days is not prolonged by a restart.
+with alive as (
+  select started as since, case when dead is null then greatest(beat, clock_timestamp() - interval '20 s') else beat end
+           as until
+    from worker
+   where ingested_until < 'infinity'
+), gaps as (
+  select max(until) over (order by since rows between unbounded preceding and 1 preceding) as since, since as until
+    from alive
+)
+select since, until from gaps where until > $1 and until - since >= interval '5 min' order by since;
+
+-- name: mails_of
+-- What came to contacts $2 from streams $1 since $3, or may have: job, outcome, time, class, pixel.
+-- Plan: ledger_contact_idx, a range of it for each.
+select a.stream_id, a.contact_id, l.job_id, l.outcome = 'delivered', l.ended, p.class, m.pixel
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ cross join lateral (
+   select job_id, outcome, ended, message_id, program_id
+     from ledger
+    where contact_id = a.contact_id and ended > a.since and stream_id = a.stream_id
+      and outcome in ('delivered', 'in_doubt') and bounced_late is null
+   offset 0) l
+  join lateral (select pixel from message where id = l.message_id offset 0) m on true
+  join lateral (select class from program where id = l.program_id offset 0) p on true;
+
+-- name: veiled_of
+-- When Apple's proxy fetched what came to contacts $2 from streams $1, since $3.
+-- Plan: event_contact_idx, a range of it for each.
+select a.stream_id, a.contact_id, e.id, e.at
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ cross join lateral (
+   select id, at
+     from event
+    where contact_id = a.contact_id and at > a.since and stream_id = a.stream_id and class = 'veiled' and kind = 'open'
+   offset 0) e;
+
+-- name: hits_of
+-- People's opens and clicks since $3 on mail that arrived: Hit (engine/score.py).
+select e.id, e.job_id, e.kind, coalesce(e.link_id, 0), e.at, l.stream_id, l.contact_id, l.entry_id,
+       p.class, l.ended, m.node, coalesce(k.position, 0), p.kind = 'reactivation'
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ cross join lateral (
+   select id, job_id, kind, link_id, at
+     from event
+    where contact_id = a.contact_id and at > a.since and stream_id = a.stream_id
+      and class in ('human', 'proxy') and kind in ('open', 'click')
+   offset 0) e
+  join lateral (
+    select * from ledger where job_id = e.job_id and outcome in ('delivered', 'in_doubt') offset 0) l on true
+  join lateral (select node from message where id = l.message_id offset 0) m on true
+  join lateral (select class, kind::text from program where id = l.program_id offset 0) p on true
+  left join lateral (select position from message_link where id = e.link_id offset 0) k on true;
+
+-- name: entries_of
+-- Entries that began or ended since $3, with what a replay asks of them: Way (engine/history.py).
+select a.stream_id, a.contact_id, n.id, p.name, p.kind::text, n.entered, n.ended, n.why,
+       v.definition ->> 'when_silent',
+       exists (
+         select from entry x
+          where x.contact_id = a.contact_id and x.stream_id = a.stream_id and x.id <> n.id
+            and x.entered < n.entered and (x.ended is null or x.ended > n.entered))
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ cross join lateral (
+   select * from entry where contact_id = a.contact_id and stream_id = a.stream_id offset 0) n
+  join program p on p.id = n.program_id
+  join program_version v on v.program_id = n.program_id and v.version = n.version
+ where n.entered > a.since or n.ended > a.since;
+
+-- name: events_of
+-- Facts without a mail since $3, of kinds $4: id, kind, time, until.
+select a.stream_id, a.contact_id, e.id, e.kind, e.at, (e.data ->> 'until')::timestamptz
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ cross join lateral (
+   select id, kind, at, data
+     from event
+    where contact_id = a.contact_id and at > a.since and coalesce(stream_id, a.stream_id) = a.stream_id
+      and kind = any($4::text[])
+   offset 0) e;
+
+-- name: answers_before
+-- What had earned its points up to $3: (job, kind).
+select a.stream_id, a.contact_id, w.job_id, w.kind::text
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ cross join lateral (
+   select job_id, kind
+     from answer
+    where contact_id = a.contact_id and stream_id = a.stream_id and at <= a.since
+   offset 0) w;
+
+-- name: drop_answers
+-- Of (stream $1, contact $2) since $3: what is written anew, or was none.
+delete from answer w
+ using unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ where w.contact_id = a.contact_id and w.stream_id = a.stream_id and w.at > a.since;
+
+-- name: transitions_of
+-- The log since $3, its rows and what took some of them back.
+select t.stream_id, t.contact_id, t.id, t.from_state::text, t.to_state::text, t.why, t.fact, t.at, t.takes_back
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ cross join lateral (
+   select * from transition where contact_id = a.contact_id and stream_id = a.stream_id and at > a.since offset 0) t
+ order by t.id;
