@@ -62,6 +62,7 @@ class _Root(_Lazy):
         "stream": "stream",
         "contacts": "contacts",
         "suppress": "suppress",
+        "form": "form",
         "audience": "audience",
         "simulate": "simulate",
         "program": "program",  # itself below, its commands in _Program

@@ -44,12 +44,7 @@ class ConsentDesk:
     async def form(self, name: str) -> Form | None:
         """A form as it is now."""
         row = await store.form(self._pool, name)
-        if row is None:
-            return None
-        words = row.words
-        return Form(
-            words.name, words.language, words.title, row.stream.shown, words.text, words.consent, words.measuring
-        )
+        return row.shown if row else None
 
     async def subscribe(self, name: str, address: str, visitor: Visitor, *, measuring: bool) -> bool:
         """See tracker.desk."""

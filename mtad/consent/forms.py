@@ -16,6 +16,7 @@ import msgspec
 
 from engine.policy import StreamDefinition
 from engine.programs import Definition, EndNode, SendNode
+from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.compose import store as messages
@@ -24,6 +25,7 @@ from mtad.compose.store import Parts
 from mtad.consent import store
 from mtad.consent.mails import CONFIRMATIONS
 from mtad.consent.words import TRANSACTIONAL, FormWords
+from tracker.pages import render_snippet
 
 NODE = "confirm"
 
@@ -36,6 +38,18 @@ class Applied(msgspec.Struct, frozen=True):
     name: str
     version: int
     did: Literal["created", "changed", "unchanged"]
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A form and what has come of it."""
+
+    name: str
+    stream: str
+    version: int
+    address: str  # of its page
+    waiting: int  # asked, and neither confirmed nor expired
+    confirmed: int
+    snippet: str  # HTML for a page of somebody else's
 
 
 async def apply_form(pool: Pool, path: Path, by: str) -> Applied:
@@ -65,6 +79,19 @@ async def apply_form(pool: Pool, path: Path, by: str) -> Applied:
         return Applied(form.name, version, "changed")
 
     return await in_transaction(pool, work)
+
+
+async def list_forms(config: Config, pool: Pool) -> list[Shown]:
+    """Every form, by name."""
+    async with pool.acquire() as conn:
+        rows = await store.forms(conn)
+    shown = []
+    for row, waiting, confirmed in rows:
+        base = row.stream.tracking_url or config.tracker_url
+        snippet = render_snippet(row.shown, row.words.language, action=f"{base}/subscribe")
+        address = f"{base}/s/{row.name}"
+        shown.append(Shown(row.name, row.stream.name, row.version, address, waiting, confirmed, snippet))
+    return shown
 
 
 def read_form(path: Path) -> FormWords:

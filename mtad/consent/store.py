@@ -11,6 +11,7 @@ from mtad.base.address import Address
 from mtad.base.db import Connection, Pool, row_values
 from mtad.base.sqlfiles import queries
 from mtad.consent.words import FormWords
+from tracker.desk import Form
 
 SQL = queries("consent")
 
@@ -27,6 +28,14 @@ class FormRow(msgspec.Struct, frozen=True):
     program_version: int
     message_id: int
     stream: StreamDefinition
+
+    @property
+    def shown(self) -> Form:
+        """As pages show it."""
+        words = self.words
+        return Form(
+            words.name, words.language, words.title, self.stream.shown, words.text, words.consent, words.measuring
+        )
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -55,14 +64,13 @@ async def form(conn: Connection | Pool, name: str) -> FormRow | None:
     row = await conn.fetchrow(SQL["form"], name)
     if row is None:
         return None
-    values: list[Any] = list(row_values(row))
-    values[3] = msgspec.convert(values[3], FormWords)
-    values[-1] = StreamDefinition.from_json(values[-1])
-    return FormRow(*values)
+    return _form(row_values(row))
 
 
-async def forms(conn: Connection) -> list[str]:
-    return [row[0] for row in await conn.fetch(SQL["forms"])]
+async def forms(conn: Connection) -> list[tuple[FormRow, int, int]]:
+    """Every form by name, with how many it has asked that wait, and how many that confirmed."""
+    rows = [row_values(row) for row in await conn.fetch(SQL["forms"])]
+    return [(_form(row[:-2]), row[-2], row[-1]) for row in rows]
 
 
 async def form_of_stream(conn: Connection, stream_id: int) -> str | None:
@@ -199,3 +207,9 @@ async def person(
 async def permissions(conn: Connection | Pool, contact_id: int) -> list[tuple[Any, ...]]:
     """Stream, definition, status, break, own mode, whether it can be undone, whether there is a form."""
     return [row_values(row) for row in await conn.fetch(SQL["permissions"], contact_id)]
+
+
+def _form(values: Sequence[Any]) -> FormRow:
+    made: list[Any] = [*values]
+    made[3], made[-1] = msgspec.convert(made[3], FormWords), StreamDefinition.from_json(made[-1])
+    return FormRow(*made)

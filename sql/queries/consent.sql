@@ -13,7 +13,18 @@ select f.id, f.name, f.version, v.definition, f.stream_id, f.program_id, p.versi
  where f.name = $1;
 
 -- name: forms
-select name from form order by name;
+-- All of them as above, with how many wait to be confirmed and how many were.
+select f.id, f.name, f.version, v.definition, f.stream_id, f.program_id, p.version as program_version,
+       m.id as message_id, w.definition as stream,
+       (select count(*) from proof x where x.form_id = f.id and x.confirmed is null) as waiting,
+       (select count(*) from proof x where x.form_id = f.id and x.confirmed is not null) as confirmed
+  from form f
+  join form_version v on v.form_id = f.id and v.version = f.version
+  join program p on p.id = f.program_id
+  join message m on m.program_id = p.id and m.version = p.version
+  join stream s on s.id = f.stream_id
+  join stream_version w on w.stream_id = s.id and w.version = s.version
+ order by f.name;
 
 -- name: form_of_stream
 select name from form where stream_id = $1 order by id limit 1;

@@ -278,11 +278,11 @@ update entry set ended = now(), due = null, why = x.why
 returning entry.id;
 
 -- name: finish_programs
--- Programs with nothing left to do are done.
+-- Programs with nothing left to do are done, transactional ones never.
 with over as materialized (
   select p.id
     from program p
-   where p.status = 'running' and p.enqueued is not null
+   where p.status = 'running' and p.enqueued is not null and p.class > 0
      and not exists (select from job j where j.program_id = p.id)
      and not exists (select from entry n where n.program_id = p.id and n.ended is null)
    order by p.id

@@ -1,0 +1,73 @@
+"""`mtad form apply|list|snippet`: where people sign up."""
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from mtad.base.config import Config
+from mtad.base.db import Pool
+from mtad.base.errors import InputError
+from mtad.cli import shell
+from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
+from mtad.consent.forms import Applied, Shown, apply_form, list_forms
+
+app = typer.Typer(help="Where people sign up, and confirm that it was them.", no_args_is_help=True)
+
+
+@app.command("apply")
+def apply_(
+    file: Annotated[Path, typer.Argument(help="The form's TOML file.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a form, or give it a new version; the same file again changes nothing."""
+
+    async def work(_: Config, pool: Pool) -> Applied:
+        return await apply_form(pool, file, getpass.getuser())
+
+    applied = shell.run(config, work)
+    if as_json:
+        shell.print_json(applied)
+    else:
+        shell.out.print(f"form {applied.name}: {applied.did}, version {applied.version}", highlight=False)
+
+
+@app.command("list")
+def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
+    """Every form: its address, and how many were asked and confirmed."""
+    rows = shell.run(config, list_forms)
+    if as_json:
+        shell.print_json(rows)
+        return
+    table = Table(box=None)
+    for heading in ("form", "stream", "version", "address"):
+        table.add_column(heading)
+    for heading in ("waiting", "confirmed"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row.name, row.stream, str(row.version), row.address, f"{row.waiting:,}", f"{row.confirmed:,}")
+    shell.out.print(table)
+
+
+@app.command()
+def snippet(
+    name: Annotated[str, typer.Argument(help="The form.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the HTML of a form for a page of your own; its looks are yours."""
+    rows: list[Shown] = shell.run(config, list_forms)
+    for row in rows:
+        if row.name == name:
+            if as_json:
+                shell.print_json({"name": name, "address": row.address, "html": row.snippet})
+            else:
+                print(row.snippet, end="")
+            return
+    others = ", ".join(row.name for row in rows) or "none"
+    raise InputError(f"there is no form {name!r} (there is: {others}); `mtad form apply FILE.toml` makes one")

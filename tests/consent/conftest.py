@@ -1,0 +1,103 @@
+"""Streams, a form, and people who use it, on real Postgres."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtad.base.config import Config
+from mtad.base.db import Pool
+from mtad.base.ids import uuid7
+from mtad.compose.apply import apply_stream
+from mtad.consent.desk import ConsentDesk
+from mtad.consent.forms import Applied, apply_form
+from tracker.desk import Act, Confirmed, Person, Visitor
+
+STREAM = """
+name = "{name}"
+from = "Ines <ines@example.com>"
+title = "{title}"
+imprint = "Example School, Street 1, Hamburg"
+tracking = "full"
+"""
+FORM = """
+name = "site"
+stream = "news"
+consent = "Yes, write to me. I can stop it at any time."
+"""
+VISITOR = Visitor(ip="203.0.113.7", agent="Firefox", page="https://example.com/join")
+
+
+class Office:
+    """What tests do with a desk."""
+
+    def __init__(self, pool: Pool, folder: Path) -> None:
+        self.pool = pool
+        self.folder = folder
+        self.config = Config(domain="example.com")
+        self.desk = ConsentDesk(pool, self.config)
+        self._events = 0
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    async def apply(self, form: str = FORM) -> Applied:
+        return await apply_form(self.pool, self.write("form.toml", form), "me")
+
+    async def ask(self, address: str = "ann@reader.test", *, form: str = "site", measuring: bool = False) -> bool:
+        return await self.desk.subscribe(form, address, VISITOR, measuring=measuring)
+
+    async def confirm(self, job: int) -> Confirmed:
+        return await self.desk.confirm(job, VISITOR, event_id=self.event(), at=datetime.now(UTC))
+
+    async def joined(self, address: str = "ann@reader.test", *, form: str = "site", measuring: bool = False) -> int:
+        """Asked and confirmed; the contact."""
+        await self.ask(address, form=form, measuring=measuring)
+        assert await self.confirm((await self.jobs())[-1]) is Confirmed.DONE
+        return int(await self.pool.fetchval("select id from contact where address = $1", address))
+
+    async def act(self, act: Act, contact: int, stream: int | None = 1) -> bool:
+        return await self.desk.act(act, contact, stream, VISITOR, event_id=self.event(), at=datetime.now(UTC))
+
+    async def person(self, contact: int) -> Person:
+        program = await self.pool.fetchval("select min(id) from program")
+        found = await self.desk.person(contact, program)
+        assert found is not None
+        return found
+
+    async def jobs(self) -> list[int]:
+        return [row[0] for row in await self.pool.fetch("select id from job order by id")]
+
+    async def proofs(self) -> list[dict[str, Any]]:
+        return [dict(row) for row in await self.pool.fetch("select * from proof order by job_id")]
+
+    async def status(self, stream: int = 1) -> str | None:
+        found: str | None = await self.pool.fetchval(
+            "select status::text from subscription where stream_id = $1", stream
+        )
+        return found
+
+    async def later(self, span: timedelta) -> None:
+        """As if so much time had passed since everything that happened."""
+        await self.pool.execute("update proof set asked = asked - $1::interval, due = due - $1::interval", span)
+        await self.pool.execute(
+            "update subscription set changed = changed - $1::interval, break_until = break_until - $1::interval", span
+        )
+
+    def event(self) -> Any:
+        self._events += 1
+        return uuid7(int(datetime.now(UTC).timestamp() * 1000), self._events.to_bytes(10, "big"))
+
+
+@pytest.fixture
+async def office(pool: Pool, tmp_path: Path) -> Office:
+    """Two streams, news (1) and shop (2), and a form for news."""
+    made = Office(pool, tmp_path)
+    for name, title in (("news", "The Monday letter"), ("shop", "Offers")):
+        await apply_stream(pool, made.write(f"{name}.toml", STREAM.format(name=name, title=title)), "me")
+    await made.apply()
+    return made

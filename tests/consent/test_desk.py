@@ -1,0 +1,132 @@
+"""Preferences: less at any time, more only within a day or by a new double opt-in."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.consent.conftest import FORM, Office
+from tracker.desk import Act
+
+DAY = timedelta(days=1)
+
+
+async def gate(office: Office, contact: int) -> int:
+    return int(await office.pool.fetchval("select version from gate where contact_id = $1", contact))
+
+
+async def both_streams(office: Office) -> int:
+    """Somebody who gets both."""
+    await office.apply(FORM.replace("site", "shop").replace("news", "shop"))
+    await office.joined()
+    await office.later(2 * DAY)
+    return await office.joined(form="shop")
+
+
+async def test_the_page_knows_the_person_and_how_each_stream_stands(office: Office) -> None:
+    contact = await both_streams(office)
+    await office.act(Act.LEAVE, contact, 2)
+
+    person = await office.person(contact)
+
+    assert (person.address, person.language, person.title()) == ("ann@reader.test", "en", "The Monday letter")
+    news, shop = person.streams
+    assert (news.title, news.subscribed, news.measured, news.undo, news.form) == (
+        "The Monday letter", True, True, False, True,
+    )  # fmt: skip
+    assert (shop.subscribed, shop.undo) == (False, True)
+
+
+async def test_leaving_one_stream_leaves_the_other(office: Office) -> None:
+    contact = await both_streams(office)
+    before = await gate(office, contact)
+
+    assert await office.act(Act.LEAVE, contact, 1)
+    assert (await office.status(1), await office.status(2)) == ("unsubscribed", "subscribed")
+    assert await gate(office, contact) > before, "mail that was judged before is judged anew"
+
+
+async def test_leaving_everything_leaves_everything(office: Office) -> None:
+    contact = await both_streams(office)
+
+    assert await office.act(Act.LEAVE, contact, None)
+    assert (await office.status(1), await office.status(2)) == ("unsubscribed", "unsubscribed")
+
+
+async def test_a_break_lasts_thirty_days_and_holds_back_what_is_queued(office: Office) -> None:
+    contact = await office.joined()
+    before = await gate(office, contact)
+
+    assert await office.act(Act.BREAK, contact)
+    until = (await office.person(contact)).streams[0].break_until
+    assert until is not None
+    assert await office.pool.fetchval("select $1 - now() between '29 days 23 hours' and '30 days'", until)
+    assert await gate(office, contact) > before
+
+
+@pytest.mark.parametrize("act", [Act.LEAVE, Act.BREAK])
+@pytest.mark.parametrize(("hours", "holds"), [(23, True), (25, False)])
+async def test_undo_is_good_for_a_day(office: Office, act: Act, hours: int, holds: bool) -> None:
+    contact = await office.joined()
+    await office.act(act, contact)
+    await office.later(timedelta(hours=hours))
+
+    assert (await office.person(contact)).streams[0].undo is holds
+    assert await office.act(Act.UNDO, contact) is holds
+    (now,) = (await office.person(contact)).streams
+    assert (now.subscribed and now.break_until is None) is holds
+
+
+async def test_undo_of_nothing_and_of_what_others_did_does_nothing(office: Office) -> None:
+    contact = await office.joined()
+    assert not await office.act(Act.UNDO, contact)
+    await office.pool.execute(
+        "update subscription set status = 'unsubscribed', changed_by = 'operator', changed = now()"
+    )
+
+    assert not await office.act(Act.UNDO, contact)
+    assert await office.status() == "unsubscribed"
+
+
+async def test_who_never_confirmed_cannot_undo_her_way_in(office: Office) -> None:
+    await office.ask()
+    contact = await office.pool.fetchval("select id from contact")
+    await office.act(Act.LEAVE, contact)
+
+    assert not await office.act(Act.UNDO, contact)
+    assert await office.status() == "unsubscribed"
+
+
+async def test_coming_back_after_a_day_takes_a_new_double_opt_in(office: Office) -> None:
+    contact = await office.joined()
+    await office.act(Act.LEAVE, contact)
+    await office.later(2 * DAY)
+
+    assert await office.act(Act.RETURN, contact)
+    assert await office.status() == "unsubscribed"
+    await office.confirm((await office.jobs())[-1])
+    assert await office.status() == "subscribed"
+
+
+async def test_not_being_measured_is_for_one_stream_or_for_all(office: Office) -> None:
+    contact = await both_streams(office)
+
+    assert await office.act(Act.UNMEASURE, contact, 1)
+    assert [one.measured for one in (await office.person(contact)).streams] == [False, True]
+    assert await office.act(Act.UNMEASURE, contact, None)
+    assert [one.measured for one in (await office.person(contact)).streams] == [False, False]
+    assert not await office.act(Act.UNMEASURE, contact, None)
+
+
+@pytest.mark.parametrize("act", list(Act))
+async def test_a_stream_that_is_not_the_persons_is_nobodys(office: Office, act: Act) -> None:
+    contact = await office.joined()
+
+    assert not await office.act(act, contact, 2)
+    assert await office.status(2) is None
+
+
+async def test_a_contact_that_was_erased_has_no_page(office: Office) -> None:
+    contact = await office.joined()
+    await office.pool.execute("update contact set erased = true")
+
+    assert await office.desk.person(contact, 1) is None
