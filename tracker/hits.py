@@ -20,6 +20,7 @@ class Kind(StrEnum):
     CLICK = "click"
     LOOK = "unsubscribe_page"  # the page with the button; changes nothing
     UNSUBSCRIBE = "unsubscribe"  # the button, or the one click of RFC 8058
+    PAGE = "page"  # of the operator's sites; no link of a mail
 
 
 class Method(StrEnum):
@@ -48,7 +49,7 @@ _PRECEDENCE = {name: rank for rank, name in enumerate(HitClass)}
 class Hit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One request whose token was ours. What stands in the journal, in this order.
 
-    Opens and clicks have `job_id` (0: nobody's) and `link_id`; the others have
+    Opens, clicks and page views have `job_id` (0: nobody's) and `link_id`; the others have
     `contact_id` and `program_id`. `agent` is cut to 200 characters, `network` is
     the address without the part that names a household.
     """
@@ -63,7 +64,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     link_id: int = 0
     contact_id: int = 0
     program_id: int = 0
-    how: str = ""  # of an unsubscribe: one_click or page; of an open: HYGIENE, or as its job says
+    how: str = ""  # of an unsubscribe: one_click or page; of an open: HYGIENE, or as its job says; of a page: its address
 
 
 class Judgement(msgspec.Struct, frozen=True):

@@ -19,8 +19,11 @@ from tracker.hits import EARNING, Hit, Judgement
 from tracker.ingest import Ingest, Unsubscribe
 from tracker.judging import QUICKEST, Mail, judge, visits
 from tracker.links import Link, Links
+from tracker.bearer import EventKeys
 from tracker.networks import NOWHERE, Networks
+from tracker.occurrences import Offer, offered_to_nobody, redeem, take_in
 from tracker.ranges import Ranges
+from tracker.servers import Servers
 from tracker.tokens import Keys
 from tracker.web import make_app
 from tracker.writer import Journal
@@ -48,7 +51,8 @@ class Tracker:
 
     `state` is the folder of this machine's state, `slot` this worker's place in it,
     `worker` its row in the database, None while it has none: nothing here waits for
-    the database. Stop serving `app` before cancelling `run`, which returns when
+    the database. `offer` takes what is told of people beside their mail, by the servers
+    that hold `event_keys` and by pages of `sites`. Stop serving `app` before cancelling `run`, which returns when
     everything that was appended is durable.
     """
 
@@ -64,13 +68,16 @@ class Tracker:
         trusted_proxies: Sequence[str],
         clock: Clock,
         desk: Desk | None = None,
+        event_keys: EventKeys | None = None,
+        sites: Sequence[str] = (),
+        offer: Offer = offered_to_nobody,
     ) -> None:
         async def source(after: int, missing: list[int], most: int) -> list[tuple[int, Link]]:
             return await store.links(pool, after, missing, most)
 
         self.journal = Journal(state / "journal", slot)
         self.links = Links(source, state / "links", str(slot), clock)
-        self._ingest = Ingest(pool, self.journal, unsubscribe, worker, clock)
+        self._ingest = Ingest(pool, self.journal, unsubscribe, worker, clock, offer=offer)
         self._app = make_app(
             keys=keys,
             links=self.links,
@@ -80,6 +87,9 @@ class Tracker:
             ready=lambda: self.links.loaded and self.journal.owned.is_set(),
             clock=clock,
             desk=desk,
+            servers=Servers(event_keys, partial(take_in, pool, offer=offer), clock) if event_keys else None,
+            sites=sites,
+            redeem=partial(redeem, pool) if sites else None,
         )
 
     def app(self) -> web.Application:

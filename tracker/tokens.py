@@ -57,6 +57,8 @@ class Purpose(Enum):
     PREFERENCES = b"mtad preference"
     CONFIRM = b"mtad confirm"
     RETURN_PATH = b"mtad return path"
+    VISIT = b"mtad visit"  # handed over by a click: job, and when (seconds since 1970)
+    VISITOR = b"mtad visitor"  # in the cookie of a site: the job by which somebody became known
 
     # There is one of each. Enum's own hash is that of the name, in Python: a third of the cost of a token.
     __hash__ = object.__hash__

@@ -21,14 +21,17 @@ from tracker.answers import MOST_BODY, Visitors, page
 from tracker.desk import Desk
 from tracker.door import Door, Doors, date_now
 from tracker.forms import Forms
+from tracker.handover import Handover
 from tracker.hits import HYGIENE, Hit, Kind, Method
 from tracker.ingest import Unsubscribe
 from tracker.leaving import Leaving
 from tracker.links import Link, destination
 from tracker.noting import Noting
 from tracker.pages import Page
+from tracker.pageviews import PageViews, Redeem
 from tracker.plain import Plain
 from tracker.preferences import Preferences
+from tracker.servers import Servers
 from tracker.tokens import ContactToken, Keys, Purpose
 
 log = logging.getLogger("mtad.tracker")
@@ -81,16 +84,22 @@ def make_app(
     ready: Callable[[], bool],
     clock: Clock,
     desk: Desk | None = None,
+    servers: Servers | None = None,
+    sites: Sequence[str] = (),
+    redeem: Redeem | None = None,
 ) -> web.Application:
     """The whole tracker as an application; what it does to the world is injected.
 
     `record` returns when the hit is durable, and raises OSError when it cannot be.
     `unsubscribe` returns when it is committed; anything it raises means that it is
     not. `ready` answers /healthz. `desk` knows people: without one there are no forms and
-    no preferences, and the page with the button is in the browser's language.
+    no preferences, and the page with the button is in the browser's language. `servers`
+    takes what servers POST. Clicks that lead to `sites` hand over who clicked, and pages there
+    are noted; `redeem` uses up what was handed over.
     """
     noting = Noting(record, trusted_proxies=trusted_proxies, clock=clock)
-    site = _Site(keys=keys, links=links, noting=noting, clock=clock)
+    handover = Handover(keys, sites if redeem else ())
+    site = _Site(keys=keys, links=links, noting=noting, handover=handover, clock=clock)
     places = asyncio.Semaphore(MOST_LOOKS)
     leaving = Leaving(keys=keys, noting=noting, hit=site.hit_of, unsubscribe=unsubscribe, desk=desk, places=places)
 
@@ -109,6 +118,11 @@ def make_app(
         web.get("/favicon.ico", _favicon),
         web.get("/healthz", health),
     ])  # fmt: skip
+    if servers is not None:
+        app.add_routes(servers.routes())
+    if redeem is not None:
+        views = PageViews(handover=handover, noting=noting, hit=site.view_of, redeem=redeem, clock=clock)
+        app.add_routes(views.routes())
     if desk is not None:
         visitors = Visitors(trusted_proxies)
         app.add_routes(Forms(desk, keys, visitors, places, clock).routes())
@@ -168,10 +182,11 @@ def make_runner(app: web.Application) -> web.AppRunner:
 class _Site:
     """The handlers."""
 
-    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, clock: Clock) -> None:
+    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, handover: Handover, clock: Clock) -> None:
         self._keys = keys
         self._links = links
         self._noting = noting
+        self._handover = handover
         self._clock = clock
 
     def plain(self, request: Plain, peer: str, answer: Callable[[bytes], None]) -> bool:
@@ -190,7 +205,7 @@ class _Site:
             link = self._links.get(token.link_id) if token else None
             if values is None or token is None or link is None or not link.url:
                 return False
-            location = destination(link.url, values)
+            location = self._location(link, values, token, method)
             if not location.isprintable():
                 return False
             kind, respond = Kind.CLICK, partial(self._redirect, method, location)
@@ -238,7 +253,19 @@ class _Site:
                 return page(request, Page.LATER, 503)
         if link is None or not link.url:
             return page(request, Page.BAD_LINK, 404)
-        return web.Response(status=302, headers={"Location": destination(link.url, values), **_REDIRECT})
+        location = self._location(link, values, token, Method(request.method))
+        return web.Response(status=302, headers={"Location": location, **_REDIRECT})
+
+    def _location(self, link: Link, values: tuple[str, ...], token: tokens.LinkToken, method: Method) -> str:
+        """Where the message says; on a site of the operator's with the parameter that says who comes."""
+        url = destination(link.url, values)
+        if method is not Method.GET:
+            return url
+        return self._handover.address(url, token.job_id, self._clock.now().timestamp())
+
+    def view_of(self, request: web.Request, job_id: int, url: str) -> Hit:
+        """A page of the operator's sites, seen by whom a job made known."""
+        return self._hit(request, Kind.PAGE, job_id=job_id, how=url)
 
     def hit_of(self, request: web.Request, kind: Kind, token: ContactToken, how: str) -> Hit:
         """A request on an address that is one person's."""

@@ -18,9 +18,11 @@ from mtad.base.db import Connection, Pool, open_pool
 from tests.tracker import made
 from tests.tracker.made import BROWSER, KEYS, World, hit
 from tracker import tokens
+from tracker.bearer import EventKeys
 from tracker.hits import Hit
 from tracker.ingest import Unsubscribe
 from tracker.journal import encode
+from tracker.occurrences import Offer, offered_to_nobody
 from tracker.service import Tracker, ripen
 from tracker.tokens import Purpose
 from tracker.web import make_runner
@@ -28,7 +30,15 @@ from tracker.web import make_runner
 
 @asynccontextmanager
 async def serving(
-    pool: Pool, state: Path, *, slot: int = 0, worker: int | None = None, unsubscribe: Unsubscribe | None = None
+    pool: Pool,
+    state: Path,
+    *,
+    slot: int = 0,
+    worker: int | None = None,
+    unsubscribe: Unsubscribe | None = None,
+    event_keys: EventKeys | None = None,
+    sites: Sequence[str] = (),
+    offer: Offer = offered_to_nobody,
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, Tracker]]:
     """One worker's tracker on a port of its own, with a browser for it."""
     tracker = Tracker(
@@ -40,6 +50,9 @@ async def serving(
         unsubscribe=unsubscribe or partial(leave, pool),
         trusted_proxies=[],
         clock=SystemClock(),
+        event_keys=event_keys,
+        sites=sites,
+        offer=offer,
     )
     task = asyncio.create_task(tracker.run())
     runner = make_runner(tracker.app())

@@ -1,0 +1,154 @@
+"""What servers tell of people: the items of POST /events. Bytes in, items and errors out; pure."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from mtad.base.address import parse_address
+
+MOST_ITEMS = 1000
+MOST_PROPERTIES = 4096  # octets of JSON
+
+# A replay goes back so far, and keys of events are remembered as long.
+OLDEST = timedelta(days=30)
+MOST_AHEAD = timedelta(minutes=5)
+
+# What the tracker itself, or a person on our pages, is the only one to say.
+OURS = frozenset({
+    "open", "click", "page", "unsubscribe", "unsubscribe_page", "subscribe", "confirm", "undo", "break", "complaint",
+    "withdraw", "release", "bounce",
+})  # fmt: skip
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+IdentityKind = Literal["email", "external"]
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing told, as it is written. Who: `email`, or `external_id`, or, to tie the two, both."""
+
+    id: str
+    """Given by the sender: the same one again, within 30 days, changes nothing."""
+    type: Literal["track", "identify"] = "track"
+    event: str = ""
+    email: str = ""
+    external_id: str = ""
+    at: datetime | None = None
+    properties: dict[str, Any] = msgspec.field(default_factory=dict)
+    attributes: dict[str, str | float | bool | None] = msgspec.field(default_factory=dict)
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An item that can be taken in."""
+
+    index: int
+    key: str
+    event_id: UUID
+    at: datetime
+    event: str  # '': an identify
+    identities: tuple[tuple[IdentityKind, str], ...]
+    properties: dict[str, Any]
+    attributes: dict[str, str | float | bool | None]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """An item that cannot, and why, in one line."""
+
+    index: int
+    id: str
+    error: str
+
+
+class _Batch(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[msgspec.Raw]
+
+
+def read_items(body: bytes, now: datetime, ids: Sequence[UUID]) -> tuple[list[Told], list[Refused]]:
+    """`{"events": [...]}`, or one item alone; `ids`: one for each of them. ValueError: the body as a whole is wrong."""
+    try:
+        raw = msgspec.json.decode(body, type=msgspec.Raw)
+        items = msgspec.json.decode(raw, type=_Batch).events if b'"events"' in body else [raw]
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the body: {_lowered(error)}") from None
+    if len(items) > MOST_ITEMS:
+        raise ValueError(f"events: at most {MOST_ITEMS:,} at once, are {len(items):,}")
+    told: list[Told] = []
+    refused: list[Refused] = []
+    for index, (item, event_id) in enumerate(zip(items, ids, strict=False)):
+        try:
+            told.append(_read(index, item, event_id, now))
+        except ValueError as error:  # msgspec's are of this kind
+            refused.append(Refused(index, _id_of(item), _lowered(error)))
+    return told, refused
+
+
+def _read(index: int, raw: msgspec.Raw, event_id: UUID, now: datetime) -> Told:
+    item = msgspec.json.decode(raw, type=Item)
+    if not item.id or len(item.id) > 200 or not item.id.isprintable():
+        raise ValueError("id: 1 to 200 printable characters")
+    identities: list[tuple[IdentityKind, str]] = []
+    if item.email:
+        try:
+            identities.append(("email", parse_address(item.email).key))
+        except ValueError as error:
+            raise ValueError(f"email: {item.email!r}: {error}") from None
+    if item.external_id:
+        if len(item.external_id) > 200 or not item.external_id.isprintable():
+            raise ValueError("external_id: at most 200 printable characters")
+        identities.append(("external", item.external_id))
+    if not identities:
+        raise ValueError("email or external_id is needed")
+    at = now if item.at is None else item.at
+    if at.tzinfo is None:
+        raise ValueError(f"at: {at.isoformat()} has no zone; write 2026-12-01T09:00:00Z")
+    if not now - OLDEST <= at <= now + MOST_AHEAD:
+        raise ValueError(f"at: {at.isoformat()} is not within the last {OLDEST.days} days")
+    if item.type == "track":
+        _check_track(item)
+    elif item.event or item.properties:
+        raise ValueError("identify has attributes, and no event and no properties")
+    return Told(
+        index=index,
+        key=item.id,
+        event_id=event_id,
+        at=min(at, now),
+        event=item.event,
+        identities=tuple(identities),
+        properties=item.properties,
+        attributes=item.attributes,
+    )
+
+
+def _check_track(item: Item) -> None:
+    if not _NAME.fullmatch(item.event):
+        raise ValueError(f"event: lower case letters, digits, '.', '_' and '-', at most 64, is {item.event!r}")
+    if item.event in OURS:
+        raise ValueError(f"event: {item.event!r} is for the tracker to say")
+    if item.attributes:
+        raise ValueError("attributes belong to identify; what belongs to the event is called properties")
+    if len(msgspec.json.encode(item.properties)) > MOST_PROPERTIES:
+        raise ValueError(f"properties: at most {MOST_PROPERTIES} octets of JSON")
+
+
+def _id_of(raw: msgspec.Raw) -> str:
+    """The id of an item that cannot be read, if it has one."""
+    try:
+        found = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return ""
+    given = found.get("id", "") if isinstance(found, dict) else ""
+    return given[:200] if isinstance(given, str) else ""
+
+
+def _lowered(error: Exception) -> str:
+    """What msgspec says as one line, the path before it."""
+    text, _, where = str(error).partition(" - at `")
+    text = text.replace("Object contains unknown field", "unknown key").replace(
+        "Object missing required field", "missing key"
+    )
+    path = where.removesuffix("`").removeprefix("$").removeprefix(".")
+    return f"{path}: {text[:1].lower() + text[1:]}" if path else text[:1].lower() + text[1:]

@@ -1,0 +1,218 @@
+"""What happened beside the mail: told by servers, or seen by our script. SQL: sql/queries/intake.sql.
+
+Each is written once, and what it means for people is folded in the same transaction: durable
+before it is acknowledged, and counted once, whoever asks how often.
+"""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.sqlfiles import queries
+from tracker.hits import Hit
+from tracker.intake import Refused, Told
+
+SQL = queries("intake")
+
+
+class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody did, without a mail. A page view is called page, its address `url`."""
+
+    event_id: UUID
+    contact_id: int
+    event: str
+    at: datetime
+    properties: Mapping[str, Any]
+
+
+class Offer(Protocol):
+    """Offers occurrences to every stream of their contacts, in the transaction that writes them."""
+
+    def __call__(self, conn: Connection, occurrences: Sequence[Occurrence], /) -> Awaitable[object]: ...
+
+
+async def offered_to_nobody(_conn: Connection, _occurrences: Sequence[Occurrence]) -> None:
+    """Where there is no engine."""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What became of a batch."""
+
+    accepted: int
+    repeated: int
+    errors: list[Refused]
+
+
+async def take_in(pool: Pool, source: str, told: Sequence[Told], *, offer: Offer) -> Taken:
+    """Write items of a source down, once each, with all that follows; committed when this returns.
+
+    Items of people whom nobody knows are refused one by one, and may be sent again later.
+    """
+    return await in_transaction(pool, lambda conn: _take_in(conn, source, told, offer))
+
+
+async def _take_in(conn: Connection, source: str, told: Sequence[Told], offer: Offer) -> Taken:
+    refused: list[Refused] = []
+    owners = await _owners(conn, told, refused)
+    types = (
+        {row[0]: row[1] for row in await conn.fetch(SQL["attribute_types"])} if any(t.attributes for t in told) else {}
+    )
+    good: list[Told] = []
+    for one in told:
+        if one.index not in owners:
+            continue
+        if wrong := _wrong_attribute(one, types):
+            refused.append(Refused(one.index, one.key, wrong))
+        else:
+            good.append(one)
+    # In order and before all else that is locked: what is offered, and new attributes, change who may be mailed.
+    await conn.fetch(SQL["lock_gates_of"], sorted({owners[one.index] for one in good}))
+    once = {one.key: one for one in reversed(good)}
+    rows = await conn.fetch(SQL["take_keys"], source, list(once), [one.event_id for one in once.values()])
+    fresh_ids = {row[0] for row in rows}
+    fresh = [one for one in good if one.event_id in fresh_ids]
+    await _add(conn, source, [one for one in fresh if one.event], owners, offer)
+    await _identify(conn, [one for one in fresh if not one.event], owners)
+    refused.sort(key=lambda one: one.index)
+    return Taken(len(fresh), len(good) - len(fresh), refused)
+
+
+async def _owners(conn: Connection, told: Sequence[Told], refused: list[Refused]) -> dict[int, int]:
+    """The contact of each item, by index; whose identities are nobody's, or two people's, is refused."""
+    asked = [(one, kind, key) for one in told for kind, key in one.identities]
+    rows = await conn.fetch(SQL["contacts_of"], [kind for _, kind, _ in asked], [key for _, _, key in asked])
+    found: dict[int, set[int]] = {}
+    for (one, _, _), row in zip(asked, rows, strict=True):
+        found.setdefault(one.index, set()).update({row[0]} - {None})
+    owners: dict[int, int] = {}
+    for one in told:
+        match sorted(found[one.index]):
+            case [contact]:
+                owners[one.index] = contact
+            case []:
+                names = " and ".join(f"{kind} {key!r}" for kind, key in one.identities)
+                refused.append(Refused(one.index, one.key, f"{names}: nobody is known by that"))
+            case _:
+                refused.append(Refused(one.index, one.key, "email and external_id are those of two people"))
+    return owners
+
+
+async def _add(conn: Connection, source: str, told: Sequence[Told], owners: Mapping[int, int], offer: Offer) -> None:
+    if not told:
+        return
+    await conn.execute(
+        SQL["add_occurrences"],
+        [one.event_id for one in told],
+        [one.event for one in told],
+        [one.at for one in told],
+        [owners[one.index] for one in told],
+        [{"source": source, "key": one.key, "properties": one.properties} for one in told],
+    )
+    await offer(
+        conn,
+        [
+            Occurrence(
+                event_id=one.event_id,
+                contact_id=owners[one.index],
+                event=one.event,
+                at=one.at,
+                properties=one.properties,
+            )
+            for one in told
+        ],
+    )
+
+
+async def _identify(conn: Connection, told: Sequence[Told], owners: Mapping[int, int]) -> None:
+    """Tie external ids to people, and set attributes; of two items on one person the later one has the last word."""
+    tied = [(one, key) for one in told for kind, key in one.identities if kind == "external"]
+    if tied:
+        await conn.execute(SQL["tie"], [key for _, key in tied], [owners[one.index] for one, _ in tied])
+    attributes: dict[int, dict[str, Any]] = {}
+    for one in told:
+        if one.attributes:
+            attributes.setdefault(owners[one.index], {}).update(one.attributes)
+    if attributes:
+        contacts = sorted(attributes)
+        await conn.execute(SQL["set_attributes"], contacts, [attributes[contact] for contact in contacts])
+
+
+def _wrong_attribute(one: Told, types: Mapping[str, str]) -> str:
+    """What is wrong with the attributes of an item; '' for nothing. Null takes one away."""
+    for name, value in one.attributes.items():
+        if name not in types:
+            return f"attributes.{name}: nobody has that; an import makes attributes known, with their type"
+        if value is not None and not _fits(value, types[name]):
+            return f"attributes.{name}: is a {types[name]}, not {value!r}"
+    return ""
+
+
+def _fits(value: str | float | bool, type_: str) -> bool:
+    match type_:
+        case "bool":
+            return isinstance(value, bool)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "date":
+            if not isinstance(value, str):
+                return False
+            try:
+                datetime.fromisoformat(value)
+            except ValueError:
+                return False
+            return True
+        case _:
+            return isinstance(value, str)
+
+
+async def keep_views(conn: Connection, views: Sequence[Hit], classes: Sequence[str], offer: Offer) -> int:
+    """Write page views from the journal down, once each, of those who may be measured; how many were new.
+
+    `classes`: of each view. `offer` gets those of people.
+    """
+    rows = await conn.fetch(SQL["visited_mails"], sorted({view.job_id for view in views}))
+    owners = {row[0]: row[1] for row in rows}
+    kept = [(view, class_) for view, class_ in zip(views, classes, strict=True) if view.job_id in owners]
+    if not kept:
+        return 0
+    added = await conn.fetch(
+        SQL["add_occurrences"],
+        [view.event_id for view, _ in kept],
+        ["page"] * len(kept),
+        [view.at for view, _ in kept],
+        [owners[view.job_id] for view, _ in kept],
+        [
+            {"url": view.how, "agent": view.agent, "network": view.network, "class": class_, "job": view.job_id}
+            for view, class_ in kept
+        ],
+    )
+    fresh = {row[0] for row in added}
+    people = [
+        Occurrence(
+            event_id=view.event_id,
+            contact_id=owners[view.job_id],
+            event="page",
+            at=view.at,
+            properties={"url": view.how},
+        )
+        for view, class_ in kept
+        if class_ == "human" and view.event_id in fresh
+    ]
+    if people:
+        await offer(conn, people)
+    return len(fresh)
+
+
+async def redeem(pool: Pool, token: str, job_id: int, event_id: UUID) -> bool:
+    """Use up what a click handed over: True once, for somebody who may be measured whole."""
+
+    async def work(conn: Connection) -> bool:
+        if not await conn.fetch(SQL["visited_mails"], [job_id]):
+            return False
+        return bool(await conn.fetch(SQL["take_keys"], "visit", [token], [event_id]))
+
+    return await in_transaction(pool, work)
