@@ -9,7 +9,7 @@ from engine.facts import Defer, Facts, Skip
 from engine.gate import Context, verdict
 from engine.people import Answer, Person
 from engine.programs import Definition, EndNode, SendNode
-from engine.rules import Policy
+from engine.rules import MOST_CAP, Policy
 from engine.states import Event, Kind, Row, State, apply, new_row
 from engine.timers import next_timer
 
@@ -71,7 +71,9 @@ class Life:
             name="mail", kind="campaign", stream="stream", first="mail",
             nodes={"mail": SendNode("mail", "end"), "end": EndNode()}, on_engaged=rule.policy.on_engaged.campaign,
         )  # fmt: skip
-        self._context = Context(campaign, frozenset())
+        self._context = Context(campaign, frozenset(), policy=rule.policy)
+        self._counts = bool(rule.policy.slots.caps or rule.policy.slots.caps_all)
+        self._sent: list[datetime] = []  # as far as caps count them
 
     def live(self, days: int, every: int) -> Course:
         """A mail every so many days, and reactivations where cool-downs end."""
@@ -123,7 +125,8 @@ class Life:
         row = self._row
         facts = msgspec.structs.replace(
             _FACTS, state=None if row.state is State.NEW else row.state, since=row.since, cool_until=row.cool_until,
-            cycle=row.cycle, created=created, not_after=created + _KEEPS,
+            cycle=row.cycle, created=created, not_after=created + _KEEPS, sent=self._sent,
+            sent_on=[1] * len(self._sent),
         )  # fmt: skip
         match verdict(facts, self._context, self._now):
             case Skip():
@@ -149,6 +152,8 @@ class Life:
         day = (self._now - START) // DAY
         self._course.mails += 1
         self._silent += 1
+        if self._counts:
+            self._sent = [*self._sent, self._now][-MOST_CAP:]
         self._event(Kind.DELIVERED)
         if self._person.veiled:
             self._event(Kind.VEILED)

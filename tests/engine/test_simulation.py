@@ -21,7 +21,7 @@ def outcomes() -> list[Outcome]:
 
 
 def cap(window: float) -> Cap:
-    return msgspec.convert({"most": 2, "window": window, "name": "weekly"}, Cap)
+    return Cap(2, window, "two")
 
 
 def dead(*, veiled: bool) -> Person:
@@ -77,6 +77,19 @@ def test_who_never_reads_gets_five_attempts_and_two_reactivations_and_then_rests
     assert course.mailed == [0, 1, 2, 3, 4]
     assert (course.mails, course.reads, len(course.paused_on)) == (5 + 2 * len(WAITS), 0, 1)
     assert course.states[-1] == State.RESTING
+
+
+def test_caps_and_sending_days_hold_mail_as_in_delivery() -> None:
+    capped = Policy(slots=Slots(caps=(cap(10 * 86400.0),)))
+    wednesdays = Policy(slots=Slots(days=frozenset({2})))
+    reader = next(one for one in (person(n, 1, 100) for n in range(100)) if one.behaviour.name == "regular")
+
+    # Two in ten days, of a mail every second day: those of days 4, 6 and 8 go on day 10, as far as the cap lets them.
+    assert Life(reader, Rule("capped", capped)).live(10, 2).mails == 2
+    assert Life(reader, OURS).live(10, 2).mails == 5
+    # It begins on a Monday.
+    assert Life(reader, Rule("wednesdays", wednesdays)).live(1, 7).mails == 0
+    assert Life(reader, Rule("wednesdays", wednesdays)).live(2, 7).mails == 1
 
 
 def test_rules_that_count_mails_pause_after_so_many() -> None:
