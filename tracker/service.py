@@ -19,6 +19,7 @@ from tracker.hits import EARNING, Hit, Judgement
 from tracker.ingest import Ingest, Unsubscribe
 from tracker.judging import QUICKEST, Mail, judge, visits
 from tracker.links import Link, Links
+from tracker.modes import Mode, Reduced, drop_hits, keep_reduced
 from tracker.bearer import EventKeys
 from tracker.networks import NOWHERE, Networks
 from tracker.occurrences import Offer, offered_to_nobody, redeem, take_in
@@ -139,9 +140,18 @@ async def _ripen_batch(
     if not settled.jobs or not await store.ripening(conn):
         return None, 0
     verdicts = await _verdicts(conn, settled, networks, ranges, folded=fold is not None)
-    fresh = await store.write_verdicts(conn, verdicts) if verdicts else set()
-    if fold and (signs := [one.hit for one in verdicts if one.earns and not one.stays and one.hit.event_id in fresh]):
+    whole = [one for one in verdicts if one.mode is Mode.FULL]
+    fresh = await store.write_verdicts(conn, whole) if whole else set()
+    if fold and (signs := [one.hit for one in whole if one.earns and not one.stays and one.hit.event_id in fresh]):
         await fold(conn, signs)
+    reduced = [
+        Reduced(one.hit, one.judgement.class_, one.mode)
+        for one in verdicts
+        if one.judgement and one.mode is not Mode.FULL
+    ]
+    if reduced:
+        await drop_hits(conn, [one.hit for one in reduced])
+        await keep_reduced(conn, reduced)
     judged = Counter((one.hit.kind, one.judgement.class_) for one in verdicts if one.judgement)
     for labels, count in judged.items():
         JUDGED.labels(*labels).inc(count)
@@ -176,9 +186,12 @@ async def _verdicts(
             beside = [*seen[mail.job_id], *unjudged[mail.job_id][len(hits) :]]
             judgements = judge(hits, about[mail.job_id], beside=beside, swept=swept, networks=networks)
         may_stay = mail.queued or not folded
+        mode = Mode(mail.mode or Mode.NONE) if mail.known else Mode.FULL  # nobody is found behind what is not known
         for hit, judged in zip(hits, judgements, strict=True):
             earns = judged is not None and judged.class_ in EARNING
-            verdicts.append(store.Verdict(hit, judged, mail.contact_id, mail.stream_id, earns, earns and may_stay))
+            verdicts.append(
+                store.Verdict(hit, judged, mail.contact_id, mail.stream_id, earns, earns and may_stay, mode)
+            )
     return verdicts
 
 

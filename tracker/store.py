@@ -11,8 +11,9 @@ from mtad.base.db import Connection, Pool, Row, row_values
 from mtad.base.ids import uuid7
 from mtad.base.sqlfiles import queries
 from tracker.conduct import REACH
-from tracker.hits import Hit, Judgement, Kind, Method, certain
+from tracker.hits import HYGIENE, Hit, Judgement, Kind, Method, by_request, certain
 from tracker.links import Link
+from tracker.modes import Mode, Reduced, keep_reduced, modes_now, stricter
 
 SQL = queries("tracker")
 
@@ -49,6 +50,7 @@ class MailHit(msgspec.Struct, frozen=True, gc=False):
     doubts: int
     queued: bool
     settle: timedelta | None  # the window of its stream
+    mode: str | None  # in which its contact may be measured now
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -60,22 +62,37 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     stream_id: int | None
     earns: bool  # something, if the mail arrived
     stays: bool  # in pending
+    mode: Mode  # less than full: it never becomes an event
 
 
 async def ingest(conn: Connection, hits: Sequence[Hit]) -> int:
     """Queue hits that may earn points, and write down the others; how many were new.
 
     What the request alone decides is decided here, so that robots never wait for
-    a settle window.
+    a settle window. Of what may not be kept whole there is what its mode leaves.
     """
     waiting: list[Hit] = []
     decided: list[tuple[Hit, Judgement | None]] = []
+    reduced: list[Reduced] = []
+    of_somebody: list[Hit] = []
     for hit in hits:
-        judged = certain(hit) if hit.kind in _SIGNS else None
-        if judged is None and hit.kind in _SIGNS and hit.job_id:
+        sign = hit.kind in _SIGNS
+        if sign and not hit.job_id:
+            reduced.append(Reduced(hit, by_request(hit).class_, Mode.AGGREGATE))
+        elif sign and hit.how != HYGIENE and certain(hit) is None:
             waiting.append(hit)
+        elif sign or hit.kind is Kind.LOOK:
+            of_somebody.append(hit)
         else:
-            decided.append((hit, judged))
+            decided.append((hit, None))
+    for hit, now in zip(of_somebody, await modes_now(conn, of_somebody) if of_somebody else [], strict=True):
+        mode = (now.mode or Mode.NONE) if now.known else Mode.FULL
+        if hit.how == HYGIENE:
+            mode = stricter(Mode.HYGIENE, mode)
+        if mode is Mode.FULL:
+            decided.append((hit, certain(hit) if hit.kind in _SIGNS else None))
+        else:
+            reduced.append(Reduced(hit, by_request(hit).class_, mode))
     found = 0
     if waiting:
         found += await conn.fetchval(
@@ -105,7 +122,8 @@ async def ingest(conn: Connection, hits: Sequence[Hit]) -> int:
             [one.class_ if one else None for _, one in decided],
             [",".join(one.reasons) if one else "" for _, one in decided],
         )
-    return found
+    await keep_reduced(conn, reduced)
+    return found + len(reduced)
 
 
 async def known_events(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:

@@ -17,10 +17,12 @@ from engine.service import Suppress, suppress
 from mtad.audience import store
 from mtad.audience.columns import Columns, columns_of
 from mtad.audience.csvfile import CsvFile
+from mtad.audience.persons import add_rejects_file, erased_among
 from mtad.audience.rejects import RejectsFile
 from mtad.audience.rows import BASES, Permission, Rejected, RowReader, Types, read_rows
 from mtad.audience.suppressions import Listed, suppressions_of
 from mtad.audience.values import Type
+from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError, Unavailable
 
@@ -74,11 +76,14 @@ class _Undone(Exception):
         self.summary = summary
 
 
-async def import_contacts(pool: Pool, path: Path, options: Options, *, now: datetime, progress: Progress) -> Summary:
+async def import_contacts(
+    pool: Pool, path: Path, options: Options, *, now: datetime, progress: Progress, config: Config | None = None
+) -> Summary:
     """Take the good rows of a file and write the others to its rejects; or raise, and nothing was changed.
 
-    InputError names what is wrong with the file or the options. A dry run writes the
-    rejects too, for they are what one wants to know.
+    InputError names what is wrong with the file or the options, ConfigError the key of
+    suppressions, in `config`, when people were erased. A dry run writes the rejects too, for
+    they are what one wants to know.
     """
     file = CsvFile(path, encoding=options.encoding, wanted=("email",))
     try:
@@ -108,7 +113,7 @@ async def import_contacts(pool: Pool, path: Path, options: Options, *, now: date
             progress("checking", copied + len(rejected), total)
         progress("writing", 0, None)
         await store.end_copy(conn)
-        summary = await _write(conn, path, options, permission, rejected, copied, columns.known)
+        summary = await _write(conn, path, options, permission, rejected, copied, columns.known, config)
         await store.register_attributes(conn, decided)
         rejects.stage(rejected)
         summary = msgspec.structs.replace(summary, attributes=decided)
@@ -122,6 +127,7 @@ async def import_contacts(pool: Pool, path: Path, options: Options, *, now: date
         except _Undone as undone:
             summary = undone.summary
         published = rejects.publish()
+    await add_rejects_file(pool, published)
     return msgspec.structs.replace(summary, rejects=str(published) if published else None)
 
 
@@ -144,6 +150,7 @@ async def import_suppressions(pool: Pool, path: Path, *, encoding: str = "") -> 
     with RejectsFile(path) as rejects:
         fresh = await in_transaction(pool, work)
         published = rejects.publish()
+    await add_rejects_file(pool, published)
     return Suppressed(
         file=str(path),
         rows=len(found) + len(rejected),
@@ -189,6 +196,7 @@ async def _write(
     rejected: list[Rejected],
     copied: int,
     known: Container[str],
+    config: Config | None,
 ) -> Summary:
     """From `incoming`, with the columns `known`, into the tables; adds the rows that are not taken to `rejected`."""
     reasons = Counter({"bad row": len(rejected)})
@@ -196,7 +204,7 @@ async def _write(
     for why, dropped in (
         ("double", await store.drop_doubles(conn)),
         ("external_id", await store.drop_foreign_ids(conn) if "external_id" in known else []),
-        ("erased", await store.drop_erased(conn)),
+        ("erased", [Rejected(line, address, "erased") for line, address in await erased_among(conn, config)]),
     ):
         reasons[why] += len(dropped)
         rejected += dropped

@@ -83,11 +83,6 @@ async def drop_foreign_ids(conn: Connection) -> list[Rejected]:
     ]
 
 
-async def drop_erased(conn: Connection) -> list[Rejected]:
-    """Take out the rows of people who had themselves erased."""
-    return [Rejected(line, address, "erased") for line, address in await _fetch(conn, "drop_erased")]
-
-
 async def hold(conn: Connection, stream_id: int | None) -> list[tuple[Rejected, bool]]:
     """Mark the rows whose permission stays as it is, each with its reason and whether the contact is known.
 

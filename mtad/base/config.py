@@ -26,8 +26,8 @@ from mtad.base.shape import Layer, Shape, Shaping, known_providers, sources_name
 from mtad.base.source import Source, SourcePool
 
 __all__ = [
-    "Automation", "Config", "Database", "Dkim", "Dns", "Metrics", "Mta", "Retries", "Route", "Shape", "Shaping",
-    "Tracker", "host_and_port", "load_config", "rate", "seconds",
+    "Automation", "Config", "Database", "Dkim", "Dns", "Metrics", "Mta", "Privacy", "Retries", "Route", "Shape",
+    "Shaping", "Tracker", "host_and_port", "load_config", "rate", "seconds",
 ]  # fmt: skip
 
 # RFC 8058 section 3.1 wants https; a demo or a test on loopback has no certificate.
@@ -72,6 +72,29 @@ class Tracker(Section, frozen=True, kw_only=True):
     """File with one `source:token` a line, for servers that POST /events. Empty: nobody may."""
     sites: tuple[str, ...] = ()
     """Hosts of yours that carry our script: a click that leads there hands over who clicked."""
+
+
+class Privacy(Section, frozen=True, kw_only=True):
+    """How long what is kept; mtad/ops/README.md has the table of all data."""
+
+    suppression_key: str = "keys/suppression.key"
+    """File with 64 hex digits: what is left of erased addresses can be compared with it alone. Back it up."""
+    hits: str = "90d"
+    """Addresses and agents of hits; the verdict stays with the event."""
+    events: str = "760d"
+    """Events and counts of hits, by calendar month: 25 months."""
+    rejects: str = "30d"
+    """Files of what imports did not take, and segments of the journal that were put aside."""
+    proofs: str = "1095d"
+    """Proofs of consent, after the consent ended: three years."""
+
+    @property
+    def terms(self) -> dict[str, timedelta]:
+        """Each term by its key."""
+        return {key: timedelta(seconds=seconds(getattr(self, key))) for key in PRIVACY_TERMS}
+
+
+PRIVACY_TERMS = ("hits", "events", "rejects", "proofs")
 
 
 class Dkim(Section, frozen=True, kw_only=True):
@@ -132,6 +155,7 @@ class Config(Section, frozen=True, kw_only=True):
     database: Database = Database()
     mta: Mta = Mta()
     tracker: Tracker = Tracker()
+    privacy: Privacy = Privacy()
     dkim: tuple[Dkim, ...] = ()
     shape: Shaping = Shaping()
     route: tuple[Route, ...] = ()
@@ -279,6 +303,8 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     yield "mta.drain", seconds, config.mta.drain
     yield "tracker.url", _tracker_url, config.tracker_url
     yield "tracker.listen", host_and_port, config.tracker.listen
+    for key in PRIVACY_TERMS:
+        yield f"privacy.{key}", seconds, getattr(config.privacy, key)
     for network in config.tracker.trusted_proxies:
         yield "tracker.trusted_proxies", ip_network, network
     for site in config.tracker.sites:

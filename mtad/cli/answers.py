@@ -11,6 +11,7 @@ from mtad.base.clock import Clock, SystemClock
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool
 from mtad.cli import answers_view as view
+from mtad.cli import persons
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
 from mtad.ops.answers.person import show
 from mtad.ops.answers.progress import Pace, measured_progress, progress
@@ -31,6 +32,7 @@ def register(app: typer.Typer, program_app: typer.Typer) -> None:
     """Add the questions to `mtad`, and those about one program to `mtad program`."""
     contact_app = typer.Typer(no_args_is_help=True, help="One contact.")
     contact_app.command("show")(contact_show)
+    persons.register(contact_app)
     app.add_typer(contact_app, name="contact")
     app.command("audit")(audit_program)
     app.command("why")(explain)

@@ -58,8 +58,8 @@ def import_(
         def progress(stage: str, done: int, of: int | None) -> None:
             bar.update(task, description=stage, completed=done, total=of)
 
-        async def work(_: Config, pool: Pool) -> Summary:
-            return await import_contacts(pool, file, options, now=datetime.now(UTC), progress=progress)
+        async def work(config: Config, pool: Pool) -> Summary:
+            return await import_contacts(pool, file, options, now=datetime.now(UTC), progress=progress, config=config)
 
         summary = shell.run(config, work)
     if as_json:

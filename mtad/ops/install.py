@@ -38,7 +38,7 @@ class Installation(msgspec.Struct, frozen=True):
 
 
 def install(folder: Path, domain: str, selector: str, *, dkim: str = "rsa2048") -> Installation:
-    """Write mtad.toml, the DKIM keys that `dkim` of KEYS names, and the tracking key.
+    """Write mtad.toml, the DKIM keys that `dkim` of KEYS names, the tracking key and that of suppressions.
 
     InputError when the domain is none or when one of the files is there: then
     nothing is written. The configuration comes last, so a folder that has one is whole.
@@ -55,6 +55,7 @@ def install(folder: Path, domain: str, selector: str, *, dkim: str = "rsa2048") 
     contents = {
         **dict(signing.values()),
         keys / "tracking.keys": f"1:{secrets.token_hex(32)}\n".encode(),
+        keys / "suppression.key": f"{secrets.token_hex(32)}\n".encode(),
         config: template.replace("@DOMAIN@", domain).replace("@DKIM@", tables).encode(),
     }
     if found := [path for path in contents if path.exists()]:

@@ -73,11 +73,6 @@ delete from incoming i using identity e join contact c on c.id = e.contact_id
 where e.kind = 'external' and e.key = i.external_id and c.address_key <> i.key
 returning i.line, i.address, i.external_id;
 
--- name: drop_erased
-delete from incoming i using contact c
-where c.address_key = i.key and c.erased
-returning i.line, i.address;
-
 -- name: hold_suppressed
 -- Two joins, because one on `key in (…)` cannot be hashed.
 with open as (

@@ -102,11 +102,12 @@ select p.event_id, p.at, p.kind::text, p.method, p.agent, p.network::text, p.job
 
 -- name: mails_hit
 -- What is known of jobs $1, but for those that are being sent: MailHit (tracker/store.py).
--- settle null: as nobody says.
+-- settle null: as nobody says. mode null: of somebody who was erased.
 -- Plan: the queue is asked only for jobs without a ledger row, because a plan made
 -- while it was empty reads the whole of it for each (110 hits, 200,000 jobs: 3 s).
 with window_of as materialized (
-  select s.id, make_interval(secs => (v.definition->'policy'->>'settle')::float8) as settle
+  select s.id, make_interval(secs => (v.definition->'policy'->>'settle')::float8) as settle,
+         v.definition->>'tracking' as tracking
     from stream s
     join stream_version v on v.stream_id = s.id and v.version = s.version
 ), asked as materialized (
@@ -123,9 +124,13 @@ with window_of as materialized (
     left join lateral (select * from job where id = a.job_id and l.job_id is null offset 0) j on true
    where j.begun is null
 )
-select a.*, w.settle
+select a.*, w.settle,
+       case when a.contact_id is not null then coalesce(u.tracking::text, w.tracking) end
   from asked a
   left join window_of w on w.id = a.stream_id
+  left join lateral (
+    select tracking from subscription
+     where stream_id = a.stream_id and contact_id = a.contact_id offset 0) u on true
  order by a.job_id;
 
 -- name: links_of_messages

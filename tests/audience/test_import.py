@@ -252,18 +252,6 @@ async def test_suppressed_stay_suppressed_and_are_listed(load: Importer) -> None
     assert (summary.kept, summary.refused, summary.made, summary.subscribed) == (1, 2, 2, 2)
 
 
-async def test_erased_people_do_not_come_back(load: Importer) -> None:
-    await load("email,n\na@x.test,1\n")
-    await load.pool.execute("update contact set erased = true, attributes = '{}'")
-
-    await load("email,n\na@x.test,2\n", **CONSENT)
-
-    contact = await load.contact("a@x.test")
-    assert (contact["erased"], contact["attributes"], contact["gate"]) == (True, {}, 1)
-    assert await load.column("select count(*) from subscription") == [0]
-    assert load.rejected() == ["2,a@x.test,erased"]
-
-
 async def test_break_and_engagement_of_the_subscribed_are_kept(load: Importer) -> None:
     await load("email\na@x.test\n", **CONSENT)
     await load.pool.execute("update subscription set break_until = '2026-07-01'")

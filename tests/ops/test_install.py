@@ -92,7 +92,7 @@ def test_secrets_are_their_owners_alone(made: Installation) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in made.files}
 
     assert modes == {
-        "dkim-m202611.pem": 0o600, "tracking.keys": 0o600, "mtad.toml": 0o644,
+        "dkim-m202611.pem": 0o600, "tracking.keys": 0o600, "suppression.key": 0o600, "mtad.toml": 0o644,
     }  # fmt: skip
 
 

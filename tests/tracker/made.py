@@ -62,6 +62,7 @@ class World:
         *,
         settle: float = 5.0,
         urls: tuple[str, ...] = URLS,
+        tracking: str = "full",
     ) -> "World":
         value = self.pool.fetchval
         domain = await value("insert into domain (name) values ('y.test') returning id")
@@ -74,7 +75,7 @@ class World:
         await self.pool.execute(
             "insert into stream_version (stream_id, version, definition, made_by) values ($1, 1, $2, 'test')",
             self.stream,
-            {"policy": {"settle": settle}},
+            {"tracking": tracking, "policy": {"settle": settle}},
         )
         await self.pool.execute(
             "insert into subscription (stream_id, contact_id, status, basis, source, changed_by)"

@@ -1,0 +1,85 @@
+"""What people may ask of us: `mtad contact export` and `erase`."""
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option, Typer
+
+from mtad.audience.keyed import SuppressionKey
+from mtad.audience.persons import Erased, erase, erase_again, export, read_suppression_key
+from mtad.base.config import Config
+from mtad.base.db import Pool
+from mtad.base.errors import ConfigError, InputError
+from mtad.cli import shell
+from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
+
+AddressArgument = Annotated[str, Argument(help="The contact's address.", show_default=False)]
+
+
+def register(contact_app: Typer) -> None:
+    """Add the commands about one person to `mtad contact`."""
+    contact_app.command("export")(export_contact)
+    contact_app.command("erase")(erase_contact)
+
+
+def export_contact(address: AddressArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Everything that is known of one person, as JSON: what GDPR articles 15 and 20 ask for."""
+
+    async def work(config: Config, pool: Pool) -> dict[str, Any]:
+        return await export(pool, address, _key_if_there(config))
+
+    shell.print_json(shell.run(config, work))
+
+
+def erase_contact(
+    address: Annotated[str, Argument(help="The contact's address, known or not.")] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    yes: Annotated[bool, Option("--yes", help="Really: nothing brings it back.")] = False,
+    again: Annotated[
+        bool, Option("--again", help="Erase again whom a restored backup brought back, by their hashes.")
+    ] = False,
+    hashes: Annotated[
+        Path | None, Option("--hashes", help="With --again: a copy of state/erased.hashes.", metavar="FILE")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase one person for good; a keyed hash keeps imports from bringing them back."""
+    by = f"operator:{getpass.getuser()}"
+    if again:
+        if address:
+            raise InputError(f"{address}: --again goes by hashes; leave the address out")
+
+        async def repeat(config: Config, pool: Pool) -> int:
+            return await erase_again(pool, config, hashes, by)
+
+        found = shell.run(config, repeat)
+        if as_json:
+            shell.print_json({"erased_again": found})
+        else:
+            shell.out.print(f"{found:,} addresses erased again")
+        return
+    if not address:
+        raise InputError("ADDRESS: is missing; or write --again")
+    if not yes:
+        raise InputError(f"{address}: nothing was erased: add --yes, or look first with `mtad contact export`")
+
+    async def work(config: Config, pool: Pool) -> Erased:
+        return await erase(pool, config, address, by)
+
+    done = shell.run(config, work)
+    if as_json:
+        shell.print_json(done)
+        return
+    shell.out.print(f"{done.contacts:,} contacts, {done.rows:,} rows erased; left: {done.hash}", highlight=False)
+    for path in done.rejects:
+        shell.out.print(f"{path}: lines taken out", soft_wrap=True, markup=False)
+
+
+def _key_if_there(config: Config) -> SuppressionKey | None:
+    """For an export; without the key the suppression of somebody erased cannot be found, all else can."""
+    try:
+        return read_suppression_key(config)
+    except ConfigError:
+        return None

@@ -1,0 +1,219 @@
+-- What is known of one person, its export and its erasure (mtad/audience/persons.py), and the
+-- sweeps that keep to the terms of [privacy] (mtad/ops/retention.py).
+
+-- name: contacts_of_person
+-- The contact with the address key $1 and all that were merged into it.
+with recursive person as (
+  select id from contact where address_key = $1
+   union
+  select c.id from contact c join person p on c.merged_into = p.id
+)
+select c.id from contact c join person using (id) where not c.erased order by c.id;
+
+-- name: keyed_suppressions
+-- The keys of erased people.
+select distinct key from suppression
+ where key >= '#' and key < '$' and released is null
+ order by key;
+
+-- name: unknown_incoming
+-- The rows of an import whose addresses nobody has.
+select i.line, i.key, i.address from incoming i
+ where not exists (select from contact c where c.address_key = i.key);
+
+-- name: drop_incoming
+delete from incoming where line = any($1::int[]);
+
+-- name: keys_after
+-- The next 10,000 contacts after $1 that are not erased.
+select id, address_key from contact where id > $1 and not erased order by id limit 10000;
+
+-- name: plain_suppressions
+select distinct key from suppression where key not like '@%' and key not like '#%' order by key;
+
+-- name: lock_person
+-- The gates of contacts $1 and then their engagements, each in the order of its key.
+with gates as materialized (
+  select contact_id from gate where contact_id = any($1::bigint[]) order by contact_id for no key update
+)
+select from engagement
+ where contact_id = any($1::bigint[]) and (select count(*) from gates) >= 0
+ order by contact_id, stream_id
+   for update;
+
+-- name: keep_hash
+-- Of the suppressions of address $1 only the key $2 stays. $3: who did it.
+with gone as (delete from suppression where key = $1)
+insert into suppression (key, scope, reason, source) values ($2, 'all', 'erased', $3)
+    on conflict (key, scope) where released is null do nothing;
+
+-- name: empty_contacts
+-- Nothing of contacts $1 is left but the number.
+with nowhere as (
+  insert into domain (name, resolve_at) values ('erased.invalid', 'infinity')
+      on conflict (name) do update set name = excluded.name
+  returning id
+)
+update contact c
+   set address = '', address_key = 'erased:' || c.id, locale = null, zone = null, attributes = '{}', erased = true,
+       erased_at = coalesce(erased_at, now()), merged_into = null, domain_id = n.id, created = date_trunc('year', created)
+  from nowhere n
+ where c.id = any($1::bigint[]);
+
+-- name: erase_mail
+-- Jobs and mail of contacts $1: ledger rows and enrolled stay as counts, each of nobody; a job
+-- that is still queued keeps its number until the pipeline has ended it, as erased. Returns
+-- the number of rows that named one of them.
+-- Plan: ledger_contact_idx; enrolled by its key, never a scan.
+with jobs as materialized (
+  select id, program_id, message_id from job where contact_id = any($1::bigint[])
+), mails as materialized (
+  select job_id, program_id, message_id, contact_id from ledger where contact_id = any($1::bigint[])
+), data as (
+  delete from job_data where job_id in (select id from jobs) returning 1
+), waits as (
+  delete from pending where job_id in (select id from jobs union all select job_id from mails) returning 1
+), counted as (
+  update enrolled e set contact_id = -e.job_id
+    from mails l
+    join message m on m.id = l.message_id
+   where e.program_id = l.program_id and e.node = m.node and e.contact_id = l.contact_id
+  returning 1
+), settled as (
+  update ledger l set contact_id = null, reply = null, entry_id = null
+    from mails m
+   where l.job_id = m.job_id and l.contact_id = m.contact_id
+  returning 1
+)
+select (select count(*) from data) + (select count(*) from waits) + (select count(*) from counted)
+     + (select count(*) from settled);
+
+-- name: erase_rows
+-- All else of contacts $1; the number of rows.
+with events as materialized (
+  delete from event where contact_id = any($1::bigint[]) returning id
+), keys as (
+  delete from event_key where event_id in (select id from events) returning 1
+), answers as (
+  delete from answer where contact_id = any($1::bigint[]) returning 1
+), transitions as (
+  delete from transition where contact_id = any($1::bigint[]) returning 1
+), entries as (
+  update entry set contact_id = null where contact_id = any($1::bigint[]) and ended is not null returning 1
+), engagements as (
+  delete from engagement where contact_id = any($1::bigint[]) returning 1
+), bases as (
+  delete from engagement_base where contact_id = any($1::bigint[]) returning 1
+), subscriptions as (
+  delete from subscription where contact_id = any($1::bigint[]) returning 1
+), identities as (
+  delete from identity where contact_id = any($1::bigint[]) returning 1
+), asked as (
+  delete from proof where contact_id = any($1::bigint[]) and confirmed is null returning 1
+), proven as (
+  update proof set ended = now() where contact_id = any($1::bigint[]) and confirmed is not null and ended is null
+  returning 1
+)
+select (select count(*) from events) + (select count(*) from keys) + (select count(*) from answers)
+     + (select count(*) from transitions) + (select count(*) from entries) + (select count(*) from engagements)
+     + (select count(*) from bases) + (select count(*) from subscriptions) + (select count(*) from identities)
+     + (select count(*) from asked) + (select count(*) from proven);
+
+-- name: forget_replies
+-- Why jobs of contacts $1 wait: a receiver's words may name them. Locked in their order.
+with jobs as materialized (
+  select id from job where contact_id = any($1::bigint[]) and reason is not null order by id for no key update
+)
+update job set reason = null from jobs where job.id = jobs.id;
+
+-- name: erased_lately
+-- Contacts erased in the last 30 days of whom something is left: what was being sent, judged
+-- or enqueued when they were erased.
+select c.id
+  from contact c
+ where c.erased and c.erased_at > now() - interval '30 days'
+   and (exists (select from ledger where contact_id = c.id)
+        or exists (select from event where contact_id = c.id)
+        or exists (select from answer where contact_id = c.id)
+        or exists (select from engagement where contact_id = c.id)
+        or exists (select from transition where contact_id = c.id)
+        or exists (select from subscription where contact_id = c.id)
+        or exists (select from entry where contact_id = c.id and ended is not null))
+ order by c.id
+ limit 1000;
+
+-- name: rejects_files
+-- Files of rejects on host $1.
+select path from rejects_file where host = $1 order by path;
+
+-- name: add_rejects_file
+insert into rejects_file (host, path) values ($1, $2) on conflict (host, path) do update set made = now();
+
+-- name: old_rejects_files
+-- Files of rejects on host $1 that are older than $2.
+select path from rejects_file where host = $1 and made < now() - $2::interval order by path;
+
+-- name: drop_rejects_file
+delete from rejects_file where host = $1 and path = $2;
+
+-- name: last_id_before
+-- The greatest event id of the millisecond $1 ago.
+select (lpad(to_hex(floor(1000 * extract(epoch from now() - $1::interval))::bigint), 12, '0') || repeat('f', 20))::uuid;
+
+-- name: strip_hits
+-- Take agent and network from up to 5,000 hits with ids from $1 to $2, in order; returns the
+-- last id looked at (null: there are none) and how many were changed. Where a hit was made
+-- by a machine stays in its class and reasons.
+with page as materialized (
+  select id, data ? 'agent' or data ? 'network' as whole
+    from event where id > $1 and id <= $2 order by id limit 5000
+), stripped as (
+  update event e set data = e.data - 'agent' - 'network' from page p where e.id = p.id and p.whole returning 1
+)
+select (select max(id::text)::uuid from page), (select count(*) from stripped);
+
+-- name: first_event
+select id from event order by id limit 1;
+
+-- name: old_event_partitions
+-- Partitions of event all of whose ids are of calendar months that ended $1 ago.
+select c.relname::text
+  from pg_inherits i
+  join pg_class c on c.oid = i.inhrelid
+ where i.inhparent = 'event'::regclass
+   and to_date(substring(c.relname from 'event_(\d{4}_\d{2})$'), 'YYYY_MM') + interval '1 month' < now() - $1::interval
+ order by 1;
+
+-- name: drop_old_counts
+-- Counts of hits, and keys of events that others reported, older than $1.
+with counts as (
+  delete from hit_count where hour < now() - $1::interval returning 1
+), keys as (
+  delete from event_key where at < now() - $1::interval returning 1
+)
+select (select count(*) from counts) + (select count(*) from keys);
+
+-- name: drop_counted
+-- Which hits were counted, once no journal can bring them again: 7 days later. 20,000 at a time.
+delete from hit_counted
+ where event_id in (
+   select event_id from hit_counted
+    where event_id < (lpad(to_hex(floor(1000 * extract(epoch from now() - interval '7 days'))::bigint), 12, '0')
+                      || repeat('0', 20))::uuid
+    order by event_id limit 20000);
+
+-- name: end_proofs
+-- A proof's term begins when nobody is subscribed by it any more, and again if somebody is.
+with over as materialized (
+  select p.job_id, p.ended is null as newly
+    from proof p
+    left join subscription u on u.stream_id = p.stream_id and u.contact_id = p.contact_id
+   where p.confirmed is not null
+     and (p.ended is null) = (u.status is distinct from 'subscribed')
+   order by p.job_id
+     for no key update of p
+)
+update proof p set ended = case when o.newly then now() end from over o where p.job_id = o.job_id;
+
+-- name: drop_proofs
+delete from proof where ended < now() - $1::interval;
