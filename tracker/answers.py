@@ -109,7 +109,10 @@ async def looked_up(ask: Callable[[], Awaitable[T]], places: asyncio.Semaphore) 
         async with asyncio.timeout(LOOK_PATIENCE), places:
             return await ask()
     except AWAY:
-        return None
+        pass
+    except Exception:
+        log.exception("what would make a page nicer cannot be asked")
+    return None
 
 
 def _printable(text: str) -> str:

@@ -6,6 +6,7 @@ is known: a form tells nobody who gets our mail.
 
 import asyncio
 import os
+import re
 
 from aiohttp import web
 
@@ -22,6 +23,9 @@ from tracker.tokens import Keys
 # A family signs up at once; who does it more often than once a minute is a robot.
 BURST = 10
 REFILL = 60.0
+
+# As the names of forms are; anything else is asked of nobody.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 _CONFIRMED = {
     Confirmed.DONE: (Page.CONFIRMED, 200),
@@ -125,7 +129,7 @@ class Forms:
 
 async def _found(desk: Desk, name: str) -> tuple[Form] | tuple[()]:
     """The form, if there is one; so that none is not taken for a database that is away."""
-    form = await desk.form(name)
+    form = await desk.form(name) if _NAME.fullmatch(name) else None
     return (form,) if form else ()
 
 
