@@ -18,7 +18,7 @@ from benchmarks.place import Place
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import Problem
 from mtad.queue import programs, store
-from mtad.queue.enqueue import COMMAND_SLOT
+from mtad.queue.intake import COMMAND_SLOT
 
 PROGRAM = "receipt"
 STREAM = "receipts"

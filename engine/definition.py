@@ -20,7 +20,7 @@ from mtad.base.errors import InputError
 TRIGGERED, BULK = 1, 2
 
 Kind = Literal["campaign", "series", "reactivation"]
-LeaveOn = Literal["engaged", "click", "open", "came_back"]
+LeaveOn = Literal["engaged", "click", "open"]
 WhenSilent = Literal["inactive", "nothing"]
 OnEngaged = Literal["stay", "leave"]
 Enrol = Literal["current", "current_and_future", "handed_over"]

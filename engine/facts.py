@@ -84,6 +84,8 @@ class Reason(StrEnum):
     LEFT = "left"  # :engaged, :clicked, :opened, :inactive, :came_back, :silent, …
     INACTIVE = "inactive"  # :cooling, :in_reactivation, :resting
     LEFT_AUDIENCE = "left_audience"
+    HOLDOUT = "holdout"  # at the start only: such people have no job that the gate could see
+    REDIRECTED = "redirected"  # :program
     CAP = "cap"  # :name
     QUIET_HOURS = "quiet_hours"
     SENDING_DAY = "sending_day"

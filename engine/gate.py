@@ -127,7 +127,12 @@ def _left(facts: Facts, context: Context, _now: datetime) -> Verdict | None:
     return None
 
 
-def _inactive(facts: Facts, _context: Context, _now: datetime) -> Verdict | None:
+def _inactive(facts: Facts, context: Context, _now: datetime) -> Verdict | None:
+    if context.definition.kind == "reactivation":
+        if facts.state == "trying":
+            return None
+        if facts.state not in _INACTIVE:
+            return Skip(f"{Reason.LEFT}:came_back")
     phase = _INACTIVE.get(facts.state or "")
     return Skip(f"{Reason.INACTIVE}:{phase}") if phase else None
 
@@ -205,6 +210,8 @@ _SENTENCES = {
     Reason.LEFT: "This person had left the program.",
     Reason.INACTIVE: "This person is Inactive on the stream.",
     Reason.LEFT_AUDIENCE: "This person's attributes no longer match the program's audience.",
+    Reason.HOLDOUT: "This person is one of those whom the program leaves out, to compare with.",
+    Reason.REDIRECTED: "This person is Inactive, and another program took over.",
     Reason.CAP: "This person has had as many mails as the cap allows.",
     Reason.QUIET_HOURS: "It is in the quiet hours of this person's day; the mail waits for their end.",
     Reason.SENDING_DAY: "The stream sends no mail on this day of the week; the mail waits for the next that it does.",

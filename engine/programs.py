@@ -46,7 +46,7 @@ from engine.tables import Table, decoded, duration, moment, name
 from mtad.base.errors import InputError
 
 __all__ = [
-    "BULK",
+    "TRIGGERED",
     "Answers",
     "Audience",
     "ChooseNode",
@@ -187,13 +187,9 @@ def _refuse_what_the_kind_has_not(table: _ProgramTable) -> None:
                 raise InputError(
                     f"{key}: a reactivation has none: who answers has come back and leaves it, who is silent cools down"
                 )
-    if table.leave_on and "came_back" in table.leave_on:
-        raise InputError("leave_on: came_back is how a reactivation is left; a series has engaged, click and open")
 
 
 def _leave_on(table: _ProgramTable, engaged: Defaults) -> tuple[LeaveOn, ...]:
-    if table.kind == "reactivation":
-        return ("came_back",)
     if table.leave_on is not None:
         return table.leave_on
     return ("engaged",) if table.kind == "series" and engaged.series == "leave" else ()

@@ -41,7 +41,7 @@ from mtad.ops.outcome_log import OutcomeLog
 from mtad.ops.watch import Watch
 from mtad.outcome import automation, quota
 from mtad.pipeline import Pipeline
-from mtad.queue import advance, enqueue, programs, store, suspensions, workers
+from mtad.queue import advance, enqueue, newcomers, programs, store, suspensions, workers
 from mtad.queue.workers import Heart
 from mtad.wire.resolver import Resolver, routed_host
 from mtad.wire.session import Dialer
@@ -262,6 +262,9 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("label jobs", 5.0, partial(sites.label_jobs, pool)),
         Sweep("move jobs", 1.0, Movers(pool).run),
         Sweep("start scheduled", 1.0, start_scheduled),
+        Sweep("begin days", 30.0, partial(newcomers.begin_days, pool)),
+        Sweep("take newcomers", 2.0, partial(newcomers.take_newcomers, pool, config)),
+        Sweep("stop stranded reactivations", 10.0, partial(engine.stop_stranded, pool)),
         Sweep("advance entries", 0.25, partial(advance.advance, pool, catalogue, config)),
         Sweep("finish programs", 1.0, partial(advance.finish, pool)),
         Sweep("content faults", 2.0, partial(advance.pause_on_content_faults, pool)),

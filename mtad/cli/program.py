@@ -51,14 +51,20 @@ def apply_(
     file: Annotated[Path, typer.Argument(help="The program's TOML file; its messages are folders beside it.")],
     config: ConfigOption = DEFAULT_CONFIG,
     *,
+    move: Annotated[
+        bool, typer.Option("--move", help="Have those on their way, and mail that waits, go on in the new version.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a program, or give a draft a new version; the same file again changes nothing."""
-    applied = shell.run(config, lambda _, pool: apply_program(pool, file, getpass.getuser()))
+    """Make a program, or a new version of one, for who enters from now on; the same file again changes nothing."""
+    applied = shell.run(config, lambda _, pool: apply_program(pool, file, getpass.getuser(), move=move))
     if as_json:
         shell.print_json(applied)
-    else:
-        shell.out.print(f"program {applied.name}: {applied.did}, version {applied.version}", highlight=False)
+        return
+    moved = (
+        f", {applied.people:,} people and {applied.mails:,} mails moved" if move and applied.did == "changed" else ""
+    )
+    shell.out.print(f"program {applied.name}: {applied.did}, version {applied.version}{moved}", highlight=False)
 
 
 @app.command("list")

@@ -13,18 +13,30 @@ from typing import Any, Literal
 import msgspec
 
 from engine.policy import StreamDefinition, mailbox, parse_stream
-from engine.programs import Definition, SendNode, parse_program, require_reachable, require_threshold_in_reach
+from engine.programs import (
+    TRIGGERED,
+    Definition,
+    SendNode,
+    parse_program,
+    require_reachable,
+    require_threshold_in_reach,
+)
 from engine.revision import Effect, effect, retime
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.source import DEFAULT
 from mtad.compose import store
 from mtad.compose.folder import Draft, read_message
-
-BULK = 2
+from mtad.compose.refusals import (
+    require_date,
+    require_hand_overs,
+    require_known_audience,
+    require_links,
+    require_nobody_strands,
+    require_same_sort,
+)
 
 _LIST_ID = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
-_TYPES: dict[str, tuple[type, ...]] = {"text": (str,), "date": (str,), "number": (int, float), "bool": (bool,)}
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -33,6 +45,8 @@ class Applied(msgspec.Struct, frozen=True):
     name: str
     version: int
     did: Literal["created", "changed", "unchanged"]
+    people: int = 0  # who went on in this version
+    mails: int = 0  # that waited and are of this version now
 
 
 def read_stream(path: Path) -> StreamDefinition:
@@ -115,11 +129,12 @@ async def _require_reach(conn: Connection, path: Path, stream_id: int, definitio
         raise InputError(f"{path}: {error}") from None
 
 
-async def apply_program(pool: Pool, path: Path, by: str) -> Applied:
+async def apply_program(pool: Pool, path: Path, by: str, *, move: bool = False) -> Applied:
     """Make or change the program of a file with the messages beside it.
 
-    A new program is a draft. InputError, and nothing is changed, for whatever is wrong in the
-    file or a template, and for a change of a program that has begun.
+    A new program is a draft. Of one that has begun a new version is for those who enter from
+    now on; with `move` for everybody on the way too. InputError, and nothing is changed, for
+    whatever is wrong in the file or a template, and where a move would strand somebody.
     """
     raw = _table(path)
     async with pool.acquire() as conn:
@@ -129,16 +144,20 @@ async def apply_program(pool: Pool, path: Path, by: str) -> Applied:
     try:
         definition = parse_program(raw, day=policy.day, window=policy.window, engaged=policy.on_engaged)
         require_reachable(definition, policy)
-        _check_audience(definition, types)
+        require_known_audience(definition, types)
+        require_date(definition, types)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     drafts = {
-        key: read_message(path.parent / node.message, types, bulk=definition.class_ == BULK)
+        key: read_message(path.parent / node.message, types, bulk=definition.class_ >= TRIGGERED)
         for key, node in definition.nodes.items()
         if isinstance(node, SendNode)
     }
+    require_links(path, definition, drafts)
 
     async def work(conn: Connection) -> Applied:
+        if definition.then or definition.instead:
+            require_hand_overs(path, definition, await store.hand_overs(conn))
         while (known := await store.lock_program(conn, definition.name)) is None:
             made = await store.new_program(conn, definition, stream.id, by)
             if made is not None:
@@ -146,10 +165,15 @@ async def apply_program(pool: Pool, path: Path, by: str) -> Applied:
                 return Applied(definition.name, 1, "created")
         if await _is_same(conn, known, definition, stream.id, drafts):
             return Applied(definition.name, known.version, "unchanged")
-        _require_draft(path, definition.name, known.status)
+        if known.status != "draft":
+            require_same_sort(path, known, definition, stream.id)
         version = await store.next_program(conn, known, definition, stream.id, by)
         await _add_messages(conn, known.id, version, drafts)
-        return Applied(definition.name, version, "changed")
+        if not move:
+            return Applied(definition.name, version, "changed")
+        await require_nobody_strands(conn, path, known.id, definition)
+        people, mails = await store.move_to_version(conn, known.id, version)
+        return Applied(definition.name, version, "changed", people, mails)
 
     return await in_transaction(pool, work)
 
@@ -190,27 +214,6 @@ async def _stream(conn: Connection, path: Path, raw: dict[str, Any]) -> store.St
         others = ", ".join(await store.stream_names(conn)) or "none"
         raise InputError(f"{path}: stream: there is no {name!r} (there is: {others}); run `mtad stream apply` first")
     return stream
-
-
-def _check_audience(definition: Definition, types: dict[str, str]) -> None:
-    """An attribute that nobody has, or of another type, would silently mean nobody."""
-    for name, values in definition.audience.attributes.items():
-        if name not in types:
-            raise InputError(f"audience: no contact has an attribute {name!r}")
-        for value in values:
-            fits = isinstance(value, _TYPES[types[name]]) and isinstance(value, bool) == (types[name] == "bool")
-            if not fits:
-                raise InputError(f"audience: {name} holds values of type {types[name]}, {value!r} is none")
-
-
-def _require_draft(path: Path, name: str, status: str) -> None:
-    if status in ("done", "cancelled"):
-        raise InputError(f"{path}: program {name!r} is {status}; give this one another name")
-    if status != "draft":
-        raise InputError(
-            f"{path}: program {name!r} is {status} and the file differs from what it runs;"
-            " a program that was started cannot be changed yet: cancel it, or give this one another name"
-        )
 
 
 async def _is_same(

@@ -207,6 +207,23 @@ async def next_program(
     return version
 
 
+async def hand_overs(conn: Connection) -> dict[str, Definition]:
+    """Programs that are not over, by name; nobody else changes who hands over to whom until we commit."""
+    definitions = [Definition.from_json(row[0]) for row in await conn.fetch(SQL["hand_overs"])]
+    return {definition.name: definition for definition in definitions}
+
+
+async def standing(conn: Connection, program_id: int) -> dict[str, int]:
+    """How many people stand at each node, or have mail of it that did not begin."""
+    return {row[0]: row[1] for row in await conn.fetch(SQL["standing"], program_id)}
+
+
+async def move_to_version(conn: Connection, program_id: int, version: int) -> tuple[int, int]:
+    """Have everybody go on in this version but those whose mail is under way: how many people, and mails."""
+    [(people, mails)] = await conn.fetch(SQL["move_to_version"], program_id, version)
+    return people, mails
+
+
 async def add_messages(
     conn: Connection, program_id: int, version: int, drafts: Sequence[tuple[str, str, Parts, bool]]
 ) -> dict[str, int]:

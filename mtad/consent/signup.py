@@ -11,7 +11,7 @@ from mtad.base.ids import message_id
 from mtad.consent import store
 from mtad.consent.limits import APART, next_slot
 from mtad.consent.words import TRANSACTIONAL
-from mtad.queue.enqueue import COMMAND_SLOT
+from mtad.queue.intake import COMMAND_SLOT
 from mtad.queue.store import wake_sites
 from tracker.desk import Confirmed, Visitor
 

@@ -20,7 +20,7 @@ from mtad.base.source import sources_of, weights_of
 from mtad.base.sqlfiles import queries
 from mtad.ops.answers.programs import program_by_name
 from mtad.queue import store
-from mtad.queue.enqueue import COMMAND_SLOT
+from mtad.queue.intake import COMMAND_SLOT
 
 SQL = queries("operate")
 

@@ -6,16 +6,21 @@ ends and next mails are two transactions.
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from engine.programs import EndNode
+import msgspec
+
+from engine.programs import ChooseNode, EndNode, Node, chosen_stop
 from engine.service import Catalogue, end_silent, set_program_status
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
-from mtad.queue import programs, store
-from mtad.queue.enqueue import COMMAND_SLOT
-from mtad.queue.programs import DueEntry
+from mtad.queue import entries, programs, store
+from mtad.queue.entries import DueEntry
+from mtad.queue.intake import COMMAND_SLOT
+
+# So long a reactivation waits for a hit to be judged, which takes seconds.
+PATIENCE = timedelta(hours=1)
 
 log = logging.getLogger("mtad.advance")
 
@@ -23,36 +28,79 @@ log = logging.getLogger("mtad.advance")
 async def advance(pool: Pool, catalogue: Catalogue, config: Config) -> int:
     """Move due entries on; how many."""
     async with pool.acquire() as conn:
-        due = await programs.due_entries(conn)
-    if not due:
-        return 0
-    await catalogue.need(
-        {(entry.program_id, entry.version) for entry in due},
-        {(entry.stream_id, entry.stream_version) for entry in due},
-        catalogue.epoch,
-    )
-    over = [entry for entry in due if _at_end(catalogue, entry) and entry.heard]
-    going = [entry for entry in due if not _at_end(catalogue, entry)]
+        due = await entries.due_entries(conn)
+        if not due:
+            return 0
+        await catalogue.need(
+            {(entry.program_id, entry.version) for entry in due},
+            {(entry.stream_id, entry.stream_version) for entry in due},
+            catalogue.epoch,
+        )
+        choosing = [entry for entry in due if isinstance(_node(catalogue, entry), ChooseNode)]
+        chosen, passing = await _choices(conn, catalogue, choosing)
+    over = [entry for entry in due if isinstance(_node(catalogue, entry), EndNode)]
+    going = [entry for entry in due if not isinstance(_node(catalogue, entry), ChooseNode | EndNode)] + chosen
+    moved = len(going) + len(passing)
     if over:
-        await in_transaction(pool, lambda conn: _end(conn, over))
+        moved += await in_transaction(pool, lambda conn: _end(conn, catalogue, over))
     if going:
         await in_transaction(pool, lambda conn: _send_next(conn, catalogue, config, going))
-    return len(over) + len(going)
+    if passing:
+        await in_transaction(pool, lambda conn: entries.move_entries(conn, passing))
+    return moved
 
 
-def _at_end(catalogue: Catalogue, entry: DueEntry) -> bool:
-    definition = catalogue.program(entry.program_id, entry.version).definition
-    return isinstance(definition.nodes[entry.node], EndNode)
+def _node(catalogue: Catalogue, entry: DueEntry) -> Node:
+    return catalogue.program(entry.program_id, entry.version).definition.nodes[entry.node]
 
 
-async def _end(conn: Connection, entries: Sequence[DueEntry]) -> None:
-    """The last wait is over: who gave no sign since the entry began becomes Inactive."""
-    await programs.lock_gates(conn, sorted({entry.contact_id for entry in entries}))
-    silent = await end_silent(conn, [entry.id for entry in entries])
-    await programs.end_entries(conn, [(entry.id, "silent" if entry.id in silent else "done") for entry in entries])
+async def _choices(
+    conn: Connection, catalogue: Catalogue, due: Sequence[DueEntry]
+) -> tuple[list[DueEntry], list[tuple[int, str, datetime]]]:
+    """Entries at a choice: those that get a mail, at its node; and (entry, node, due) of those that go on without.
+
+    Who has a hit that waits to be judged stays: it may decide.
+    """
+    if not due:
+        return [], []
+    mails = await entries.last_answers(conn, [entry.id for entry in due])
+    chosen: list[DueEntry] = []
+    passing: list[tuple[int, str, datetime]] = []
+    for entry in due:
+        mail = mails.get(entry.id)
+        if mail and mail.unjudged:
+            continue
+        definition = catalogue.program(entry.program_id, entry.version).definition
+        last, answers = (mail.node, mail.answers) if mail else (None, None)
+        stop = chosen_stop(definition, entry.node, last, answers)
+        if stop.wait or stop.ends:
+            passing.append((entry.id, stop.node, entry.due + timedelta(seconds=stop.wait)))
+        else:
+            chosen.append(msgspec.structs.replace(entry, node=stop.node))
+    return chosen, passing
 
 
-async def _send_next(conn: Connection, catalogue: Catalogue, config: Config, entries: Sequence[DueEntry]) -> None:
+async def _end(conn: Connection, catalogue: Catalogue, over: Sequence[DueEntry]) -> int:
+    """The last wait is over: who gave no sign since the entry began becomes Inactive, or cools down again.
+
+    A reactivation of whom a hit waits to be judged goes on: it may be an answer. How many ended.
+    """
+    await entries.lock_gates(conn, sorted({entry.contact_id for entry in over}))
+    silent = await end_silent(conn, [entry.id for entry in over])
+    late = datetime.now(UTC) - PATIENCE
+    ends = [
+        (entry.id, "silent" if entry.id in silent else "done")
+        for entry in over
+        if entry.id in silent or entry.due < late or not _tries(catalogue, entry)
+    ]
+    return await entries.end_entries(conn, ends)
+
+
+def _tries(catalogue: Catalogue, entry: DueEntry) -> bool:
+    return catalogue.program(entry.program_id, entry.version).kind == "reactivation"
+
+
+async def _send_next(conn: Connection, catalogue: Catalogue, config: Config, due: Sequence[DueEntry]) -> None:
     now = datetime.now(UTC)
     oldest = [now + config.max_age(class_) for class_ in range(3)]
     mails = [
@@ -61,10 +109,10 @@ async def _send_next(conn: Connection, catalogue: Catalogue, config: Config, ent
             catalogue.program(entry.program_id, entry.version).messages[entry.node],
             min(oldest[entry.class_], entry.not_after) if entry.not_after else oldest[entry.class_],
         )
-        for entry in entries
+        for entry in due
     ]
-    await programs.next_mails(conn, mails, COMMAND_SLOT)
-    await store.wake_sites(conn, sorted({e.site_id for e in entries if e.site_id is not None}))
+    await entries.next_mails(conn, mails, COMMAND_SLOT)
+    await store.wake_sites(conn, sorted({e.site_id for e in due if e.site_id is not None}))
 
 
 async def finish(pool: Pool) -> int:

@@ -10,22 +10,22 @@ forecast asks it about everybody.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from engine import gate
-from engine.facts import Defer, Send, Skip
-from engine.programs import Definition
-from engine.service import Catalogue, enter, set_program_status
+from engine.facts import Defer, Reason, Send, Skip
+from engine.programs import Definition, held_out
+from engine.service import Catalogue, set_program_status
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.queue import programs, store
-
-# Tally rows are one a worker slot; commands and the housekeeper share this one.
-COMMAND_SLOT = -1
+from mtad.queue.intake import COMMAND_SLOT, NOBODY, Taken, entering_facts, first_step, take_in
+from mtad.queue.newcomers import birthdays
 
 # Subscriptions a transaction, the literal limit of the query audience_page: some
 # 150 ms, so that a pause does not wait long for the program's row.
@@ -74,20 +74,17 @@ async def enqueue(pool: Pool, config: Config, name: str) -> AsyncIterator[Progre
     async with pool.acquire() as conn:
         program = await programs.program_by_name(conn, name)
         total = await conn.fetchval("select count(*) from subscription where stream_id = $1", program.stream_id)
-    step, definition = await _first_step(catalogue, config, program)
     progress = Progress(total=total)
     yield progress
-    if program.enqueued is not None:
-        return
-    page: _Page | None = await _read_page(pool, step, definition, program.enqueued_to)
-    while page is not None:
-        first = progress.seen == 0
-        page = await _enqueue_page(pool, catalogue, step, definition, page, progress)
-        if first or page is None:
-            # Plans that were made for an empty queue read all of a full one.
-            async with pool.acquire() as conn:
-                await programs.analyze_queue(conn)
-        yield progress
+    version = 0
+    # A version that is published meanwhile is what the rest of the audience gets.
+    while version != program.version and program.enqueued is None:
+        version = program.version
+        start = Start(pool, catalogue, config, *await first_step(catalogue, config, program))
+        async for _ in start.run(program.enqueued_to, progress):
+            yield progress
+        async with pool.acquire() as conn:
+            program = await programs.program_by_name(conn, name)
 
 
 async def started(pool: Pool, name: str) -> tuple[int, int]:
@@ -115,117 +112,121 @@ class _Page(msgspec.Struct, frozen=True):
         return len(self.candidates) < PAGE
 
 
-async def _read_page(pool: Pool, step: programs.Step, definition: Definition, after: int) -> _Page:
-    async with pool.acquire() as conn:
-        return await _page(conn, step, definition, after)
+class Start:
+    """One start of one version of a program."""
 
+    def __init__(
+        self, pool: Pool, catalogue: Catalogue, config: Config, step: programs.Step, definition: Definition
+    ) -> None:
+        self._pool = pool
+        self._catalogue = catalogue
+        self._config = config
+        self._definition = definition
+        self._birthdays, round_ = None, 0
+        if definition.yearly and step.program.day:
+            self._birthdays = birthdays(definition.yearly, step.program.day)
+            round_ = step.program.day.year
+        self._step = msgspec.structs.replace(step, round=round_)
 
-async def _page(conn: Connection, step: programs.Step, definition: Definition, after: int) -> _Page:
-    attributes = definition.audience.attributes
-    return _Page(after, await programs.audience_page(conn, step.program, after, attributes, step.node))
+    async def run(self, after: int, progress: Progress) -> AsyncIterator[None]:
+        """Write all pages behind contact `after`; yields after each."""
+        page: _Page | None = _Page(after, []) if self._waits else await self._read(after)
+        while page is not None:
+            first = progress.seen == 0
+            page = await self._write(page, progress)
+            if first or page is None:
+                # Plans that were made for an empty queue read all of a full one.
+                async with self._pool.acquire() as conn:
+                    await programs.analyze_queue(conn)
+            yield
 
+    @property
+    def _waits(self) -> bool:
+        """Nobody gets it at the start: people come by themselves, or on their day."""
+        return self._definition.enrol == "handed_over" or bool(self._definition.yearly and not self._step.program.day)
 
-async def _enqueue_page(
-    pool: Pool, catalogue: Catalogue, step: programs.Step, definition: Definition, read: _Page, progress: Progress
-) -> _Page | None:
-    """Write one page in one transaction, and meanwhile read the one behind it; None when it was the last.
+    async def _read(self, after: int) -> _Page:
+        async with self._pool.acquire() as conn:
+            return await self._page(conn, after)
 
-    What was read is as old as the writing of one page. Who leaves meanwhile is queued, as
-    who leaves just afterwards is, and the gate that is asked before delivery says no.
-    """
-    program = step.program
+    async def _page(self, conn: Connection, after: int) -> _Page:
+        step, attributes = self._step, self._definition.audience.attributes
+        return _Page(
+            after,
+            await programs.audience_page(
+                conn, step.program, after, attributes, step.node, round_=step.round, birthdays=self._birthdays
+            ),
+        )
 
-    async def write(conn: Connection) -> tuple[_Page | None, int, int]:
-        await conn.execute("select make_partitions()")
-        status, after = await programs.lock_enqueue(conn, program.id)
-        if status not in ("scheduled", "running"):
-            return None, 0, 0
-        # Another process may have queued some of it since we read.
-        page = read if read.after == after else await _page(conn, step, definition, after)
-        inside = [c for c in page.candidates if c.in_audience]
-        reasons = await _reasons(conn, catalogue, step, definition, [c.contact_id for c in inside if not c.clear])
-        queued = [c for c in inside if c.contact_id not in reasons] if reasons else inside
-        new = out = 0
-        if queued:
-            entering = [c.contact_id for c in queued if definition.kind == "series" or c.state == "reactivated"]
-            if entering:
-                await enter(conn, program.stream_id, entering, datetime.now(UTC), series=definition.kind == "series")
-            new = await programs.enqueue(conn, step, COMMAND_SLOT, [(c.contact_id, c.site_id) for c in queued])
-        if reasons:
-            out = await programs.leave_out(conn, step, COMMAND_SLOT, list(reasons.items()))
-        await programs.mark_enqueued(conn, program.id, page.reaches, all_in=page.last)
-        await store.wake_sites(conn, sorted({c.site_id for c in queued if c.site_id is not None}))
-        return page, new, out
+    async def _write(self, read: _Page, progress: Progress) -> _Page | None:
+        """Write one page in one transaction, and meanwhile read the one behind it; None when it was the last.
 
-    (page, new, out), ahead = await asyncio.gather(
-        in_transaction(pool, write),
-        _nothing() if read.last else _read_page(pool, step, definition, read.reaches),
-    )
-    if page is None:
-        return None
-    progress.seen += len(page.candidates)
-    progress.queued += new
-    progress.left_out += out
-    if page.last:
-        return None
-    return ahead if page is read else await _read_page(pool, step, definition, page.reaches)
+        What was read is as old as the writing of one page. Who leaves meanwhile is queued, as
+        who leaves just afterwards is, and the gate that is asked before delivery says no.
+        """
+        program = self._step.program
+
+        async def write(conn: Connection) -> tuple[_Page | None, Taken]:
+            await conn.execute("select make_partitions()")
+            standing = await programs.lock_enqueue(conn, program.id)
+            if standing.status not in ("scheduled", "running") or standing.version != program.version:
+                return None, NOBODY
+            # Another process may have queued some of it since we read.
+            same = read.after == standing.enqueued_to
+            page = read if same else await self._page(conn, standing.enqueued_to)
+            inside = [c for c in page.candidates if c.in_audience]
+            taken = await take_in(conn, self._catalogue, self._config, self._step, self._definition, inside, standing)
+            await programs.mark_enqueued(conn, program.id, page.reaches, all_in=page.last, next_slot=taken.next_slot)
+            return page, taken
+
+        (page, taken), ahead = await asyncio.gather(
+            in_transaction(self._pool, write),
+            _nothing() if read.last else self._read(read.reaches),
+        )
+        if page is None:
+            return None
+        progress.seen += len(page.candidates)
+        progress.queued += taken.queued
+        progress.left_out += taken.left_out
+        if page.last:
+            return None
+        return ahead if page is read else await self._read(page.reaches)
 
 
 async def _nothing() -> None:
     return None
 
 
-async def _reasons(
-    conn: Connection,
-    catalogue: Catalogue,
-    step: programs.Step,
-    definition: Definition,
-    contacts: Sequence[int],
-) -> dict[int, str]:
-    """Why those contacts get no mail that do not; the gate's words."""
-    if not contacts:
-        return {}
-    facts = await programs.audience_facts(conn, contacts, step)
-    context = gate.Context(definition, catalogue.suppressed_domains)
-    now = datetime.now(UTC)
-    verdicts = {f.contact_id: gate.verdict(f, context, now) for f in facts}
-    return {contact: v.reason for contact, v in verdicts.items() if isinstance(v, Skip)}
-
-
-async def _first_step(
-    catalogue: Catalogue, config: Config, program: programs.ProgramRow
-) -> tuple[programs.Step, Definition]:
-    await catalogue.need([(program.id, program.version)], [(program.stream_id, program.stream_version)], program.epoch)
-    held = catalogue.program(program.id, program.version)
-    definition = held.definition
-    starts = program.starts or datetime.now(UTC)
-    oldest = starts + config.max_age(program.class_)
-    not_after = min(oldest, program.not_after) if program.not_after else oldest
-    program = msgspec.structs.replace(program, starts=starts)
-    return programs.Step(program, held.messages[definition.first], definition.first, not_after), definition
-
-
 async def forecast(pool: Pool, config: Config, name: str) -> Forecast:
-    """The gate run dry over the whole audience, in one snapshot; nothing is written."""
+    """The gate run dry over the whole audience, in one snapshot; nothing is written.
+
+    Of a program with a date it is about those whose day is today.
+    """
     catalogue = Catalogue(pool)
     async with pool.acquire() as conn:
         program = await programs.program_by_name(conn, name)
-    step, definition = await _first_step(catalogue, config, program)
+    now = datetime.now(UTC)
+    step, definition = await first_step(catalogue, config, program)
+    yearly = definition.yearly
+    days = birthdays(yearly, now.astimezone(ZoneInfo(yearly.zone)).date()) if yearly else None
     context = gate.Context(definition, catalogue.suppressed_domains)
     stream_mode = catalogue.stream(program.stream_id, program.stream_version).definition.tracking
     result = Forecast(name, 0, 0, 0, {}, 0)
     skipped: Counter[str] = Counter()
-    now = datetime.now(UTC)
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        after, size = 0, PAGE
+        after, size = 0, 0 if definition.enrol == "handed_over" else PAGE
         while size == PAGE:
-            page = await programs.audience_page(conn, program, after, definition.audience.attributes, step.node)
+            page = await programs.audience_page(
+                conn, program, after, definition.audience.attributes, step.node, birthdays=days
+            )
             size = len(page)
             after = page[-1].contact_id if page else after
             inside = [c.contact_id for c in page if c.in_audience]
-            for facts in await programs.audience_facts(conn, inside, step):
+            for facts in await entering_facts(conn, inside, step):
                 result.audience += 1
                 match gate.verdict(facts, context, now):
+                    case Send() | Defer() if held_out(program.id, facts.contact_id, definition.holdout):
+                        skipped[Reason.HOLDOUT] += 1
                     case Send():
                         result.send += 1
                         result.untracked += "full" not in (facts.tracking or stream_mode)

@@ -1,12 +1,13 @@
-"""SQL of programs on their way, sql/queries/enqueue.sql: audience → queue, entries from step to step."""
+"""SQL of programs, sql/queries/enqueue.sql: audience → queue."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
 
 from engine.facts import Facts
+from engine.programs import Yearly
 from mtad.base.db import Connection, row_values
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
@@ -30,6 +31,7 @@ class ProgramRow(msgspec.Struct, frozen=True):
     not_after: datetime | None
     enqueued_to: int
     enqueued: datetime | None
+    day: date | None  # of a yearly program: whose day is, or was, taken
     stream_version: int
     epoch: int
 
@@ -44,20 +46,42 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     clear: bool
 
 
-class DueEntry(msgspec.Struct, frozen=True, gc=False):
-    """An entry whose wait is over."""
+class Newcomer(msgspec.Struct, frozen=True, gc=False):
+    """A contact of whom something says that a program that is open may take them."""
 
-    id: int
-    program_id: int
-    version: int
+    at: datetime
     contact_id: int
-    stream_id: int
-    node: str
-    stream_version: int
+    via: str  # enrol, then, redirect
     site_id: int | None
-    class_: int
-    not_after: datetime | None
-    heard: bool  # silence up to its due time may be concluded
+    state: str | None
+    round: int
+    takes: bool
+    clear: bool
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How far a program has come; its row is locked."""
+
+    status: str
+    version: int
+    enqueued_to: int
+    next_slot: datetime | None
+    open_to: datetime | None
+    open_contact: int
+
+
+class Open(msgspec.Struct, frozen=True):
+    """A program that takes people in while it runs, and the programs that hand theirs over to it."""
+
+    name: str
+    handing: list[int]
+
+
+class Birthdays(msgspec.Struct, frozen=True):
+    """Whom a page of the audience is narrowed to: those with one of these days (MM-DD) in this attribute."""
+
+    attribute: str
+    days: list[str]
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -66,7 +90,12 @@ class Step(msgspec.Struct, frozen=True):
     program: ProgramRow
     message_id: int
     node: str
-    not_after: datetime
+    not_after: datetime  # of the first mail; further ones come, and go, `spacing` seconds later
+    due: datetime | None = None  # of the first mail; None: when the program starts
+    latest: datetime | None = None  # no mail is sent after it
+    spacing: float = 0.0
+    round: int = 0
+    via: str = "enrol"
 
 
 async def program_by_name(conn: Connection, name: str) -> ProgramRow:
@@ -94,19 +123,97 @@ async def lock_program(conn: Connection, program_id: int) -> tuple[str, int]:
     return row[0], row[1]
 
 
-async def lock_enqueue(conn: Connection, program_id: int) -> tuple[str, int]:
+async def lock_enqueue(conn: Connection, program_id: int) -> Standing:
     """Lock the row against another enqueue and a pause; mail that is queued goes on."""
     row = await conn.fetchrow(SQL["lock_enqueue"], program_id)
     assert row is not None
-    return row[0], row[1]
+    return Standing(*row_values(row))
 
 
 async def audience_page(
-    conn: Connection, program: ProgramRow, after: int, attributes: dict[str, list[Any]], node: str
+    conn: Connection,
+    program: ProgramRow,
+    after: int,
+    attributes: dict[str, list[Any]],
+    node: str,
+    *,
+    round_: int = 0,
+    birthdays: Birthdays | None = None,
 ) -> list[Candidate]:
     """The next 5,000 subscriptions of the stream, in the order of contacts."""
-    rows = await conn.fetch(SQL["audience_page"], program.stream_id, after, attributes, program.id, node)
+    rows = await conn.fetch(
+        SQL["audience_page"],
+        program.stream_id,
+        after,
+        attributes,
+        program.id,
+        node,
+        round_,
+        program.kind == "reactivation",
+        birthdays and birthdays.days,
+        birthdays and birthdays.attribute,
+    )
     return [Candidate(*row_values(row)) for row in rows]
+
+
+async def horizon(conn: Connection) -> datetime:
+    """The moment up to which everything that carries its transaction's time can be seen."""
+    at: datetime = await conn.fetchval(SQL["horizon"])
+    return at
+
+
+async def open_programs(conn: Connection) -> list[Open]:
+    return [Open(*row_values(row)) for row in await conn.fetch(SQL["open_programs"])]
+
+
+async def newly_eligible(
+    conn: Connection,
+    step: Step,
+    attributes: dict[str, list[Any]],
+    after: tuple[datetime, int],
+    before: datetime,
+    *,
+    handing: Sequence[int] = (),
+    looks: bool = True,
+    redirected: Sequence[int] = (),
+) -> list[Newcomer]:
+    """Up to 5,000 of whom something changed between, in order; not `looks`: only who is handed over or redirected."""
+    program = step.program
+    rows = await conn.fetch(
+        SQL["newly_eligible"],
+        program.id,
+        program.stream_id,
+        attributes,
+        step.node,
+        *after,
+        program.kind == "reactivation",
+        before,
+        handing,
+        looks,
+        redirected,
+    )
+    return [Newcomer(*row_values(row)) for row in rows]
+
+
+async def mark_open(conn: Connection, program_id: int, to: tuple[datetime, int]) -> None:
+    """Remember up to where newcomers were looked at."""
+    await conn.execute(SQL["mark_open"], program_id, *to)
+
+
+async def mark_slot(conn: Connection, program_id: int, next_slot: datetime | None) -> None:
+    """Remember when the next first mail may be due."""
+    await conn.execute(SQL["mark_slot"], program_id, next_slot)
+
+
+async def yearly_programs(conn: Connection) -> list[tuple[int, str, Yearly, date | None]]:
+    """(id, name, when, day taken last) of those that are not under way."""
+    rows = await conn.fetch(SQL["yearly_programs"])
+    return [(row[0], row[1], msgspec.convert(row[2], Yearly), row[3]) for row in rows]
+
+
+async def begin_day(conn: Connection, program_id: int, day: date) -> bool:
+    """Have a yearly program go through its audience for this day; False: somebody else did."""
+    return bool((await conn.execute(SQL["begin_day"], program_id, day)).endswith("1"))
 
 
 async def audience_facts(conn: Connection, contacts: Sequence[int], step: Step) -> list[Facts]:
@@ -135,10 +242,13 @@ async def enqueue(conn: Connection, step: Step, slot: int, contacts: Sequence[tu
             step.message_id,
             step.node,
             program.class_,
-            program.starts,
+            step.due or program.starts,
             step.not_after,
             slot,
-            program.kind == "series",
+            None if program.kind == "campaign" else step.via,
+            step.round,
+            step.spacing,
+            step.latest,
         )
     )
 
@@ -156,6 +266,7 @@ async def leave_out(conn: Connection, step: Step, slot: int, contacts: Sequence[
             step.message_id,
             step.node,
             slot,
+            step.round,
         )
     )
 
@@ -166,9 +277,11 @@ async def started(conn: Connection, name: str, slot: int) -> tuple[int, int]:
     return enrolled - left_out, left_out
 
 
-async def mark_enqueued(conn: Connection, program_id: int, to: int, *, all_in: bool) -> None:
-    """Remember how far the enqueue has come."""
-    await conn.execute(SQL["mark_enqueued"], program_id, to, all_in)
+async def mark_enqueued(
+    conn: Connection, program_id: int, to: int, *, all_in: bool, next_slot: datetime | None = None
+) -> None:
+    """Remember how far the enqueue has come, and when the next first mail may be due."""
+    await conn.execute(SQL["mark_enqueued"], program_id, to, all_in, next_slot)
 
 
 async def analyze_queue(conn: Connection) -> None:
@@ -189,36 +302,6 @@ async def hold_jobs(conn: Connection, program_id: int) -> int:
 async def unhold_jobs(conn: Connection, program_id: int, *, all_due: bool) -> list[int]:
     """Put them back; the sites they go to."""
     return [row[0] for row in await conn.fetch(SQL["unhold_jobs"], program_id, all_due)]
-
-
-async def due_entries(conn: Connection) -> list[DueEntry]:
-    """Up to 2,000 entries whose wait is over, of running programs."""
-    return [DueEntry(*row_values(row)) for row in await conn.fetch(SQL["due_entries"])]
-
-
-async def lock_gates(conn: Connection, contacts: Sequence[int]) -> None:
-    """Lock the fences of these contacts, in order."""
-    await conn.fetch(SQL["lock_gates"], contacts)
-
-
-async def next_mails(conn: Connection, mails: Sequence[tuple[DueEntry, int, datetime]], slot: int) -> int:
-    """Queue the next mail of (entry, message, not after); how many were new."""
-    return int(
-        await conn.fetchval(
-            SQL["next_mails"],
-            [entry.id for entry, _, _ in mails],
-            [entry.node for entry, _, _ in mails],
-            [message for _, message, _ in mails],
-            [entry.site_id for entry, _, _ in mails],
-            [not_after for _, _, not_after in mails],
-            slot,
-        )
-    )
-
-
-async def end_entries(conn: Connection, ends: Sequence[tuple[int, str]]) -> int:
-    """End (entry, why); how many had not ended before."""
-    return len(await conn.fetch(SQL["end_entries"], [x[0] for x in ends], [x[1] for x in ends]))
 
 
 async def finish_programs(conn: Connection) -> list[str]:

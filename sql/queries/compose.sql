@@ -81,8 +81,67 @@ returning id;
 -- $3 kind, $4 stream, $5 class, $6 rank, $7 starts, $8 not after.
 update program
    set version = $2, fence = fence + 1, kind = $3::text::program_kind, stream_id = $4, class = $5, rank = $6,
-       starts = $7, not_after = $8
+       starts = case when status = 'draft' or status = 'scheduled' and $7::timestamptz is not null then $7 else starts end,
+       not_after = $8
  where id = $1;
+
+-- name: hand_overs
+-- Programs that are not over, nobody else naming them as `then` or `instead` until we commit.
+select v.definition
+  from (select pg_advisory_xact_lock(hashtext('mtad hand-overs'))) held
+ cross join program p
+  join program_version v on v.program_id = p.id and v.version = p.version
+ where p.status not in ('done', 'cancelled')
+ order by p.id;
+
+-- name: standing
+-- At which nodes of program $1 people stand, or have mail that did not begin, and how many.
+select node, count(*)
+  from (
+    select node from entry where program_id = $1 and ended is null
+     union all
+    select m.node
+      from job j
+      join message m on m.id = j.message_id
+     where j.program_id = $1 and j.entry_id is null and j.begun is null and j.doubts = 0
+  ) x
+ group by node
+ order by node;
+
+-- name: move_to_version
+-- People on their way through program $1, and mail of it that did not begin, go on in version
+-- $2. Nothing begins meanwhile: the caller holds the program's row against begin. Returns
+-- how many people, and how many mails, went.
+with entries as materialized (
+  select id, contact_id
+    from entry
+   where program_id = $1 and ended is null and version <> $2
+   order by id
+     for no key update
+), jobs as materialized (
+  select id, message_id
+    from job
+   where program_id = $1 and version <> $2 and begun is null and doubts = 0
+     and (select count(*) from entries) >= 0
+   order by id
+     for no key update
+), moved_jobs as (
+  update job set version = $2, message_id = fresh.id
+    from jobs
+    join message old on old.id = jobs.message_id
+    join message fresh on fresh.program_id = $1 and fresh.version = $2 and fresh.node = old.node and fresh.variant = ''
+   where job.id = jobs.id
+  returning job.id
+), moved_entries as (
+  update entry set version = $2
+    from entries
+   where entry.id = entries.id
+     and not exists (
+       select from job j
+        where j.contact_id = entries.contact_id and j.entry_id = entries.id and (j.begun is not null or j.doubts > 0))
+  returning entry.id
+)
+select (select count(*) from moved_entries), (select count(*) from moved_jobs);
 
 -- name: add_program_version
 -- Version $2 of program $1: $3 is its definition, $4 who made it.

@@ -1,8 +1,8 @@
--- Audience → queue, and entries from step to step. mtad/queue/store.py.
+-- Audience → queue: mtad/queue/programs.py.
 
 -- name: program_by_name
 select p.id, p.name, p.kind::text, p.stream_id, p.class, p.status::text, p.version, p.fence, p.why, p.starts,
-       p.not_after, p.enqueued_to, p.enqueued, s.version as stream_version, e.version as epoch
+       p.not_after, p.enqueued_to, p.enqueued, p.day, s.version as stream_version, e.version as epoch
   from program p
   join stream s on s.id = p.stream_id
  cross join epoch e
@@ -12,11 +12,14 @@ select p.id, p.name, p.kind::text, p.stream_id, p.class, p.status::text, p.versi
 select name from program where status::text = any($1::text[]) order by id;
 
 -- name: ready_to_enqueue
--- Programs whose start has come and whose audience is not, or not all, in the queue.
-select name
-  from program
- where enqueued is null and (status = 'running' or status = 'scheduled' and starts <= now())
- order by id;
+-- Programs whose start has come and whose audience is not, or not all, in the queue. One
+-- with a date waits for its first day.
+select p.name
+  from program p
+  join program_version v on v.program_id = p.id and v.version = p.version
+ where p.enqueued is null and (p.status = 'running' or p.status = 'scheduled' and p.starts <= now())
+   and (p.day is not null or coalesce(jsonb_typeof(v.definition -> 'yearly'), 'null') = 'null')
+ order by p.id;
 
 -- name: lock_program
 -- Against begin too: what commits under this lock has the last word.
@@ -24,11 +27,16 @@ select status::text, enqueued_to from program where id = $1 for update;
 
 -- name: lock_enqueue
 -- Against another enqueue and a pause, not against begin.
-select status::text, enqueued_to from program where id = $1 for no key update;
+select status::text, version, enqueued_to, next_slot, coalesce(open_to, starts - interval '1 h'), open_contact
+  from program
+ where id = $1
+   for no key update;
 
 -- name: audience_page
 -- The next 5,000 subscriptions of stream $1 after contact $2. `in_audience`: the
--- attributes fit $3 (name → allowed values) and no step $5 of program $4 was made.
+-- attributes fit $3 (name → allowed values) and no step $5 of program $4 was made in
+-- round $6; with $7 the cool-down is over; with $8 the date in attribute $9 is on one of
+-- these days of a year (MM-DD).
 -- `clear`: nothing speaks against a mail, so no verdict has to be asked for now.
 -- `limit 1`, and where the page begins and ends: as joins, all contacts and all that
 -- are enrolled were read for every page.
@@ -45,11 +53,12 @@ select u.contact_id, d.site_id, g.state::text,
           where not coalesce(f.value @> (c.attributes -> f.key), false)
        ) and not exists (
          select from enrolled x
-          where x.program_id = $4 and x.node = $5 and x.contact_id = u.contact_id
+          where x.program_id = $4 and x.node = $5 and x.contact_id = u.contact_id and x.round = $6
             and x.contact_id > $2 and x.contact_id <= (select max(contact_id) from page)
-       ) as in_audience,
+       ) and (not $7 or coalesce(g.state = 'cooling' and g.cool_until <= now(), false))
+         and ($8::text[] is null or coalesce(substr(c.attributes ->> $9, 6, 5) = any($8), false)) as in_audience,
        u.status = 'subscribed' and u.break_until is null and not c.erased and c.merged_into is null
-         and coalesce(g.state, 'active') not in ('cooling', 'trying', 'resting')
+         and ($7 or coalesce(g.state, 'active') not in ('cooling', 'trying', 'resting'))
          and not exists (
            select from suppression x
             where x.key in (c.address_key, '@' || d.name) and x.released is null and x.until > now()
@@ -58,7 +67,7 @@ select u.contact_id, d.site_id, g.state::text,
   join lateral (select * from contact where id = u.contact_id limit 1) c on true
   join lateral (select * from domain where id = c.domain_id) d on true
   left join lateral (
-    select state from engagement where stream_id = $1 and contact_id = u.contact_id limit 1
+    select state, cool_until from engagement where stream_id = $1 and contact_id = u.contact_id limit 1
   ) g on true
  order by u.contact_id;
 
@@ -90,15 +99,19 @@ select 0::bigint, c.id, p.stream_id, p.id, $3::int, $4::int, null::bigint, coale
 -- name: enqueue
 -- Jobs for contacts $1, rising (with sites $2): program $3, version $4, stream $5,
 -- message $6, node $7, class $8, due $9, not after $10, slot $11 of the tally. With $12
--- each gets an entry too. Who has this step already gets nothing: the caller holds
--- lock_enqueue, so what a look at the page's range shows is all there is, and costs a
--- twentieth of `on conflict` for each (1.4 µs a mail).
+-- each gets an entry too, by way of $12. $13 the round. Each is due, and too late, $14
+-- seconds after the one before, but too late by $15 (null: never). Who has this step in
+-- this round already gets nothing: the caller holds lock_enqueue, so what a look at the
+-- page's range shows is all there is, and costs a twentieth of `on conflict` for each
+-- (1.4 µs a mail).
 with known as materialized (
   select contact_id
     from enrolled
    where program_id = $3 and node = $7 and contact_id between ($1::bigint[])[1] and ($1)[cardinality($1)]
+     and round = $13
 ), made as materialized (
-  select contact_id, site_id, nextval('job_id') as job_id
+  select contact_id, site_id, nextval('job_id') as job_id,
+         (row_number() over () - 1) * $14::float8 * interval '1 s' as later
     from (
       select a.contact_id, a.site_id
         from unnest($1, $2::int[]) as a (contact_id, site_id)
@@ -106,17 +119,18 @@ with known as materialized (
        order by a.contact_id
     ) a
 ), noted as (
-  insert into enrolled (program_id, node, contact_id, job_id)
-  select $3, $7, contact_id, job_id from made
+  insert into enrolled (program_id, node, round, contact_id, job_id)
+  select $3, $7, $13, contact_id, job_id from made
 ), entered as (
-  insert into entry (program_id, version, contact_id, stream_id, node)
-  select $3, $4, contact_id, $5, $7 from made where $12 order by contact_id
+  insert into entry (program_id, version, contact_id, stream_id, node, via, round)
+  select $3, $4, contact_id, $5, $7, $12, $13 from made where $12::text is not null order by contact_id
   on conflict do nothing
   returning id, contact_id
 ), queued as (
   insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
                    due, not_after)
-  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, m.site_id, $8::smallint, $8::smallint * 2, $9, $10
+  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, m.site_id, $8::smallint, $8::smallint * 2,
+         $9::timestamptz + m.later, least($10::timestamptz + m.later, $15::timestamptz)
     from made m
     left join entered n using (contact_id)
    order by m.job_id
@@ -130,10 +144,10 @@ select count(*) from made;
 -- name: leave_out
 -- Contacts $1 with reasons $2 are part of the audience and get no mail: a ledger row
 -- under an id of the job sequence, no job. $3 program, $4 stream, $5 message, $6 node,
--- $7 slot.
+-- $7 slot, $8 round.
 with made as (
-  insert into enrolled (program_id, node, contact_id, job_id)
-  select $3, $6, a.contact_id, nextval('job_id')
+  insert into enrolled (program_id, node, round, contact_id, job_id)
+  select $3, $6, $8, a.contact_id, nextval('job_id')
     from unnest($1::bigint[], $2::text[]) as a (contact_id, reason)
    order by a.contact_id
   on conflict do nothing
@@ -169,11 +183,127 @@ select coalesce(sum(n) filter (where key = 'enrolled'), 0)::bigint as enrolled,
  where program_id = (select id from program where name = $1) and slot = $2;
 
 -- name: mark_enqueued
--- Contacts up to $2 are in; $3: that was all of them.
+-- Contacts up to $2 are in; $3: that was all of them. $4: the next first mail may be due.
 update program
-   set enqueued_to = $2, enqueued = case when $3 then now() end,
+   set enqueued_to = $2, enqueued = case when $3 then now() end, next_slot = coalesce($4, next_slot),
        status = case when status = 'scheduled' then 'running' else status end
  where id = $1;
+
+-- name: horizon
+-- What transactions that began before this have written can be seen: rows that carry the
+-- time of theirs are complete up to it. Who has written nothing for ten minutes is a reader.
+select coalesce(min(xact_start), now())
+  from pg_stat_activity
+ where datname = current_database() and backend_type = 'client backend' and xact_start < now()
+   and (backend_xid is not null or xact_start > now() - interval '10 min');
+
+-- name: open_programs
+-- Programs that take people in while they run, and those that hand theirs over to them.
+select p.name, array(select distinct program_id from program_version where definition ->> 'then' = p.name)
+  from program p
+  join program_version v on v.program_id = p.id and v.version = p.version
+ where p.status = 'running' and p.enqueued is not null and (p.not_after is null or p.not_after > now())
+   and v.definition ->> 'enrol' in ('current_and_future', 'handed_over')
+   and coalesce(jsonb_typeof(v.definition -> 'yearly'), 'null') = 'null'
+ order by p.id;
+
+-- name: newly_eligible
+-- Up to 5,000 marks that program $1, of stream $2, has a look at contacts: their permission
+-- or their state changed, their cool-down ended ($7: it takes those only), or one of programs
+-- $9 handed them over. After ($5, $6), before $8, in order; with $10 false hand-overs only.
+-- Contacts $11 are looked at in any case, by way of a redirect.
+-- `takes`: not in the program, and was not, but for those who were left out for their state;
+-- a reactivation takes people again. $3, $4, in_audience, clear: as audience_page.
+-- Plan: an index on each of the four, never what was looked at before.
+with found as materialized (
+  (select changed as at, contact_id, 'enrol' as via
+     from subscription
+    where $10 and stream_id = $2 and (changed, contact_id) > ($5::timestamptz, $6::bigint) and changed < $8
+    order by changed, contact_id
+    limit 5000)
+   union all
+  (select made, contact_id, 'enrol'
+     from transition
+    where $10 and stream_id = $2 and (made, contact_id) > ($5, $6) and made < $8
+    order by made, contact_id
+    limit 5000)
+   union all
+  (select cool_until, contact_id, 'enrol'
+     from engagement
+    where $10 and $7 and stream_id = $2 and state = 'cooling' and (cool_until, contact_id) > ($5, $6)
+      and cool_until < $8
+    order by cool_until, contact_id
+    limit 5000)
+   union all
+  select e.ended, e.contact_id, 'then'
+    from unnest($9::int[]) f (id)
+   cross join lateral (
+     select ended, contact_id
+       from entry
+      where program_id = f.id and why = 'engaged' and (ended, contact_id) > ($5, $6) and ended < $8
+      order by ended, contact_id
+      limit 5000
+   ) e
+   union all
+  select now(), contact_id, 'redirect' from unnest($11::bigint[]) r (contact_id)
+), page as materialized (
+  select * from found order by at, contact_id limit 5000
+)
+select x.at, x.contact_id, x.via, d.site_id, g.state::text, coalesce(f.round + 1, 0)::smallint as round,
+       not exists (
+         select from jsonb_each($3::jsonb) j where not coalesce(j.value @> (c.attributes -> j.key), false)
+       ) and u.status is not null and case when $7
+         then coalesce(g.state = 'cooling' and g.cool_until <= now(), false) and not coalesce(f.queued, false)
+              and not exists (
+                select from entry n where n.program_id = $1 and n.contact_id = x.contact_id and n.ended is null)
+         else f.round is null
+              or f.outcome = 'skipped' and (f.reason like 'inactive:%' or f.reason = 'not_confirmed') end as takes,
+       u.status = 'subscribed' and u.break_until is null and not c.erased and c.merged_into is null
+         and ($7 or coalesce(g.state, 'active') not in ('cooling', 'trying', 'resting'))
+         and not exists (
+           select from suppression s
+            where s.key in (c.address_key, '@' || d.name) and s.released is null and s.until > now()
+         ) as clear
+  from page x
+  join lateral (select * from contact where id = x.contact_id limit 1) c on true
+  join lateral (select * from domain where id = c.domain_id) d on true
+  left join lateral (
+    select status, break_until from subscription where stream_id = $2 and contact_id = x.contact_id limit 1) u on true
+  left join lateral (
+    select state, cool_until from engagement where stream_id = $2 and contact_id = x.contact_id limit 1) g on true
+  left join lateral (
+    select r.round, l.outcome, l.reason, exists (select from job where id = r.job_id) as queued
+      from enrolled r
+      left join ledger l on l.job_id = r.job_id
+     where r.program_id = $1 and r.node = $4 and r.contact_id = x.contact_id
+     order by r.round desc
+     limit 1
+  ) f on true
+ order by x.at, x.contact_id;
+
+-- name: mark_open
+-- Who became eligible up to $2, and at that moment up to contact $3, was let in.
+update program set open_to = $2, open_contact = $3 where id = $1;
+
+-- name: mark_slot
+update program set next_slot = coalesce($2, next_slot) where id = $1;
+
+-- name: yearly_programs
+-- Programs with a date, that run or whose start has come, with what they say of it and the day they took last.
+select p.id, p.name, v.definition -> 'yearly', p.day
+  from program p
+  join program_version v on v.program_id = p.id and v.version = p.version
+ where (p.status = 'running' or p.status = 'scheduled' and p.starts <= now())
+   and (p.not_after is null or p.not_after > now()) and jsonb_typeof(v.definition -> 'yearly') = 'object'
+   and (p.enqueued is not null or p.day is null)
+ order by p.id;
+
+-- name: begin_day
+-- Program $1 goes through its audience for day $2.
+update program
+   set day = $2, enqueued = null, enqueued_to = 0, starts = now(),
+       status = case when status = 'scheduled' then 'running' else status end
+ where id = $1 and status in ('scheduled', 'running') and (day is null or day < $2);
 
 -- name: analyze_queue
 -- The columns that statements ask for; all of them would be three times the work.
@@ -206,87 +336,21 @@ with jobs as materialized (
 )
 select distinct site_id from back where site_id is not null;
 
--- name: due_entries
--- Entries whose wait is over, of programs that run. Not locked: the caller locks
--- gates first where it ends some. heard: every tracker has brought in what it heard
--- up to then, so that silence may be concluded.
-select n.id, n.program_id, n.version, n.contact_id, n.stream_id, n.node, s.version as stream_version, d.site_id,
-       p.class, p.not_after,
-       n.due <= coalesce((select min(ingested_until) from worker where dead is null), '-infinity') as heard
-  from entry n
-  join program p on p.id = n.program_id
-  join stream s on s.id = n.stream_id
-  join lateral (select domain_id from contact where id = n.contact_id limit 1) c on true
-  join lateral (select site_id from domain where id = c.domain_id limit 1) d on true
- where n.ended is null and n.due <= now() and p.status = 'running'
- order by n.due
- limit 2000;
-
--- name: lock_gates
-select contact_id from gate where contact_id = any($1::bigint[]) order by contact_id for no key update;
-
--- name: next_mails
--- Make the next mail of entries $1 (at nodes $2 with messages $3, sites $4), $5 when
--- each is given up, $6 slot. An entry that ended meanwhile gets none.
-with x as materialized (
-  select * from unnest($1::bigint[], $2::text[], $3::int[], $4::int[], $5::timestamptz[])
-    as x (entry_id, node, message_id, site_id, not_after)
-), entries as materialized (
-  select n.*
-    from entry n
-   where n.id in (select entry_id from x) and n.ended is null and n.due is not null
-   order by n.id
-     for no key update
-), made as (
-  insert into enrolled (program_id, node, contact_id, job_id)
-  select n.program_id, x.node, n.contact_id, nextval('job_id')
-    from entries n
-    join x on x.entry_id = n.id
-   order by n.program_id, x.node, n.contact_id
-  on conflict do nothing
-  returning program_id, node, contact_id, job_id
-), queued as (
-  insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
-                   due, not_after)
-  select m.job_id, n.contact_id, n.stream_id, n.program_id, n.version, x.message_id, n.id, x.site_id,
-         p.class, p.class * 2, now(), x.not_after
-    from made m
-    join entries n on n.program_id = m.program_id and n.contact_id = m.contact_id
-    join x on x.entry_id = n.id
-    join program p on p.id = n.program_id
-   order by m.job_id
-), waiting as (
-  update entry set due = null from entries where entry.id = entries.id
-), tallied as (
-  insert into tally (program_id, slot, key, n)
-  select program_id, $6, 'enrolled', count(*) from made group by program_id order by program_id
-  on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
-)
-select count(*) from made;
-
--- name: end_entries
--- Entries $1 end because of $2.
-with x as materialized (
-  select * from unnest($1::bigint[], $2::text[]) as x (entry_id, why)
-), entries as materialized (
-  select id from entry where id in (select entry_id from x) and ended is null order by id for no key update
-)
-update entry set ended = now(), due = null, why = x.why
-  from entries
-  join x on x.entry_id = entries.id
- where entry.id = entries.id
-returning entry.id;
-
 -- name: finish_programs
--- Programs with nothing left to do are done, transactional ones never.
+-- Programs with nothing left to do are done; those that take people in, when their time is over;
+-- transactional ones never.
 with over as materialized (
   select p.id
     from program p
+    join program_version v on v.program_id = p.id and v.version = p.version
    where p.status = 'running' and p.enqueued is not null and p.class > 0
+     and (p.not_after <= now()
+          or coalesce(v.definition ->> 'enrol', 'current') = 'current'
+             and coalesce(jsonb_typeof(v.definition -> 'yearly'), 'null') = 'null')
      and not exists (select from job j where j.program_id = p.id)
      and not exists (select from entry n where n.program_id = p.id and n.ended is null)
    order by p.id
-     for no key update
+     for no key update of p
 )
 update program set status = 'done' from over where program.id = over.id returning program.name;
 

@@ -131,13 +131,25 @@ async def test_a_changed_draft_gets_a_new_version_and_fence(pool: Pool, stream: 
     assert await pool.fetchval("select count(*) from message where version = 5") == 2
 
 
-async def test_a_program_that_has_begun_keeps_what_it_runs(pool: Pool, stream: Path, files: Writer) -> None:
+async def test_a_program_that_is_over_stays_as_it_was(pool: Pool, stream: Path, files: Writer) -> None:
     await apply_program(pool, files(), "test")
 
-    for status in ("scheduled", "running", "paused", "done", "cancelled"):
+    for status in ("done", "cancelled"):
         await pool.execute("update program set status = $1::text::program_status", status)
         assert (await apply_program(pool, files(), "test")).did == "unchanged"
         assert f"is {status}" in await refusal(pool, files(subject_txt="Other"))
+
+
+async def test_a_program_that_has_begun_gets_a_version_of_the_same_sort(
+    pool: Pool, stream: Path, files: Writer
+) -> None:
+    await apply_program(pool, files(), "test")
+
+    for version, status in enumerate(("scheduled", "running", "paused"), 2):
+        await pool.execute("update program set status = $1::text::program_status, starts = now()", status)
+        assert (await apply_program(pool, files(subject_txt=f"Other {version}"), "test")).version == version
+        assert "kind: " in await refusal(pool, files(PROGRAM.replace("series", "reactivation")))
+    assert await pool.fetchval("select starts from program") is not None
 
 
 async def test_two_who_apply_at_once_make_one_program(pool: Pool, stream: Path, files: Writer) -> None:

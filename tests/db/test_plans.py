@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mtad.base.db import Connection, Pool
-from mtad.queue import programs, store
+from mtad.queue import entries, programs, store
 
 # 60,000 people, jobs and entries over 40 sites, a third of it due later; 1,500 jobs of site 1
 # are claimed by worker 1. Planner statistics are fresh.
@@ -67,13 +67,13 @@ HOT = {
     "settle_ended": (store.SQL["settle_ended"], SETTLED, 64 * 4),
     "settle_returned": (store.SQL["settle_returned"], RETURNED, 64 * 3),
     "release": (store.SQL["release"], f"1, {IDS}", 64 * 3),
-    "due_entries": (programs.SQL["due_entries"], "", 2000),
+    "due_entries": (entries.SQL["due_entries"], "", 2000),
     "move_jobs": (store.SQL["move_jobs"], "5, 5, 6, 0", 5000),
     # Behind half of the audience, which is enrolled already: a page costs what a page costs.
-    "audience_page": (programs.SQL["audience_page"], "1, 30000, '{}'::jsonb, 1, 'a'", 5000 + 10),
+    "audience_page": (programs.SQL["audience_page"], "1, 30000, '{}'::jsonb, 1, 'a', 0, false, null, null", 5000 + 10),
     "enqueue": (
         programs.SQL["enqueue"],
-        f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, false",
+        f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, null, 0, 0, null",
         5000 + 10,
     ),
 }  # fmt: skip

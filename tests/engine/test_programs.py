@@ -95,7 +95,7 @@ def test_definition_survives_json(text: str) -> None:
         (SERIES, "Europe/Berlin", "Europe/Bonn", "start: '2026-12-01 09:00 Europe/Bonn' is not a time"),
         (SERIES, " Europe/Berlin", "", "start: '2026-12-01 09:00' has no zone"),
         (SERIES, "start =", 'not_after = "2026-11-01 09:00 Europe/Berlin"\nstart =', "not_after: must be after start"),
-        (SERIES, "start =", 'leave_on = ["reply"]\nstart =', "leave_on[0]: engaged or click or open or came_back, is 'reply'"),
+        (SERIES, "start =", 'leave_on = ["reply"]\nstart =', "leave_on[0]: engaged or click or open, is 'reply'"),
         (SERIES, "start =", 'on_engaged = "leave"\nstart =', "on_engaged: only campaigns have it"),
         (SERIES, "start =", "priority = 0\nstart =", "priority: 1 to 9, is 0"),
         (SERIES, "start =", 'enrol = "future"\nstart =', "enrol: current or current_and_future or handed_over, is 'fu"),

@@ -22,7 +22,7 @@ from mtad.audience.service import Options, import_contacts
 from mtad.base.db import Connection, Pool
 from mtad.base.ids import uuid7
 from mtad.compose.apply import apply_stream
-from mtad.queue import programs, store
+from mtad.queue import entries, store
 from tests.queue.world import World, new_world
 from tests.rows import Rows
 
@@ -55,7 +55,7 @@ async def cancel_program(conn: Connection, world: World, job: int) -> None:
 
 
 async def series_ends_in_silence(conn: Connection, world: World, job: int) -> None:
-    await programs.lock_gates(conn, [world.contacts[job]])
+    await entries.lock_gates(conn, [world.contacts[job]])
     entry = await conn.fetchval("select id from entry where contact_id = $1", world.contacts[job])
     assert await end_silent(conn, [entry]) == {entry}
 
