@@ -48,7 +48,7 @@ insert into contact (address, address_key, domain_id, locale, attributes)
     from size, generate_series(1, size.contacts) n;
 insert into gate (contact_id) select id from contact order by id;
 insert into stream (name, version) values ('news', 1);
-insert into stream_version (stream_id, version, definition, made_by) values (1, 1, '{"policy": {}}', 'benchmark');
+insert into stream_version (stream_id, version, definition, made_by) values (1, 1, '{"policy": {}, "tracking": "full"}', 'benchmark');
 insert into subscription (stream_id, contact_id, status, basis, source, changed_by)
   select 1, id, 'subscribed', 'consent', 'benchmark', 'import' from contact order by id;
 insert into engagement (stream_id, contact_id, since, round_from, first_sent)

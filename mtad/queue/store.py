@@ -133,6 +133,7 @@ async def settle_ended(
         [j.why for j in jobs],
         not flush,
         [j.source for j in jobs],
+        [j.facts.tracking for j in jobs],
     )
     return {row[0] for row in rows}
 

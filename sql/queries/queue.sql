@@ -247,23 +247,27 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
   left join going g on g.id = o.job_id;
 
 -- name: settle_ended
--- Jobs that are over: out of the queue, into the ledger, the entry on, counted. With
--- the first mail on a stream the round of a contact begins who had no row there. Who was
--- sent nothing after all has the slot back that counted for caps.
+-- Jobs that are over: out of the queue, into the ledger, the entry on, counted. Who was
+-- sent nothing after all has the slot back that counted for caps. What came to somebody
+-- (engine/README.md: mail delivered) is written on the row only where it changes it: the
+-- first mail on the stream begins a round, one that comes while no window is open opens one;
+-- `wake_at` where there was none, or a later one. Mail into an open window is found in the
+-- ledger when that closes. Where something younger is on the row, the sweep replays it.
 -- $1 worker, $2 its slot; then by job: $3 id, $4 contact, $5 stream, $6 entry,
 -- $7 outcome, $8 reason, $9 scope, $10 reply, $11 attempts, $12 dot, $13 end (null:
 -- now), $14 state at the send, $15 next node of the entry, $16 seconds to it, $17 why
 -- the entry ends, $18 whether the commit may leave its flush to the next one on this
--- connection, and by job $19 the source that it left by. Only jobs that are still this worker's; a 250 that comes after the
+-- connection, by job $19 the source that it left by, and $20 the contact's own tracking
+-- mode (null: the stream's). Only jobs that are still this worker's; a 250 that comes after the
 -- worker was declared dead still makes a job in doubt delivered.
 with o as materialized (
   select o.*
     from (select case when $18::boolean then set_config('synchronous_commit', 'off', true) end) as flush
    cross join unnest($3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::text[]::outcome[], $8::text[],
                 $9::text[]::fault_scope[], $10::text[], $11::smallint[], $12::timestamptz[], $13::timestamptz[],
-                $14::text[]::contact_state[], $15::text[], $16::float8[], $17::text[], $19::text[])
+                $14::text[]::contact_state[], $15::text[], $16::float8[], $17::text[], $19::text[], $20::text[])
       as o (job_id, contact_id, stream_id, entry_id, outcome, reason, scope, reply, attempts, dot_at, ended,
-            state, next_node, next_wait, why, source)
+            state, next_node, next_wait, why, source, tracking)
 ), gates as materialized (
   select g.contact_id
     from gate g
@@ -274,20 +278,22 @@ with o as materialized (
             where o.outcome in ('bounced', 'expired', 'skipped') and j.slot is not null))
    order by g.contact_id
      for no key update
-), firsts as materialized (
-  select e.stream_id, e.contact_id
+), rows as materialized (
+  select e.stream_id, e.contact_id, e.first_sent, e.told,
+         e.window_until is null and e.state in ('active', 'engaged', 'reactivated') as opens
     from engagement e
+    join o on o.stream_id = e.stream_id and o.contact_id = e.contact_id and o.outcome = 'delivered'
    where (select count(*) from gates) >= 0
-     and (e.stream_id, e.contact_id) in (select stream_id, contact_id from o where outcome = 'delivered')
-     and e.first_sent is null
+     and (e.window_until is null and e.state in ('active', 'engaged', 'reactivated')
+          or e.first_sent is null or e.told >= o.ended)
    order by e.stream_id, e.contact_id
-     for no key update
+     for no key update of e
 ), entries as materialized (
   select n.id
     from entry n
    where n.id in (select entry_id from o)
      and n.ended is null
-     and (select count(*) from firsts) >= 0
+     and (select count(*) from rows) >= 0
    order by n.id
      for no key update
 ), jobs as materialized (
@@ -295,7 +301,7 @@ with o as materialized (
   -- it would be a nested loop over the batch.
   select j.id, j.program_id, j.stream_id, j.message_id, j.contact_id, j.entry_id, j.site_id, j.class, j.doubts,
          j.created, j.begun, j.slot, o.outcome, o.reason, o.scope, o.reply, o.attempts, o.dot_at,
-         coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why, o.source
+         coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why, o.source, o.tracking
     from job j
     join o on o.job_id = j.id
    where ((j.worker = $1) is true or (j.doubts > 0 and o.outcome = 'delivered'))  -- as in begin
@@ -334,19 +340,39 @@ with o as materialized (
     from jobs j
     join entries n on n.id = j.entry_id
    where entry.id = j.entry_id and j.why is not null
+), rules as materialized (
+  select s.id, v.definition ->> 'tracking' as tracking,
+         coalesce((v.definition #>> '{policy,window}')::float8, 259200) * interval '1 s' as span
+    from stream s
+    join stream_version v on v.stream_id = s.id and v.version = s.version
+   where s.id = any(array(select stream_id from jobs where outcome = 'delivered' and class > 0))
 ), arrived as materialized (
-  select stream_id, contact_id, min(ended) as at
-    from jobs
-   where outcome = 'delivered' and class > 0
-   group by stream_id, contact_id
-), first_sent as (
-  update engagement set first_sent = a.at
-    from arrived a
-   where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id
-     and engagement.first_sent is null and exists (select from firsts)
+  select distinct on (j.stream_id, j.contact_id)
+         j.stream_id, j.contact_id, j.ended as at, not m.pixel as unseen,
+         case when coalesce(j.tracking, r.tracking) = 'full' then j.ended + r.span end as until
+    from jobs j
+    join rules r on r.id = j.stream_id
+   cross join lateral (select pixel from message where id = j.message_id limit 1) m
+   where j.outcome = 'delivered' and j.class > 0
+   order by j.stream_id, j.contact_id, j.ended
+), told as (
+  update engagement e
+     set first_sent = coalesce(e.first_sent, a.at),
+         since = case when x.first_sent is null then a.at else e.since end,
+         score = case when x.first_sent is null then 0 else e.score end,
+         round_from = case when x.first_sent is null then a.at else e.round_from end,
+         window_until = case when x.opens then a.until else e.window_until end,
+         veiled = case when x.opens then a.unseen and a.until is not null else e.veiled end,
+         told = greatest(e.told, a.at),
+         held = case when x.told >= a.at then least(e.held, a.at) else e.held end,
+         wake_at = least(e.wake_at, case when x.told >= a.at then a.at when x.opens then a.until end)
+    from rows x
+    join arrived a on a.stream_id = x.stream_id and a.contact_id = x.contact_id
+   where e.stream_id = x.stream_id and e.contact_id = x.contact_id
+     and (x.first_sent is null or x.told >= a.at or x.opens and a.until is not null)
 ), first_rows as (
-  insert into engagement (stream_id, contact_id, since, round_from, first_sent)
-  select a.stream_id, a.contact_id, a.at, a.at, a.at
+  insert into engagement (stream_id, contact_id, since, round_from, first_sent, window_until, veiled, told, wake_at)
+  select a.stream_id, a.contact_id, a.at, a.at, a.at, a.until, a.unseen and a.until is not null, a.at, a.until
     from arrived a
    where not exists (
      select from engagement e where e.stream_id = a.stream_id and e.contact_id = a.contact_id)

@@ -47,6 +47,7 @@ SETTLED = ", ".join([
     "1", "0", IDS, CONTACTS, many("1"), ENTRIES, many("'delivered'::text"), many("''::text"), many("null::text"),
     many("'250'::text"), many("1::smallint"), many("now()"), many("now()"), many("'active'::text"),
     many("'b'::text"), many("60::float8"), many("null::text"), "false", many("'default'::text"),
+    many("'full'::text"),
 ])  # fmt: skip
 
 RETURNED = ", ".join([
