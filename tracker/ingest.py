@@ -17,12 +17,12 @@ from uuid import UUID
 from prometheus_client import Counter, Gauge
 
 from mtad.base.clock import Clock
-from mtad.base.db import AWAY, Pool, in_transaction
+from mtad.base.db import AWAY, WRONG_DATA, Pool, in_transaction
 from tracker import store
 from tracker.hits import Hit, Kind, by_request
-from tracker.journal import decode
+from tracker.journal import decode, encode
 from tracker.occurrences import Offer, keep_views, offered_to_nobody
-from tracker.writer import Journal, Segment, Slot
+from tracker.writer import Journal, Segment, Slot, put_aside
 
 log = logging.getLogger("mtad.tracker")
 
@@ -69,6 +69,8 @@ class Ingest:
         # Segments of which no hit can be in the database yet but those that we brought there.
         self._new: set[Path] = set()
         self._owed: dict[UUID, tuple[Path, Hit]] = {}
+        # Segments with damage in them: kept aside when all else of them is in the database.
+        self._damaged: set[Path] = set()
 
     async def run(self) -> None:
         """Ingest until cancelled. A database that is away is waited for; nothing is given up."""
@@ -123,26 +125,51 @@ class Ingest:
             await self._ingest_segment(segment)
             kept_for = [path for path, _ in self._owed.values()]
             if segment.closed and segment.path not in kept_for:
-                await self._journal.in_thread(segment.path.unlink)
-                del self._read[segment.path]
+                if segment.path in self._damaged:
+                    aside = await self._journal.in_thread(put_aside, segment.path)
+                    log.error("a damaged segment is put aside", extra={"segment": str(aside)})
+                else:
+                    await self._journal.in_thread(segment.path.unlink)
+                self._read.pop(segment.path, None)
                 self._new.discard(segment.path)
+                self._damaged.discard(segment.path)
 
     async def _ingest_segment(self, segment: Segment) -> None:
         """Read on where we stopped; the offset moves only after the commit."""
         if segment.path not in self._read and not segment.closed:
             self._new.add(segment.path)
         start = self._read.setdefault(segment.path, 0)
-        data = await self._journal.in_thread(_read, segment.path, start, segment.size)
+        try:
+            data = await self._journal.in_thread(_read, segment.path, start, segment.size)
+        except OSError:
+            # The disk does not give it back: the others go on without it.
+            log.exception("a segment of the journal cannot be read", extra={"segment": str(segment.path)})
+            self._damaged.add(segment.path)
+            return
         offset = 0
         while (found := decode(data, offset, BATCH)).hits or found.bad:
             DAMAGED.inc(found.bad)
-            await self._write(segment.path, found.hits)
+            if found.bad:
+                self._damaged.add(segment.path)
+            await self._write_all(segment.path, found.hits)
             offset = found.end
             self._read[segment.path] = start + offset
         if segment.closed and offset < len(data):
             # Torn by a crash: nobody was told that these bytes are durable.
             log.info("a torn tail is left behind", extra={"segment": str(segment.path), "bytes": len(data) - offset})
             self._read[segment.path] = segment.size
+
+    async def _write_all(self, path: Path, hits: list[Hit]) -> None:
+        """Write hits; one that the database refuses for what stands in it is put aside, and holds up nobody."""
+        try:
+            await self._write(path, hits)
+        except WRONG_DATA:
+            if len(hits) > 1:
+                for half in (hits[: len(hits) // 2], hits[len(hits) // 2 :]):
+                    await self._write_all(path, half)
+                return
+            aside = await self._journal.in_thread(put_aside, path, encode(hits[0]))
+            log.exception("a hit that the database refuses is put aside", extra={"segment": str(aside)})
 
     async def _write(self, path: Path, hits: list[Hit]) -> None:
         left = [hit for hit in hits if hit.kind is Kind.UNSUBSCRIBE]

@@ -27,7 +27,7 @@ from tracker.ranges import Ranges
 from tracker.servers import Servers
 from tracker.tokens import Keys
 from tracker.web import make_app
-from tracker.writer import Journal
+from tracker.writer import MAX_BYTES, Journal
 
 JUDGED = prometheus_client.Counter(
     "mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"]
@@ -72,11 +72,12 @@ class Tracker:
         event_keys: EventKeys | None = None,
         sites: Sequence[str] = (),
         offer: Offer = offered_to_nobody,
+        journal_bytes: int = MAX_BYTES,
     ) -> None:
         async def source(after: int, missing: list[int], most: int) -> list[tuple[int, Link]]:
             return await store.links(pool, after, missing, most)
 
-        self.journal = Journal(state / "journal", slot)
+        self.journal = Journal(state / "journal", slot, max_bytes=journal_bytes)
         self.links = Links(source, state / "links", str(slot), clock)
         self._ingest = Ingest(pool, self.journal, unsubscribe, worker, clock, offer=offer)
         self._app = make_app(

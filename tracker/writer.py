@@ -21,9 +21,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from prometheus_client import Counter, Gauge
 
-from tracker.hits import Hit
+from tracker.hits import Hit, Kind
 from tracker.journal import encode
+
+BYTES = Gauge("mtad_tracker_journal_bytes", "What stands in this worker's journal")
+FULL = Gauge("mtad_tracker_journal_full", "1 while the journal is as big as it may be, and takes no opens and clicks")
+QUARANTINED = Counter("mtad_tracker_quarantined_total", "Segments of a journal put aside for what stands in them")
 
 # After a crash a whole segment is read again; 4 MiB are some 20,000 hits, a second's work.
 SEGMENT_BYTES = 4 * 1024 * 1024
@@ -38,7 +43,17 @@ APART = 0.008
 # So many hits wait for the disk at most; all above are refused.
 BOUND = 4096
 
+# A segment that is written to is closed when it is so old, in seconds, so that with few hits
+# too what is in Postgres leaves the disk.
+MAX_AGE = 60.0
+
+# A worker's journal never gets bigger; at 200 bytes a hit and 2,000 a second that is 40 minutes
+# without a database. What is more than a measurement may take a tenth more.
+MAX_BYTES = 1 << 30
+_MEASURING = frozenset({Kind.OPEN, Kind.CLICK, Kind.LOOK, Kind.PAGE})
+
 _SUFFIX = ".journal"
+_ASIDE = ".bad"
 
 T = TypeVar("T")
 
@@ -89,6 +104,24 @@ class Slot:
         return self.folder / f"{last + 1:010}{_SUFFIX}"
 
 
+def put_aside(path: Path, records: bytes | None = None) -> Path:
+    """Keep a segment, or some of its records, where nobody reads it; the new path.
+
+    Whoever has mended what was wrong gives it the name of a segment again.
+    """
+    names = (path.with_name(f"{path.stem}.{number}{_ASIDE}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    if records is None:
+        path.replace(aside)
+    else:
+        with os.fdopen(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(records)
+            file.flush()
+            os.fsync(file.fileno())
+    QUARANTINED.inc()
+    return aside
+
+
 class Journal:
     """Appends hits in groups, one fdatasync a group, in a thread of its own.
 
@@ -96,12 +129,17 @@ class Journal:
     such as a predecessor that drains, a folder beside it is taken.
     """
 
-    def __init__(self, folder: Path, slot: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, slot: int, *, segment_bytes: int = SEGMENT_BYTES, max_bytes: int = MAX_BYTES
+    ) -> None:
         self.folder = folder
         self.owned = asyncio.Event()  # set once `run` has its slot
         self.written = asyncio.Event()  # set after each group; whoever waits clears it
         self._name = str(slot)
         self._segment_bytes = segment_bytes
+        self._max_bytes = max_bytes
+        self._bytes = 0  # in all segments, as far as is known
+        self._opened = 0.0
         self._waiting: deque[_Waiting] = deque()
         self._writing: list[_Waiting] = []
         self._asked = asyncio.Event()
@@ -116,6 +154,11 @@ class Journal:
         """Done when the hit is on disk; OSError when the disk refuses or is too slow. Waits until `run` runs."""
         if len(self._waiting) >= BOUND:
             raise OSError("too many hits wait for the disk")
+        if self._bytes >= self._max_bytes and (
+            hit.kind in _MEASURING or self._bytes >= self._max_bytes + self._max_bytes // 10
+        ):
+            FULL.set(1)
+            raise OSError(f"the journal is full: {self._bytes:,} bytes wait for the database")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((hit, done))
         self._asked.set()
@@ -183,6 +226,7 @@ class Journal:
     def _claim(self) -> None:
         names = itertools.chain([self._name], (f"{self._name}.{n}" for n in itertools.count(1)))
         self._slot = next(slot for name in names if (slot := Slot.claim(self.folder / name)))
+        self._segments()
 
     def _leave(self) -> None:
         self._close()
@@ -190,7 +234,19 @@ class Journal:
             self._slot.release()
 
     def _segments(self) -> list[Segment]:
-        return self._slot.segments(self._path, self._durable) if self._slot else []
+        if self._slot is None:
+            return []
+        if self._path is not None and time.monotonic() - self._opened > MAX_AGE:
+            self._close()
+        found = self._slot.segments(self._path, self._durable)
+        self._count(sum(segment.size for segment in found))
+        return found
+
+    def _count(self, total: int) -> None:
+        self._bytes = total
+        BYTES.set(total)
+        if total < self._max_bytes:
+            FULL.set(0)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -206,6 +262,7 @@ class Journal:
             self._give_up()
             raise
         self._durable += len(data)
+        self._count(self._bytes + len(data))
         if self._durable >= self._segment_bytes:
             self._close()
 
@@ -214,7 +271,7 @@ class Journal:
             raise OSError("the journal has no slot")
         path = self._slot.next_path()
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._path, self._durable = path, 0
+        self._path, self._durable, self._opened = path, 0, time.monotonic()
         # The name must survive too, or the bytes are nobody's.
         folder = os.open(self._slot.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -64,6 +64,8 @@ class Tracker(Section, frozen=True, kw_only=True):
     """File with one `id:hex` a line; the last one signs, all verify."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks whose X-Forwarded-For is believed."""
+    journal_limit: Annotated[int, msgspec.Meta(ge=16)] = 1024
+    """Megabytes of hits that one worker keeps while the database is away; then they are answered and not kept."""
     scanner_networks: str = ""
     """File with one `NETWORK clicks|all [label]` a line: hits from there are scanners'. Empty: none."""
     trusted_networks: str = ""

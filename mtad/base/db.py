@@ -57,6 +57,9 @@ DATABASE_AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+# Rows that are refused for what stands in them: asking again would not mend it.
+WRONG_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
 # The same where nothing but the database is asked: a socket that cannot be had, a time that is up.
 AWAY = (OSError, TimeoutError, *DATABASE_AWAY)
 

@@ -69,6 +69,7 @@ class _Root(_Lazy):
         "pause": "control",
         "audit": "answers",
         "contact": "answers",
+        "retention": "retention",
         "why": "answers",
         "queue": "queue",
         "suspend": "hold",

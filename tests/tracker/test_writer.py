@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
-from tests.tracker.made import NOON, hit
+from tests.tracker.made import NOON, hit, unsubscribe
 from tracker.hits import Hit
-from tracker.journal import decode
-from tracker.writer import Journal, Slot
+from tracker.journal import decode, encode
+from tracker.writer import Journal, Slot, put_aside
 
 
 @asynccontextmanager
@@ -149,3 +150,61 @@ async def test_the_watermark_stays_before_a_hit_that_is_not_on_disk(tmp_path: Pa
     async with running(journal):
         await appending
     assert journal.complete_until(NOON) == NOON
+
+
+async def test_a_full_journal_takes_no_hits_but_what_people_want_and_says_so(tmp_path: Path) -> None:
+    room = 5 * len(encode(hit()))
+    leave = unsubscribe(1, 1)
+    async with running(Journal(tmp_path, 0, segment_bytes=10, max_bytes=room)) as journal:
+        for _ in range(5):
+            await journal.append(hit())
+        with pytest.raises(OSError, match="journal is full"):
+            journal.append(hit())
+        assert REGISTRY.get_sample_value("mtad_tracker_journal_full") == 1
+        await journal.append(leave)
+        with pytest.raises(OSError, match="journal is full"):
+            journal.append(leave)
+        assert REGISTRY.get_sample_value("mtad_tracker_journal_bytes") == room + len(encode(leave))
+
+        for path in files(tmp_path):
+            path.unlink()
+        await journal.segments()
+
+        await journal.append(hit())
+        assert REGISTRY.get_sample_value("mtad_tracker_journal_full") == 0
+
+
+async def test_what_a_predecessor_left_counts_for_the_bound(tmp_path: Path) -> None:
+    async with running(Journal(tmp_path, 0)) as journal:
+        await journal.append(hit())
+
+    async with running(Journal(tmp_path, 0, max_bytes=10)) as journal:
+        with pytest.raises(OSError, match="journal is full"):
+            journal.append(hit())
+
+
+async def test_a_segment_is_closed_when_it_is_old_so_that_it_can_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(Journal(tmp_path, 0)) as journal:
+        await journal.append(hit())
+        assert [one.closed for one in await journal.segments()] == [False]
+
+        monkeypatch.setattr("tracker.writer.MAX_AGE", 0.0)
+        assert [one.closed for one in await journal.segments()] == [True]
+        await journal.append(hit())
+        assert len(files(tmp_path)) == 2
+
+
+def test_what_is_put_aside_is_no_segment_and_overwrites_nothing(tmp_path: Path) -> None:
+    segment = tmp_path / "0000000001.journal"
+    for content in (b"a", b"b"):
+        segment.write_bytes(content)
+        put_aside(segment)
+    put_aside(segment, b"c")
+
+    slot = Slot.claim(tmp_path)
+    assert slot is not None
+    assert slot.segments() == []
+    assert sorted(path.read_bytes() for path in tmp_path.glob("*.bad")) == [b"a", b"b", b"c"]
+    slot.release()
