@@ -10,9 +10,10 @@ from uuid import UUID
 
 import msgspec
 
+from engine.free import Free, free_fact
 from engine.policy import Policy
 from engine.replay import Fact, Logged, corrections
-from engine.score import Hit, sign
+from engine.score import Hit, Key, sign
 from engine.states import Event, Kind, State, Transition
 
 # What an event without a mail is called in the table `event`.
@@ -71,12 +72,14 @@ class Entered(msgspec.Struct, frozen=True, gc=False):
 class Past(msgspec.Struct):
     """All that is known of a contact on a stream since some moment."""
 
+    key: Key
     measured: bool = True
     mails: list[Mail] = msgspec.field(default_factory=list)
     veiled: list[tuple[UUID, datetime]] = msgspec.field(default_factory=list)
     hits: list[Hit] = msgspec.field(default_factory=list)
     ways: list[Way] = msgspec.field(default_factory=list)
     events: list[Happened] = msgspec.field(default_factory=list)
+    free: list[Free] = msgspec.field(default_factory=list)
     log: list[Entered] = msgspec.field(default_factory=list)
     answered: set[str] = msgspec.field(default_factory=set)
 
@@ -87,6 +90,7 @@ def facts_of(past: Past, policy: Policy, outages: Sequence[tuple[datetime, datet
     if past.measured:
         yield from veils_told(past.veiled)
         yield from (sign(hit, policy) for hit in past.hits)
+        yield from (fact for free in past.free if (fact := free_fact(past.key, free, policy)))
     for way in past.ways:
         yield from _way(way)
     for event in past.events:

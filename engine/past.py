@@ -1,9 +1,10 @@
 """What other tables know about contacts on streams, read for a replay. SQL: sql/queries/replay.sql."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from engine.free import PAGE, Free
 from engine.history import HAPPENED, Entered, Happened, Mail, Past, Way, came_from
 from engine.score import Hit, Key, once
 from engine.states import State, Transition
@@ -50,7 +51,7 @@ async def veiled(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, l
 
 async def past(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, Past]:
     """All that is known of each key after its moment."""
-    known = {key: Past() for key in since}
+    known = {key: Past(key) for key in since}
     for key, may in (await measured(conn, since)).items():
         known[key].measured = may
     for key, came in (await mails(conn, since)).items():
@@ -64,6 +65,8 @@ async def past(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, Pas
         known[key].ways.append(Way(*values))
     for key, values in await _rows(conn, "events_of", since, list(HAPPENED)):
         known[key].events.append(Happened(*values))
+    for key, values in await _rows(conn, "free_of", since):
+        known[key].free.append(Free(*values))
     for key, (job, kind) in await _rows(conn, "answers_before", since):
         known[key].answered.add(once(job, kind))
     for key, values in await _rows(conn, "transitions_of", since):
@@ -71,6 +74,24 @@ async def past(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, Pas
         move = Transition(came_from(from_state), State(to_state), why, fact, at)
         known[key].log.append(Entered(id_, move, takes_back))
     return known
+
+
+async def streams_of(conn: Connection, contacts: Sequence[int]) -> dict[int, list[int]]:
+    """The streams that each is subscribed to and may be measured on."""
+    found: dict[int, list[int]] = {}
+    for row in await conn.fetch(SQL["streams_of"], contacts):
+        found.setdefault(row[0], []).append(row[1])
+    return found
+
+
+async def pages_of_days(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, list[Free]]:
+    """The pages that each has seen from the beginning of that day (UTC) on."""
+    days = {key: at.replace(hour=0, minute=0, second=0, microsecond=0) for key, at in since.items()}
+    found: dict[Key, list[Free]] = {}
+    for key, values in await _rows(conn, "free_of", days):
+        if (free := Free(*values)).event == PAGE:
+            found.setdefault(key, []).append(free)
+    return found
 
 
 async def drop_answers(conn: Connection, since: Mapping[Key, datetime]) -> None:

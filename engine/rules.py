@@ -5,6 +5,7 @@ it would quietly pause or praise the wrong people.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import time
 from typing import Any, Literal, get_args
@@ -25,6 +26,9 @@ MOST_CAP = 16
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Preset = Literal["series", "newsletter"]
 Engaged = Literal["leave", "stay"]
+
+# A host before the first slash, so that a pattern cannot mean everybody's pages.
+_PAGE = re.compile(r"[a-z0-9.-]+(?::\d+)?/[!-~]*")
 
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
@@ -76,6 +80,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     points: Points = Points()
     events: tuple[EventRule, ...] = ()  # the first that fits counts
+    pages: tuple[str, ...] = ()  # of high intent: host and path, * for anything; once each and day
     threshold: int = 20
     window: float = 3 * DAY
     attempts: int = 5
@@ -115,6 +120,7 @@ class PolicyTable(Table, frozen=True, kw_only=True):
     preset: Preset = "series"
     points: Points = Points()
     events: tuple[EventRule, ...] = ()
+    pages: tuple[str, ...] = ()
     threshold: int = 20
     window: str = "3d"
     attempts: int = 5
@@ -134,9 +140,8 @@ class PolicyTable(Table, frozen=True, kw_only=True):
     brake: Brake = BRAKE
 
 
-# What a file may not say yet, for nothing would come of it: events without a mail are not
-# taken in, and no sweep runs that would need a brake.
-NOT_YET = frozenset({"brake", "events"})
+# What a file may not say yet, for nothing would come of it: no sweep runs that would need a brake.
+NOT_YET = frozenset({"brake"})
 
 
 def with_preset(raw: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +160,7 @@ def parse_policy(table: PolicyTable) -> Policy:
     policy = Policy(
         points=table.points,
         events=table.events,
+        pages=table.pages,
         threshold=table.threshold,
         window=duration("policy.window", table.window, day),
         attempts=table.attempts,
@@ -258,6 +264,9 @@ def _refuse_contradictions(policy: Policy) -> None:
         )
     _refuse_cool_downs(policy.cool_downs)
     _refuse_shadows(policy.events)
+    for page in policy.pages:
+        if not _PAGE.fullmatch(page):
+            raise InputError(f'policy.pages: write host and path, such as "www.example.com/prices*", is {page!r}')
     for key, share in (("missing_limit", policy.missing_limit), ("brake.share", policy.brake.share)):
         if not 0 < share <= 1:
             raise InputError(f"policy.{key}: a share above 0 and up to 1, is {share}")

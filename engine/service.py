@@ -19,6 +19,7 @@ from engine.history import ended
 from engine.reactivation import stop_stranded
 from engine.replay import Fact
 from engine.rows import lock_rows
+from engine.offers import offer, retell
 from engine.score import Key, Leave
 from engine.states import Event, Kind
 from engine.store import raise_epoch
@@ -37,8 +38,10 @@ __all__ = [
     "enter_reactivation",
     "fold",
     "fold_signs",
+    "offer",
     "raise_epoch",
     "release",
+    "retell",
     "set_program_status",
     "stop_stranded",
     "suppress",

@@ -33,7 +33,7 @@ from mtad.ops import sites
 from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
-from mtad.ops.keyfiles import read_networks
+from mtad.ops.keyfiles import read_event_keys, read_networks
 from mtad.ops.lag import LagMeter
 from mtad.ops.line import answering
 from mtad.ops.moves import Movers
@@ -118,6 +118,9 @@ async def _tracked(
         trusted_proxies=config.tracker.trusted_proxies,
         clock=clock,
         desk=ConsentDesk(pool, config),
+        event_keys=read_event_keys(config),
+        sites=config.tracker.sites,
+        offer=engine.offer,
     )
     async with asyncio.TaskGroup() as group:
         running = group.create_task(watch.run(), name="tracker")

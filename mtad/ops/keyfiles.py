@@ -5,6 +5,7 @@ from pathlib import Path
 from mtad.base.config import Config
 from mtad.base.errors import ConfigError
 from mtad.dkim.sign import Signer
+from tracker.bearer import EventKeys
 from tracker.networks import Network, Networks, parse_networks
 from tracker.tokens import Keys
 
@@ -28,6 +29,12 @@ def read_networks(config: Config) -> Networks:
     return Networks(found["scanner_networks"], found["trusted_networks"], config.tracker.trusted_proxies)
 
 
+def read_event_keys(config: Config) -> EventKeys | None:
+    """Who may POST events, None for nobody; ConfigError names the file and the line."""
+    text, path = _text(config, "event_keys")
+    return EventKeys.parse(text, str(path)) if config.tracker.event_keys else None
+
+
 def _text(config: Config, key: str) -> tuple[str, Path]:
     """A file that a key of [tracker] names, '' where it names none; ConfigError when it cannot be read."""
     named = getattr(config.tracker, key)
@@ -45,6 +52,7 @@ def _text(config: Config, key: str) -> tuple[str, Path]:
 def require_keys(config: Config) -> None:
     """Read every key, so that a wrong one is one line of the supervisor and not one of each worker."""
     read_networks(config)
+    read_event_keys(config)
     for source in sorted({"", *(dkim.source for dkim in config.dkim)}):
         Signer.from_config(config, source)
     read_tracking_keys(config.path(config.tracker.keys))

@@ -105,6 +105,29 @@ select a.stream_id, a.contact_id, e.id, e.kind, e.at, (e.data ->> 'until')::time
       and kind = any($4::text[])
    offset 0) e;
 
+-- name: free_of
+-- What contacts $2 did without a mail since $3, on whatever stream $1 counts it: Free (engine/free.py).
+-- Plan: event_contact_idx, a range of it for each.
+select a.stream_id, a.contact_id, e.id, e.kind, e.at,
+       coalesce(e.data -> 'properties', jsonb_build_object('url', e.data -> 'url'))
+  from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
+ cross join lateral (
+   select id, kind, at, data
+     from event
+    where contact_id = a.contact_id and at > a.since and stream_id is null
+      and (data ? 'properties' or kind = 'page' and data ->> 'class' = 'human')
+   offset 0) e;
+
+-- name: streams_of
+-- Contacts $1 and the streams that they are subscribed to and may be measured on.
+select u.contact_id, u.stream_id
+  from subscription u
+  join stream s on s.id = u.stream_id
+  join stream_version v on v.stream_id = s.id and v.version = s.version
+ where u.contact_id = any($1::bigint[]) and u.status = 'subscribed'
+   and coalesce(u.tracking::text, v.definition ->> 'tracking') = 'full'
+ order by u.contact_id, u.stream_id;
+
 -- name: answers_before
 -- What had earned its points up to $3: (job, kind).
 select a.stream_id, a.contact_id, w.job_id, w.kind::text

@@ -1,0 +1,66 @@
+"""What happened beside the mail is offered to the streams of the contact, in the caller's transaction."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from engine import past, store
+from engine.free import PAGE, Free, free_fact
+from engine.replay import Fact
+from engine.score import Key
+from engine.tell import policies_of, tell
+from mtad.base.db import Connection
+
+
+class Occurrence(Protocol):
+    """As whoever wrote it down knows it."""
+
+    @property
+    def event_id(self) -> UUID: ...
+    @property
+    def contact_id(self) -> int: ...
+    @property
+    def event(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def properties(self) -> Mapping[str, Any]: ...
+
+
+async def offer(conn: Connection, occurrences: Sequence[Occurrence]) -> None:
+    """Fold what contacts did into every stream that they are subscribed to, may be measured on, and that has a rule.
+
+    The events are written; the caller holds no gates, or those of all these contacts.
+    """
+    streams = await past.streams_of(conn, sorted({one.contact_id for one in occurrences}))
+    policies = await policies_of(conn, {stream for found in streams.values() for stream in found})
+    facts: dict[Key, list[Fact]] = {}
+    for one in occurrences:
+        free = Free(one.event_id, one.event, one.at, one.properties)
+        for stream in streams.get(one.contact_id, ()):
+            key = (stream, one.contact_id)
+            if fact := free_fact(key, free, policies[stream]):
+                facts.setdefault(key, []).append(fact)
+    if not facts:
+        return
+    exist = await store.lock_gates(conn, {contact for _, contact in facts})
+    facts = {key: told for key, told in facts.items() if key[1] in exist}
+    answered: set[str] = set()
+    if pages := [one for one in occurrences if one.event == PAGE]:
+        new = {one.event_id for one in pages}
+        since = {key: min(one.at for one in pages) for key in facts}
+        for key, seen in (await past.pages_of_days(conn, since)).items():
+            told = [free_fact(key, page, policies[key[0]]) for page in seen if page.id not in new]
+            answered |= {fact.once for fact in told if fact}
+    await tell(conn, facts, policies=policies, answered=answered, make=True)
+
+
+async def retell(conn: Connection, keys: Sequence[Key]) -> None:
+    """Some of what was told was none, or counts after all: replay these contacts on these streams.
+
+    The tables say by now what is true; who is not known on a stream stays so.
+    """
+    if keys:
+        exist = await store.lock_gates(conn, {contact for _, contact in keys})
+        await tell(conn, {key: () for key in sorted(set(keys)) if key[1] in exist}, again=True)
