@@ -23,7 +23,7 @@ from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_
 from mtad.ops.answers.times import local
 from mtad.ops.daemon import is_running
 from mtad.ops.line import Request, ask
-from mtad.ops.top import NamedBlame, SiteRates, Top, TopState, WorkerLook
+from mtad.ops.top import LaneRates, NamedBlame, Top, TopState, WorkerLook
 from mtad.ops.waiting import domain_name, hosts_of_domain
 
 app = typer.Typer()
@@ -144,10 +144,11 @@ def top_view(found: TopState) -> RenderableType:
 
 
 def _grid(*columns: str, left: int) -> Table:
-    """A table whose first `left` columns are words, the others numbers."""
+    """A table whose first `left` columns are words, which are folded where room is short, the others numbers."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number < left else "right", no_wrap=True, overflow="ellipsis")
+        words = number < left
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     return table
 
 
@@ -164,12 +165,12 @@ def _workers(workers: list[WorkerLook]) -> Table:
     return table
 
 
-def _active(sites: list[SiteRates]) -> Table:
-    table = _grid("at work", "sessions", "delivered/s", "deferred/s", "bounced/s", left=1)
-    for site in sites:
-        rates = site.rates
+def _active(lanes: list[LaneRates]) -> Table:
+    table = _grid("at work", "source", "sessions", "delivered/s", "deferred/s", "bounced/s", left=2)
+    for lane in lanes:
+        rates = lane.rates
         table.add_row(
-            plain(site.site), f"{site.sessions:,}", *(
+            plain(lane.site), plain(lane.source), f"{lane.sessions:,}", *(
                 f"{n:,.1f}" for n in (rates.delivered, rates.deferred, rates.bounced)
             ),
         )  # fmt: skip
@@ -177,7 +178,9 @@ def _active(sites: list[SiteRates]) -> Table:
 
 
 def _blamed(rows: list[NamedBlame]) -> Table:
-    table = _grid("time", "site", "category", "reply", left=4)
+    table = _grid("last", "site", "source", "times", "category", "reply", left=6)
     for row in rows:
-        table.add_row(local(row.at), plain(row.site), plain(row.category), plain(row.reply))
+        table.add_row(
+            local(row.at), plain(row.site), plain(row.source), f"{row.number:,}", plain(row.category), plain(row.reply)
+        )
     return table

@@ -17,7 +17,7 @@ import msgspec
 
 from mtad.base.clock import Clock
 from mtad.queue.settle import Ending
-from mtad.queue.store import Ended, Released, Returned
+from mtad.queue.store import Ended, Released, Returned, Trip
 
 # `log_outcomes`: no lines; with recipients as …@domain; with recipients in full.
 LEVELS = ("off", "on", "addresses")
@@ -29,6 +29,8 @@ _TYPES = {
     "in_doubt": "InDoubt",
     "skipped": "Skip",
 }
+_PEER = re.compile(r"(\S+) \[([^\]]+)\]:\d+")
+_NONE = Trip("", "")
 _REPLY = re.compile(r"(\d{3})[ -](?:([245])\.(\d{1,3})\.(\d{1,3})[ -]?)?(.*)", re.DOTALL)
 
 
@@ -57,7 +59,7 @@ class OutcomeLog:
 
 def record(job: Ended | Returned, at: datetime, node: str, *, addresses: bool) -> dict[str, Any]:
     """One line; `at` is when it was settled. Times as KumoMTA has them: seconds since 1970, and in words."""
-    facts = job.facts
+    facts, trip = job.facts, job.trip or _NONE
     match job:
         case Ended():
             kind, said, happened = _TYPES[job.outcome], job.reply or job.reason, job.ended or at
@@ -65,13 +67,15 @@ def record(job: Ended | Returned, at: datetime, node: str, *, addresses: bool) -
             scope, doubts = job.scope, facts.doubts
         case Returned():
             kind = "TransientFailure" if job.attempts > facts.attempt else "Delayed"
-            said, happened, category, scope, doubts = job.reason, at, "", None, facts.doubts + job.doubt
+            said, happened, category, scope, doubts = job.reason, at, job.category, job.scope, facts.doubts + job.doubt
     return {
         "type": kind,
         "id": str(facts.job_id),
+        "sender": trip.sender,
         "recipient": facts.address if addresses else f"…@{facts.domain}",
         "queue": f"{facts.program_id}:{facts.stream_id}@{facts.domain}",
         "site": facts.site_id,
+        "size": trip.size,
         "response": _response(said),
         "timestamp": int(happened.timestamp()),
         "event_time": happened.isoformat(),
@@ -79,6 +83,10 @@ def record(job: Ended | Returned, at: datetime, node: str, *, addresses: bool) -
         "created_time": facts.created.isoformat(),
         "num_attempts": job.attempts,
         "bounce_classification": category or "Uncategorized",
+        "peer_address": _peer(trip.host),
+        "egress_source": trip.source or None,
+        "tls_protocol_version": trip.tls or None,
+        "tls_cipher": trip.cipher or None,
         "delivery_protocol": "ESMTP",
         "nodeid": node,
         "meta": {
@@ -86,6 +94,12 @@ def record(job: Ended | Returned, at: datetime, node: str, *, addresses: bool) -
             "contact": facts.contact_id, "scope": scope, "doubts": doubts,
         },
     }  # fmt: skip
+
+
+def _peer(host: str) -> dict[str, str] | None:
+    """Name and address of "name [address]:port"; None where nobody was dialled."""
+    match = _PEER.fullmatch(host)
+    return {"name": match[1], "addr": match[2]} if match else None
 
 
 def _response(text: str) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from mtad.ops.watch import Blame, Counts, Figures
 
 SQL = queries("operate")
 
+# Of a reply: "550 5.7.1". What follows may name the mail.
+_CODES = 9
+
 # A worker that does not answer within so many seconds is busy or gone; its heartbeat says which.
 ANSWER = 2.0
 
@@ -55,22 +58,25 @@ class WorkerLook(msgspec.Struct, frozen=True):
     rates: Rates | None = None
 
 
-class SiteRates(msgspec.Struct, frozen=True):
-    """What the workers of this machine did for one site."""
+class LaneRates(msgspec.Struct, frozen=True):
+    """What the workers of this machine did by one lane."""
 
     site: str
+    source: str
     sessions: int
     rates: Rates
 
 
 class NamedBlame(msgspec.Struct, frozen=True):
-    """A refusal that blames us, with the name of the site."""
+    """Refusals by one lane that blame us in the same way: the last of `number`, with the name of the site."""
 
     at: datetime
     site: str
+    source: str
     category: str
     scope: str
     reply: str
+    number: int = 1
 
 
 class TopState(msgspec.Struct, frozen=True):
@@ -79,7 +85,7 @@ class TopState(msgspec.Struct, frozen=True):
     at: datetime
     rates: Rates
     workers: list[WorkerLook]
-    active: list[SiteRates]  # most delivered first
+    active: list[LaneRates]  # most delivered first
     queue: QueueState
     blamed: list[NamedBlame]  # newest first
 
@@ -97,12 +103,15 @@ class Top:
         queue = await queue_state(conn, Filter(most=most))
         hosts = [Host(*row_values(row)) for row in await conn.fetch(SQL["living_workers"])]
         rates = {key: _rates(now.total, before.total, _seconds(now, before)) for key, now, before in answers}
-        sites, sessions = _by_site(answers)
-        ids = {blame.site_id for _, now, _ in answers for blame in now.blamed} | sites.keys()
+        lanes, sessions = _by_lane(answers)
+        ids = {blame.site_id for _, now, _ in answers for blame in now.blamed} | {site for site, _ in lanes}
         names: dict[int, str] = {row[0]: row[1] for row in await conn.fetch(SQL["names_of_sites"], list(ids))}
         figures = {key: now for key, now, _ in answers}
-        active = [SiteRates(names.get(site, "?"), sessions[site], _sum(found)) for site, found in sites.items()]
-        active.sort(key=lambda site: (site.rates.delivered, site.rates.deferred, site.sessions), reverse=True)
+        active = [
+            LaneRates(names.get(site, "?"), source, sessions[site, source], _sum(found))
+            for (site, source), found in lanes.items()
+        ]
+        active.sort(key=lambda lane: (lane.rates.delivered, lane.rates.deferred, lane.sessions), reverse=True)
         return TopState(
             at=queue.at,
             rates=_sum(list(rates.values())),
@@ -126,7 +135,7 @@ class Top:
 
 
 def _nothing(now: Figures) -> Figures:
-    return msgspec.structs.replace(now, seconds=0.0, total=Counts(), sites={}, lanes=[], blamed=[])
+    return msgspec.structs.replace(now, seconds=0.0, total=Counts(), counted=[], lanes=[], blamed=[])
 
 
 def _seconds(now: Figures, before: Figures) -> float:
@@ -143,19 +152,21 @@ def _sum(rates: Sequence[Rates]) -> Rates:
     return Rates(*(sum(getattr(rate, name) for rate in rates) for name in Rates.__struct_fields__))
 
 
-def _by_site(
+def _by_lane(
     answers: Sequence[tuple[tuple[int, int], Figures, Figures]],
-) -> tuple[dict[int, list[Rates]], dict[int, int]]:
-    """By site: the rates of each worker, and all sessions."""
-    sites: defaultdict[int, list[Rates]] = defaultdict(list)
-    sessions: defaultdict[int, int] = defaultdict(int)
+) -> tuple[dict[tuple[int, str], list[Rates]], dict[tuple[int, str], int]]:
+    """By site and source: the rates of each worker, and all sessions."""
+    lanes: defaultdict[tuple[int, str], list[Rates]] = defaultdict(list)
+    sessions: defaultdict[tuple[int, str], int] = defaultdict(int)
     for _, now, before in answers:
         for lane in now.lanes:
-            sessions[lane.site_id] += lane.sessions
-            sites[lane.site_id]  # listed also while nothing ends
-        for site, counts in now.sites.items():
-            sites[site].append(_rates(counts, before.sites.get(site, Counts()), _seconds(now, before)))
-    moving = {site: rates for site, rates in sites.items() if sessions[site] or _sum(rates) != Rates()}
+            sessions[lane.site_id, lane.source] += lane.sessions
+            lanes[lane.site_id, lane.source]  # listed also while nothing ends
+        known = {(one.site_id, one.source): one.counts for one in before.counted}
+        for one in now.counted:
+            key = one.site_id, one.source
+            lanes[key].append(_rates(one.counts, known.get(key, Counts()), _seconds(now, before)))
+    moving = {lane: rates for lane, rates in lanes.items() if sessions[lane] or _sum(rates) != Rates()}
     return moving, sessions
 
 
@@ -166,5 +177,14 @@ def _worker(host: Host, now: Figures | None, rates: Mapping[tuple[int, int], Rat
 
 
 def _blamed(rows: Sequence[Blame], names: Mapping[int, str]) -> list[NamedBlame]:
-    newest = sorted(rows, key=lambda row: row.at, reverse=True)
-    return [NamedBlame(row.at, names.get(row.site_id, "?"), row.category, row.scope, row.reply) for row in newest]
+    """One line for what a lane was told with one category and code; the newest first."""
+    found: dict[tuple[int, str, str, str], list[Blame]] = {}
+    for row in sorted(rows, key=lambda row: row.at, reverse=True):
+        found.setdefault((row.site_id, row.source, row.category, row.reply[:_CODES]), []).append(row)
+    return [
+        NamedBlame(
+            last.at, names.get(last.site_id, "?"), last.source, last.category, last.scope, last.reply, len(alike)
+        )
+        for alike in found.values()
+        for last in alike[:1]
+    ]

@@ -1,7 +1,7 @@
-"""What a worker has done lately, for operators: counts by site, refusals that blame us, a line for each outcome.
+"""What a worker has done lately, for operators: counts by lane, refusals that blame us, a line for each outcome.
 
 It is told of what has been written down, so whatever it says stands in the ledger.
-Bounded: by site as many as MOST_SITES, the last BLAMED refusals, the lags of ten seconds.
+Bounded: by lane as many as MOST_LANES, the last BLAMED refusals, the lags of ten seconds.
 """
 
 from collections import Counter, deque
@@ -16,18 +16,16 @@ from mtad.ops.lag import LagMeter
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Released, Returned
 
-MOST_SITES = 1000
+MOST_LANES = 1000
 BLAMED = 20
 
-# Sites in one answer: those with the most to do.
+# Lanes in one answer: those with the most to do.
 LISTED = 50
 
 # Scopes of a failure that are neither about the recipient nor about the other side.
 OURS = frozenset(("message", "sender", "source", "protocol", "policy"))
 
-BLAMING = Metric(
-    "mtad_refusals_blaming_us_total", "Mails refused for good for our address, name or content", ["category"]
-)
+BLAMING = Metric("mtad_refusals_blaming_us_total", "5xx for our address, name, content or rate", ["category"])
 
 
 class Counts(msgspec.Struct):
@@ -40,13 +38,14 @@ class Counts(msgspec.Struct):
 
 
 class Blame(msgspec.Struct, frozen=True):
-    """A mail that was refused for good, and not because of its recipient."""
+    """A 5xx that was not about the recipient; the mail has bounced, or is tried once more."""
 
     at: datetime
     site_id: int
     category: str
     scope: str
     reply: str
+    source: str  # what it left by; '': not known
 
 
 class LaneFigures(msgspec.Struct, frozen=True):
@@ -54,8 +53,17 @@ class LaneFigures(msgspec.Struct, frozen=True):
 
     site_id: int
     site: str
+    source: str
     sessions: int
     waiting: int  # claimed, and waiting here for a session
+
+
+class LaneCounts(msgspec.Struct, frozen=True):
+    """What ended or went back by one lane."""
+
+    site_id: int
+    source: str
+    counts: Counts
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -69,7 +77,7 @@ class Figures(msgspec.Struct, frozen=True):
     waiting: int
     lag: float
     total: Counts
-    sites: dict[int, Counts]
+    counted: list[LaneCounts]
     lanes: list[LaneFigures]
     blamed: list[Blame]
 
@@ -84,7 +92,7 @@ class Watch:
         self._log = log
         self._began = clock.monotonic()
         self._total = Counts()
-        self._sites: dict[int, Counts] = {}
+        self._by_lane: dict[tuple[int, str], Counts] = {}  # by site and source
         self._blamed: deque[Blame] = deque(maxlen=BLAMED)
         self.lanes: Callable[[], Sequence[LaneFigures]] = list
 
@@ -94,18 +102,25 @@ class Watch:
             if isinstance(job, Released):
                 continue
             self._count(job)
-            if isinstance(job, Ended) and job.outcome == "bounced" and job.scope in OURS:
-                BLAMING.labels(category=job.reason).inc()
-                blame = Blame(self._clock.now(), job.facts.site_id, job.reason, str(job.scope), job.reply or "")
-                self._blamed.append(blame)
+            match job:
+                case Ended(outcome="bounced", scope=scope, reason=category, reply=reply) if scope in OURS:
+                    self._blame(job, category, str(scope), reply or "")
+                case Returned(scope=scope, category=category, reason=reply) if scope in OURS and reply.startswith("5"):
+                    self._blame(job, category, str(scope), reply)
         if self._log is not None:
             self._log(batch)
+
+    def _blame(self, job: Ended | Returned, category: str, scope: str, reply: str) -> None:
+        BLAMING.labels(category=category).inc()
+        self._blamed.append(Blame(self._clock.now(), job.facts.site_id, category, scope, reply, _source(job)))
 
     def figures(self, slot: int, worker: int | None, pid: int) -> Figures:
         """What there is to tell now."""
         lanes = sorted(self.lanes(), key=lambda lane: (lane.sessions, lane.waiting), reverse=True)
-        most = Counter({site: counts.delivered + counts.deferred for site, counts in self._sites.items()})
-        named = {lane.site_id for lane in lanes[:LISTED]} | {site for site, _ in most.most_common(LISTED)}
+        most = Counter({lane: counts.delivered + counts.deferred for lane, counts in self._by_lane.items()})
+        named = {(lane.site_id, lane.source) for lane in lanes[:LISTED]} | {
+            lane for lane, _ in most.most_common(LISTED)
+        }
         return Figures(
             slot=slot,
             worker=worker,
@@ -115,7 +130,7 @@ class Watch:
             waiting=sum(lane.waiting for lane in lanes),
             lag=self._lag.worst,
             total=self._total,
-            sites={site: self._sites[site] for site in named if site in self._sites},
+            counted=[LaneCounts(*lane, self._by_lane[lane]) for lane in sorted(named & self._by_lane.keys())],
             lanes=lanes[:LISTED],
             blamed=list(self._blamed),
         )
@@ -131,10 +146,15 @@ class Watch:
             return
         if name not in Counts.__struct_fields__:
             return
-        site = self._sites.get(job.facts.site_id)
-        if site is None:
-            if len(self._sites) >= MOST_SITES:
-                self._sites.clear()  # who compares two answers sees that it began anew
-            site = self._sites[job.facts.site_id] = Counts()
-        for counts in (self._total, site):
+        key = job.facts.site_id, _source(job)
+        lane = self._by_lane.get(key)
+        if lane is None:
+            if len(self._by_lane) >= MOST_LANES:
+                self._by_lane.clear()  # who compares two answers sees that it began anew
+            lane = self._by_lane[key] = Counts()
+        for counts in (self._total, lane):
             setattr(counts, name, getattr(counts, name) + 1)
+
+
+def _source(job: Ended | Returned) -> str:
+    return job.trip.source if job.trip else ""

@@ -112,8 +112,8 @@ class Pipeline:
                 task.cancel()
 
     def lanes(self) -> list[LaneFigures]:
-        """Every site that there is something to do for, all its lanes together."""
-        return [LaneFigures(id_, site.name, site.running, site.waiting) for id_, site in self._sites.items()]
+        """Every lane that has sessions, and every site that there is something to do for."""
+        return [lane for id_, site in self._sites.items() for lane in site.figures(id_)]
 
     def drain(self) -> None:
         """Claim nothing more, finish what is on the wire, give the rest back; then `run` returns."""

@@ -13,7 +13,7 @@ from mtad.base.shape import Shape
 from mtad.outcome.classify import action_of
 from mtad.outcome.kinds import Action, Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.outcome.retry import delay_before_retry
-from mtad.queue.store import Ended, Returned
+from mtad.queue.store import Ended, Returned, Trip
 
 # A skip for one of these is about this mail only; its entry goes on to the next step.
 _ONLY_THIS_MAIL = (Reason.TOO_LATE, Reason.MISSING_VALUE, Reason.CONTENT)
@@ -81,21 +81,19 @@ def returned_by_deferral(facts: Facts, verdict: Defer, now: datetime) -> Returne
 
 
 def after_attempt(
-    mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, luck: float, source: str | None = None
+    mail: Mail, outcome: Outcome, retry: Retry, *, now: datetime, luck: float, trip: Trip | None = None
 ) -> Ended | Returned:
-    """What to write down after an attempt by `source`; `luck` in [0, 1) spreads the retries."""
+    """What to write down after an attempt; `luck` in [0, 1) spreads the retries."""
     facts = mail.facts
     attempts = facts.attempt + 1
     match outcome:
         case Delivered(reply, dot_at, at):
-            ended = Ended(
-                facts, "delivered", reply=reply, attempts=attempts, dot_at=dot_at, ended=at, source=source
-            )  # fmt: skip
+            ended = Ended(facts, "delivered", reply=reply, attempts=attempts, dot_at=dot_at, ended=at, trip=trip)
             return _moved_on(ended, mail.program)
         case Bounced(scope, category, reply, suppress):
             ended = Ended(
                 facts, "bounced", category, scope=scope, reply=reply, attempts=attempts, suppress=suppress,
-                why="bounced" if suppress else None, source=source,
+                why="bounced" if suppress else None, trip=trip,
             )  # fmt: skip
             return ended if suppress else _moved_on(ended, mail.program)
         case Deferred(scope, category, reply, after):
@@ -104,13 +102,13 @@ def after_attempt(
                 jitter=retry.jitter, after=after,
             )  # fmt: skip
             if now + timedelta(seconds=delay) < facts.not_after:
-                return Returned(facts, delay, reply, attempts)
-            ended = Ended(facts, "expired", category, scope=scope, reply=reply, attempts=attempts, source=source)
+                return Returned(facts, delay, reply, attempts, trip=trip, category=category, scope=scope)
+            ended = Ended(facts, "expired", category, scope=scope, reply=reply, attempts=attempts, trip=trip)
             return _moved_on(ended, mail.program)
         case InDoubt(reply):
             if now + timedelta(seconds=retry.in_doubt) < facts.not_after:
-                return Returned(facts, retry.in_doubt, f"in doubt: {reply}", attempts, doubt=True)
-            return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts, source=source), mail.program)
+                return Returned(facts, retry.in_doubt, f"in doubt: {reply}", attempts, doubt=True, trip=trip)
+            return _moved_on(Ended(facts, "in_doubt", reply=reply, attempts=attempts, trip=trip), mail.program)
         case _:
             assert_never(outcome)
 

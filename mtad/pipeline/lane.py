@@ -33,7 +33,7 @@ from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.dials import Dial
 from mtad.queue.settle import Ending
-from mtad.queue.store import Ended, Offer, Released, Returned, Wish
+from mtad.queue.store import Ended, Offer, Released, Returned, Trip, Wish
 from mtad.queue.workers import IN_DOUBT
 from mtad.shape.feedback import Concurrency
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
@@ -61,7 +61,9 @@ BLAMED_FIRST, BLAMED_LONGEST = 600.0, 4 * 3600.0
 # so that a lane which is opened by hand is noticed at once.
 SHUT_FOR = 1.0
 
-ATTEMPTS = Counter("mtad_attempts_total", "Attempts by outcome and source", ["outcome", "source"])
+ATTEMPTS = Counter(
+    "mtad_attempts_total", "Attempts by outcome, source and provider", ["outcome", "source", "provider"]
+)  # fmt: skip
 BEGIN_TO_DATA = Histogram(
     "mtad_begin_to_data_seconds", "From the begin of a mail to its DATA",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
@@ -73,9 +75,11 @@ BLAMING = (Scope.SOURCE, Scope.SENDER, Scope.POLICY, Scope.DESTINATION)
 
 
 @cache  # the tail makes lanes all the time
-def _attempts(source: str) -> dict[type[Outcome], Counter]:
+def _attempts(source: str, provider: str) -> dict[type[Outcome], Counter]:
     kinds = (Delivered, Bounced, Deferred, InDoubt)
-    return {kind: ATTEMPTS.labels(outcome=kind.__name__.lower(), source=source) for kind in kinds}
+    return {
+        kind: ATTEMPTS.labels(outcome=kind.__name__.lower(), source=source, provider=provider) for kind in kinds
+    }  # fmt: skip
 
 
 class Site(Protocol):
@@ -122,7 +126,7 @@ class LaneRunner:
         self._group = group
         self._egress = tools.sources.egress(lane.source)
         self._allowance = tools.allowances.of(lane.source, lane.provider)  # None: the source is established
-        self._attempts = _attempts(lane.source)
+        self._attempts = _attempts(lane.source, lane.provider)
         self._idle: list[asyncio.Future[bool]] = []  # sessions that wait for a mail; False: close
         self._tasks: set[asyncio.Task[None]] = set()
         self._counting = asyncio.Lock()
@@ -351,7 +355,9 @@ class LaneRunner:
             if not isinstance(result, TooLate):
                 if session.data_at >= begun.data_by - VALID:  # it came as far as DATA
                     BEGIN_TO_DATA.observe(session.data_at - (begun.data_by - VALID))
-                return self._ending(mail, result, since)
+                tls, cipher = session.encryption
+                trip = Trip(self.lane.source, result.host, signed.return_path, len(signed.message), tls, cipher)
+                return self._ending(mail, result, since, trip)
             if not session.usable:
                 # Closed by the server while idle: not an attempt.
                 await self._settle(Released(mail.facts))
@@ -376,7 +382,7 @@ class LaneRunner:
         yields = bool(self._keeps) and mail.facts.class_ != TRANSACTIONAL
         return Offer(mail.facts, self.lane.id, yields)
 
-    def _ending(self, mail: Mail, result: Result, since: int) -> Ended | Returned:
+    def _ending(self, mail: Mail, result: Result, since: int, trip: Trip) -> Ended | Returned:
         said = classify(result)
         outcome = lenient(said, mail.facts.attempt)
         self._attempts[type(outcome)].inc()
@@ -394,8 +400,8 @@ class LaneRunner:
             IN_DOUBT.labels(cause="no_answer").inc()
         retry = self._retries[mail.facts.class_]
         return after_attempt(
-            mail, outcome, retry, now=self._tools.clock.now(), luck=self._tools.luck(), source=self.lane.source
-        )
+            mail, outcome, retry, now=self._tools.clock.now(), luck=self._tools.luck(), trip=trip
+        )  # fmt: skip
 
     def _count_blame(self, outcome: Outcome) -> None:
         match outcome:
@@ -470,7 +476,7 @@ class LaneRunner:
         mail = self._site.take(self)
         if mail is None or self._site.put_back(mail, self):
             return
-        await self._settle(self._ending(mail, failure, since))
+        await self._settle(self._ending(mail, failure, since, Trip(self.lane.source, failure.host)))
 
     async def _shut(self) -> None:
         self._shut_until = self._tools.clock.monotonic() + SHUT_FOR

@@ -5,12 +5,13 @@ session is wanted: by weight, among the sources of the mail's pool whose lanes c
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from mtad.base.config import Shape
 from mtad.base.source import DEFAULT
+from mtad.ops.watch import LaneFigures
 from mtad.pipeline.backlog import TRANSACTIONAL, Backlog
 from mtad.pipeline.endings import Mail
 from mtad.pipeline.lane import KEPT_FOR, LaneRunner
@@ -141,6 +142,12 @@ class SiteRunner:
         """End sessions where they are; what was begun is in doubt."""
         for lane in self._lanes:
             lane.abort()
+
+    def figures(self, site: int) -> Iterator[LaneFigures]:
+        """Its lanes that have sessions; what waits is told with the first, for no mail belongs to one."""
+        busy = [lane for lane in self._lanes if lane.running] or self._lanes[:1]
+        for number, lane in enumerate(busy):
+            yield LaneFigures(site, self.name, lane.lane.source, lane.running, 0 if number else self.waiting)
 
     # What the lanes ask
 

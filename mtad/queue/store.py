@@ -29,6 +29,17 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     counts: bool = False  # for caps
 
 
+class Trip(msgspec.Struct, frozen=True, gc=False):
+    """How an attempt went out, for those who are told of it; of one without a session most is ''."""
+
+    source: str
+    host: str  # the server, "name [address]:port"
+    sender: str = ""  # the return path
+    size: int = 0  # of the signed message, octets
+    tls: str = ""  # its version, '' in clear
+    cipher: str = ""
+
+
 class Ended(msgspec.Struct, frozen=True, gc=False):
     """A job that is over."""
 
@@ -44,7 +55,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     next_wait: float = 0.0  # seconds
     why: str | None = None  # its entry ends
     suppress: bool = False  # the address is gone: never mail it again
-    source: str | None = None  # what it left by, at the last attempt of this worker
+    trip: Trip | None = None  # of the last attempt of this worker
 
 
 class Returned(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +66,9 @@ class Returned(msgspec.Struct, frozen=True, gc=False):
     reason: str
     attempts: int
     doubt: bool = False
+    trip: Trip | None = None  # None: it was not tried
+    category: str = ""  # of a refusal
+    scope: str | None = None
 
 
 class Released(msgspec.Struct, frozen=True, gc=False):
@@ -132,7 +146,7 @@ async def settle_ended(
         [j.next_wait for j in jobs],
         [j.why for j in jobs],
         not flush,
-        [j.source for j in jobs],
+        [j.trip.source if j.trip else None for j in jobs],
         [j.facts.tracking for j in jobs],
     )
     return {row[0] for row in rows}

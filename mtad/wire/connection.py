@@ -39,6 +39,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0  # when the present wait began
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
+        self.encryption = "", ""  # version of TLS and cipher
 
     # What the event loop tells us
 
@@ -105,6 +106,8 @@ class Connection(asyncio.Protocol):
             self._client.closed()
             return
         self._transport = transport
+        secured = transport.get_extra_info("ssl_object")
+        self.encryption = secured.version() or "", secured.cipher()[0]
         self._client.tls_started()
 
     def silent(self) -> bool:

@@ -52,6 +52,11 @@ class Session:
         return self._client.tls
 
     @property
+    def encryption(self) -> tuple[str, str]:
+        """Version of TLS and cipher, '' and '' in clear."""
+        return self._connection.encryption
+
+    @property
     def data_at(self) -> float:
         """When DATA was last written, on the clock's monotonic scale."""
         return self._client.data_at

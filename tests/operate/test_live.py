@@ -1,8 +1,10 @@
 """`mtad top` and `mtad trace`: rates between two looks, and what there is to say when nobody works."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mtad.base.clock import SystemClock
@@ -11,7 +13,7 @@ from mtad.cli.live import top_view
 from mtad.cli.shell import out
 from mtad.ops.line import answering
 from mtad.ops.top import Rates, Top
-from mtad.ops.watch import Blame, Counts, Figures, LaneFigures
+from mtad.ops.watch import Blame, Counts, Figures, LaneCounts, LaneFigures
 from mtad.queue import store
 from mtad.wire.trace import Trace
 from tests.operate.conftest import Mtad
@@ -33,9 +35,11 @@ class Worker:
             setattr(self.counts, name, getattr(self.counts, name) + n)
 
     def figures(self) -> Figures:
-        lane = LaneFigures(self.site, "mx.reader.test", 3, 7)
-        blame = Blame(NOW, self.site, "SpamBlock", "source", "550 [red]blocked[/red]")
-        return Figures(0, 1, 1, self.seconds, 3, 7, 0.012, self.counts, {self.site: self.counts}, [lane], [blame])
+        lane = LaneFigures(self.site, "mx.reader.test", "warm", 3, 7)
+        blame = Blame(NOW, self.site, "SpamBlock", "source", "550 5.7.1 [red]blocked[/red] 1", "warm")
+        again = msgspec.structs.replace(blame, at=NOW + timedelta(seconds=1), reply="550 5.7.1 [red]blocked[/red] 2")
+        counted = [LaneCounts(self.site, "warm", self.counts)]
+        return Figures(0, 1, 1, self.seconds, 3, 7, 0.012, self.counts, counted, [lane], [blame, again])
 
 
 async def test_rates_are_those_between_two_looks(world: World, conn: Connection, tmp_path: Path) -> None:
@@ -57,7 +61,7 @@ async def test_rates_are_those_between_two_looks(world: World, conn: Connection,
     assert (here.lag, here.claimed, here.rates) == (0.012, 7, second.rates)
     assert (elsewhere.lag, elsewhere.claimed, elsewhere.rates) == (None, None, None)
     [site] = second.active
-    assert (site.site, site.sessions, site.rates) == ("mx.reader.test", 3, second.rates)
+    assert (site.site, site.source, site.sessions, site.rates) == ("mx.reader.test", "warm", 3, second.rates)
 
 
 async def test_refusals_that_blame_us_are_in_sight(world: World, conn: Connection, tmp_path: Path) -> None:
@@ -69,7 +73,9 @@ async def test_refusals_that_blame_us_are_in_sight(world: World, conn: Connectio
         out.print(top_view(found))
 
     assert "SpamBlock" in captured.get()
-    assert "[red]blocked[/red]" in captured.get()
+    assert "[red]blocked[/red] 2" in captured.get()
+    assert "[red]blocked[/red] 1" not in captured.get()
+    assert [(blame.source, blame.number) for blame in found.blamed] == [("warm", 2)]
     assert "1 waiting" in captured.get()
 
 

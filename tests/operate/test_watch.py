@@ -13,12 +13,13 @@ from mtad.base.clock import ManualClock
 from mtad.ops import watch
 from mtad.ops.lag import LagMeter
 from mtad.ops.outcome_log import OutcomeLog
-from mtad.ops.watch import Blame, Counts, LaneFigures, Watch
+from mtad.ops.watch import Blame, Counts, LaneCounts, LaneFigures, Watch
 from mtad.queue.settle import Ending
-from mtad.queue.store import Ended, Released, Returned
+from mtad.queue.store import Ended, Released, Returned, Trip
 from tests.pipeline.test_endings import FACTS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TRIP = Trip("warm", "mx.x.test [192.0.2.7]:25", "b+1@example.com", 15_000, "TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
 
 def facts(**changes: Any) -> Facts:
@@ -43,16 +44,16 @@ def watching() -> Watch:
     return Watch(clock, LagMeter(clock))
 
 
-def test_endings_are_counted_by_site_and_in_all() -> None:
+def test_endings_are_counted_by_lane_and_in_all() -> None:
     seen = watching()
     seen.settled([*(ending for ending, _ in ENDINGS), Released(facts())])
-    seen.settled([Ended(facts(site_id=77), "delivered")])
-    seen.lanes = lambda: [LaneFigures(77, "mx.x.test", 2, 5)]
+    seen.settled([Ended(facts(site_id=77), "delivered", trip=TRIP)])
+    seen.lanes = lambda: [LaneFigures(77, "mx.x.test", "warm", 2, 5)]
 
     found = seen.figures(0, 3, 99)
 
     assert found.total == Counts(delivered=2, deferred=1, bounced=2, in_doubt=2)
-    assert found.sites[77] == Counts(delivered=1)
+    assert found.counted[-1] == LaneCounts(77, "warm", Counts(delivered=1))
     assert (found.sessions, found.waiting) == (2, 5)
 
 
@@ -63,18 +64,28 @@ def test_only_refusals_that_blame_us_are_kept_and_only_the_last() -> None:
 
     blamed = seen.figures(0, 3, 99).blamed
 
-    assert blamed == [Blame(NOW, FACTS.site_id, "SpamBlock", "source", "550 5.7.1 [BL21] listed")] * watch.BLAMED
+    assert blamed == [Blame(NOW, FACTS.site_id, "SpamBlock", "source", "550 5.7.1 [BL21] listed", "")] * watch.BLAMED
 
 
-def test_memory_does_not_grow_with_the_number_of_sites() -> None:
+def test_a_refusal_of_our_address_is_kept_though_the_mail_is_tried_again() -> None:
     seen = watching()
-    seen.settled([Ended(facts(site_id=n), "delivered") for n in range(3 * watch.MOST_SITES)])
+    seen.settled([Returned(facts(), 60, "550 5.7.1 [BL21] listed", 1, trip=TRIP, category="SpamBlock", scope="source")])
+    seen.settled([Returned(facts(), 60, "451 4.7.1 listed", 1, trip=TRIP, category="SpamBlock", scope="source")])
+
+    blamed = seen.figures(0, 3, 99).blamed
+
+    assert blamed == [Blame(NOW, FACTS.site_id, "SpamBlock", "source", "550 5.7.1 [BL21] listed", "warm")]
+
+
+def test_memory_does_not_grow_with_the_number_of_lanes() -> None:
+    seen = watching()
+    seen.settled([Ended(facts(site_id=n), "delivered") for n in range(3 * watch.MOST_LANES)])
 
     found = seen.figures(0, 3, 99)
 
-    assert len(seen._sites) <= watch.MOST_SITES
-    assert len(found.sites) <= watch.LISTED
-    assert found.total.delivered == 3 * watch.MOST_SITES
+    assert len(seen._by_lane) <= watch.MOST_LANES
+    assert len(found.counted) <= watch.LISTED
+    assert found.total.delivered == 3 * watch.MOST_LANES
 
 
 @pytest.mark.parametrize(("ending", "kind"), ENDINGS)
@@ -89,6 +100,27 @@ def test_each_outcome_is_one_line_of_json_in_the_fields_of_others(ending: Ending
     assert found["recipient"] == FACTS.address
     assert found["timestamp"] == int(NOW.timestamp())
     assert set(found["response"]) == {"code", "enhanced_code", "content"}
+
+
+def test_a_line_says_how_the_mail_went_out_and_nothing_of_what_was_not_tried() -> None:
+    stream = io.BytesIO()
+    OutcomeLog(ManualClock(NOW), "host", addresses=True, stream=stream)(
+        [
+            Ended(facts(), "delivered", reply="250 ok", attempts=1, trip=TRIP),
+            Returned(facts(), 60, "no connection", 1, trip=Trip("warm", "")),
+            Returned(facts(), 60, "paused", 0),
+        ]
+    )
+    names = ("sender", "size", "peer_address", "egress_source", "tls_protocol_version", "tls_cipher")
+
+    sent, lost, put_off = ([json.loads(line)[name] for name in names] for line in stream.getvalue().splitlines())
+
+    assert sent == [
+        "b+1@example.com", 15_000, {"name": "mx.x.test", "addr": "192.0.2.7"}, "warm", "TLSv1.3",
+        "TLS_AES_256_GCM_SHA384",
+    ]  # fmt: skip
+    assert lost == ["", 0, None, "warm", None, None]
+    assert put_off == ["", 0, None, None, None, None]
 
 
 def test_replies_are_taken_apart() -> None:

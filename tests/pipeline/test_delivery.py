@@ -13,7 +13,7 @@ from mtad.base.config import Config, Route, Shape, Shaping
 from mtad.base.db import Connection, Pool
 from mtad.base.shape import Layer
 from mtad.compose.composer import Composed, Composer
-from mtad.dkim.sign import Signer
+from mtad.dkim.sign import Draft, Signer
 from mtad.pipeline import Pipeline, claimer, sessions
 from mtad.queue import store
 from mtad.shape.feedback import INITIAL
@@ -92,6 +92,7 @@ class Postman(Session):
         self.deliveries = 0
 
     host = "mx.reader.test"
+    encryption = "", ""
     data_at = 0.0
 
     @property
@@ -155,8 +156,8 @@ class PlainComposer(Composer):
 class PlainDkim(Signer):
     def __init__(self) -> None: ...
 
-    def sign(self, *arguments: object, **named: object) -> bytes:
-        return b""
+    def draft(self, *arguments: object, **named: object) -> Draft:
+        return Draft([], [], b"")
 
 
 class Office:

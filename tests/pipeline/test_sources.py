@@ -105,7 +105,7 @@ async def test_weights_are_kept_and_the_ledger_and_the_metrics_say_which_source_
 ) -> None:
     shape = Shaping(max_deliveries_per_connection=1)
     place = Place(world, receiver, WARM, COLD, shape=shape, pools={"default": {"warm": 3, "cold": 1}})
-    counted = ATTEMPTS.labels(outcome="delivered", source="cold")._value.get()
+    counted = ATTEMPTS.labels(outcome="delivered", source="cold", provider="other")._value.get()
 
     async with place.workers():
         for number in range(1, 17):
@@ -115,7 +115,7 @@ async def test_weights_are_kept_and_the_ledger_and_the_metrics_say_which_source_
     assert await place.sent_by() == {"warm": 12, "cold": 4}
     assert receiver.mails == {"127.0.0.2": 12, "127.0.0.3": 4}
     assert receiver.names == {"127.0.0.2": "warm.example.com", "127.0.0.3": "mail.example.com"}
-    assert ATTEMPTS.labels(outcome="delivered", source="cold")._value.get() == counted + 4
+    assert ATTEMPTS.labels(outcome="delivered", source="cold", provider="other")._value.get() == counted + 4
 
 
 async def test_a_source_that_cannot_bind_touches_no_job(world: World, receiver: Receiver) -> None:

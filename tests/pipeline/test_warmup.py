@@ -8,7 +8,7 @@ import pytest
 from mtad.base.db import Pool
 from mtad.base.source import Source, Warmup
 from mtad.pipeline import allowances
-from mtad.queue import warmup
+from mtad.queue import suspensions, warmup
 from mtad.source.warmup import Day, Step
 from tests.pipeline.receiver import Receiver
 from tests.pipeline.test_delivery import HastyClock
@@ -106,9 +106,11 @@ async def test_whoever_reads_gets_the_first_mails_of_a_new_source(world: World, 
     keen = [row[0] for row in await world.pool.fetch("select contact_id from job order by id desc limit 8")]
     for contact in keen:
         await world.rows.engagement(world.program, contact, state="engaged")
+    await suspensions.suspend(world.rows.conn, "source", "cold", until=None, reason="or it sends all 60", by="me")
 
     async with place.workers():
         await place.until("select count(*) = 8 from ledger where source = 'new'")
+        await suspensions.lift(world.rows.conn, kind="source", key="cold", by="me")
         await place.until_delivered(60)
 
     assert {row[0] for row in await world.pool.fetch("select contact_id from ledger where source = 'new'")} == set(keen)
