@@ -1,8 +1,9 @@
 """The gate: each reason, their order, what holds transactional mail."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from itertools import combinations
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,13 @@ from hypothesis import strategies as st
 from engine.facts import Defer, Facts, Reason, Send, Skip, Verdict
 from engine.gate import Context, Suspended, sentence, verdict
 from engine.programs import Audience, Definition, EndNode, SendNode
+from engine.rules import Policy
+from engine.slots import Cap, Quiet, Slots
+from engine.zones import Zone
 
 NOW = datetime(2026, 11, 1, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+STREAM = 3
 
 
 def program(**changes: Any) -> Definition:
@@ -22,7 +27,7 @@ def program(**changes: Any) -> Definition:
         "kind": "series",
         "stream": "s",
         "first": "m",
-        "audience": Audience({"country": ["DE"]}),
+        "audience": Audience({"country": ["US"]}),
         "nodes": {"m": SendNode("m", "end"), "end": EndNode()},
     }
     return Definition(**(values | changes))
@@ -38,10 +43,11 @@ def facts(**changes: Any) -> Facts:
         "created": NOW - HOUR,
         "not_after": NOW + HOUR,
         "domain": "example.com",
-        "attributes": {"country": "DE"},
+        "attributes": {"country": "US"},
         "erased": False,
         "subscription": "subscribed",
         "entry_ended": False,
+        "stream_id": STREAM,
         "program_status": "running",
     }
     return Facts(**(values | changes))
@@ -51,8 +57,29 @@ def facts(**changes: Any) -> Facts:
 SUSPENDED = Suspended({"held.test": NOW + HOUR / 2, "example.com": NOW}, {7: NOW + 9 * HOUR})
 
 
+# It is a Sunday, and nine o'clock in London.
+POLICY = Policy(
+    slots=Slots(
+        caps=(Cap(1, 5400.0, "often"), Cap(2, 86400.0, "day", skip=True)),
+        caps_all=(Cap(3, 86400.0, "all"),),
+        quiet=Quiet(time(21, 30), time(22, 30)),
+        days=frozenset({0, 1, 2, 3, 4, 6}),
+    ),
+    zone="Europe/London",
+)
+AUCKLAND, HONOLULU, LONDON = (
+    Zone(ZoneInfo("Pacific/Auckland"), "contact"),
+    Zone(ZoneInfo("Pacific/Honolulu"), "contact"),
+    Zone(ZoneInfo("Europe/London"), "stream"),
+)
+
+
 def judged(*, definition: Definition | None = None, domains: frozenset[str] = frozenset(), **changes: Any) -> Verdict:
-    return verdict(facts(**changes), Context(definition or program(), domains, SUSPENDED), NOW)
+    return verdict(facts(**changes), Context(definition or program(), domains, SUSPENDED, POLICY), NOW)
+
+
+def mailed(*ago: timedelta, on: int = STREAM) -> dict[str, Any]:
+    return {"sent": [NOW - since for since in ago], "sent_on": [on] * len(ago)}
 
 
 # In the order of the checks: what is wrong, the verdict, whether it holds transactional mail.
@@ -69,8 +96,20 @@ CHECKS: list[tuple[dict[str, Any], Verdict, bool]] = [
     ({"entry_ended": True, "entry_why": "clicked"}, Skip("left:clicked"), False),
     ({"state": "cooling"}, Skip("inactive:cooling"), False),
     ({"attributes": {"country": "FR"}}, Skip("left_audience"), False),
-    ({"program_id": 7}, Defer(NOW + HOUR, "suspended:campaign"), True),
+    ({"program_id": 7, "not_after": NOW + HOUR}, Defer(NOW + HOUR, "suspended:campaign"), True),
     ({"domain": "held.test"}, Defer(NOW + HOUR / 2, "suspended:domain"), True),
+]
+# The last check of all: what it looks at moves one another, so they are one check.
+SLOTS: list[tuple[dict[str, Any], Verdict, bool]] = [
+    (mailed(HOUR), Defer(NOW + HOUR / 2, "cap:often", LONDON), False),
+    (mailed(HOUR / 4), Skip("no_slot"), False),
+    (mailed(3 * HOUR, 2 * HOUR), Skip("cap:day"), False),
+    ({"zone": "Pacific/Auckland"}, Defer(NOW + HOUR / 2, "quiet_hours", AUCKLAND), False),
+    (
+        {"zone": "Pacific/Honolulu", "not_after": NOW + 2 * HOUR},
+        Defer(NOW + HOUR, "sending_day", HONOLULU),
+        False,
+    ),
 ]
 BLOCKED = frozenset({"blocked.test"})
 
@@ -80,7 +119,7 @@ def test_nothing_against_it_is_send() -> None:
     assert judged(class_=0, subscription=None, attributes={}) == Send()
 
 
-@pytest.mark.parametrize(("wrong", "expected", "transactional"), CHECKS)
+@pytest.mark.parametrize(("wrong", "expected", "transactional"), CHECKS + SLOTS)
 def test_each_check_holds_what_it_should(wrong: dict[str, Any], expected: Verdict, transactional: bool) -> None:
     assert judged(domains=BLOCKED, **wrong) == expected
     assert judged(domains=BLOCKED, class_=1, **wrong) == expected
@@ -89,7 +128,7 @@ def test_each_check_holds_what_it_should(wrong: dict[str, Any], expected: Verdic
 
 @pytest.mark.parametrize(
     ("first", "later"),
-    [pair for pair in combinations(CHECKS, 2) if not set(pair[0][0]) & set(pair[1][0])],
+    [pair for pair in combinations(CHECKS + SLOTS, 2) if pair[0] in CHECKS and not set(pair[0][0]) & set(pair[1][0])],
 )
 def test_the_first_check_that_fails_decides(
     first: tuple[dict[str, Any], Verdict, bool], later: tuple[dict[str, Any], Verdict, bool]
@@ -97,17 +136,17 @@ def test_the_first_check_that_fails_decides(
     assert judged(domains=BLOCKED, **(later[0] | first[0])) == first[1]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "reason"),
-    [
-        ({"subscription": None}, "not_subscribed"),
-        ({"subscription": "unconfirmed"}, "not_confirmed"),
-        ({"suppressed_marketing": "manual"}, "suppressed:manual"),
-        ({"state": "trying"}, "inactive:in_reactivation"),
-        ({"state": "resting"}, "inactive:resting"),
-        ({"attributes": {}}, "left_audience"),
-    ],
-)
+OTHER: list[tuple[dict[str, Any], str]] = [
+    ({"subscription": None}, "not_subscribed"),
+    ({"subscription": "unconfirmed"}, "not_confirmed"),
+    ({"suppressed_marketing": "manual"}, "suppressed:manual"),
+    ({"state": "trying"}, "inactive:in_reactivation"),
+    ({"state": "resting"}, "inactive:resting"),
+    ({"attributes": {}}, "left_audience"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "reason"), OTHER)
 def test_other_reasons(wrong: dict[str, Any], reason: str) -> None:
     assert judged(**wrong) == Skip(reason)
 
@@ -141,7 +180,7 @@ def test_campaign_is_left_by_who_became_engaged_after_it_was_queued(
     assert judged(definition=campaign, state="engaged", since=since) == expected
 
 
-@given(st.lists(st.sampled_from(CHECKS), max_size=4), st.integers(0, 2))
+@given(st.lists(st.sampled_from(CHECKS + SLOTS), max_size=4), st.integers(0, 2))
 def test_verdict_is_a_function_of_what_it_is_told(checks: list[tuple[dict[str, Any], Verdict, bool]], cls: int) -> None:
     wrong: dict[str, Any] = {"class_": cls}
     for changes, _, _ in checks:
@@ -161,6 +200,40 @@ def test_every_reason_has_a_sentence(reason: Reason) -> None:
     assert plain.endswith(".")
     assert detailed.endswith(".")
     assert "some detail" in detailed
+
+
+# Not the gate's: where each is made.
+ELSEWHERE = {
+    Reason.PURGED: "tests/operate/test_hold.py",
+    Reason.MISSING_VALUE: "tests/compose/test_composer.py",
+    Reason.CONTENT: "tests/compose/test_composer.py",
+}
+
+
+def test_every_reason_of_the_gate_is_made_here() -> None:
+    made = {said.reason.partition(":")[0] for _, said, _ in CHECKS + SLOTS if not isinstance(said, Send)}
+    made |= {reason.partition(":")[0] for _, reason in OTHER}
+
+    assert made | ELSEWHERE.keys() == set(Reason)
+
+
+def test_slot_that_an_earlier_attempt_took_does_not_stand_in_the_way() -> None:
+    assert judged(**mailed(HOUR), slot=NOW - HOUR) == Send()
+
+
+def test_sends_on_other_streams_count_for_caps_over_all_only() -> None:
+    others = mailed(HOUR, HOUR / 2, HOUR / 4, on=STREAM + 1)
+
+    assert judged(**mailed(HOUR / 2, HOUR / 4, on=STREAM + 1)) == Send()
+    assert judged(**others, not_after=NOW + 48 * HOUR) == Defer(NOW + 23 * HOUR, "cap:all", LONDON)
+
+
+def test_what_is_put_off_is_put_off_for_a_minute_at_least() -> None:
+    moment = timedelta(seconds=1)
+
+    assert judged(**mailed(1.5 * HOUR - moment)) == Defer(NOW + timedelta(minutes=1), "cap:often", LONDON)
+    assert judged(break_until=NOW + moment) == Defer(NOW + timedelta(minutes=1), "contact_on_break")
+    assert judged(domain="held.test", not_after=NOW + moment) == Defer(NOW + timedelta(minutes=1), "suspended:domain")
 
 
 def test_what_is_no_reason_has_no_sentence() -> None:
