@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtad.ops.answers.counts import Pending
-from mtad.ops.answers.person import Event, Mail, OnStream, Person, Transition
+from mtad.ops.answers.person import Event, Mail, Person, Transition
 from mtad.ops.answers.progress import Progress
 from mtad.ops.answers.report import Report
 from mtad.ops.answers.times import local
@@ -125,7 +125,7 @@ def person_view(person: Person) -> RenderableType:
     state = "erased" if contact.erased else f"contact {contact.id}, since {local(contact.created)}"
     if contact.merged_into:
         state += f", merged into contact {contact.merged_into}"
-    return Group(_title(contact.address, state), about, Text(), _streams(person.streams), Text(), _history(person))
+    return Group(_title(contact.address, state), about, Text(), _streams(person), Text(), _history(person))
 
 
 def why_view(found: Explanation) -> RenderableType:
@@ -137,20 +137,21 @@ def why_view(found: Explanation) -> RenderableType:
     return Group(*parts) if parts else Text("There is no program yet.")
 
 
-def _streams(streams: list[OnStream]) -> RenderableType:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("stream", "permission", "state"):
-        table.add_column(name)
-    table.add_column("score", justify="right")
-    table.add_column("since")
-    for on in streams:
-        permission = "none"
+def _streams(person: Person) -> RenderableType:
+    """Of each stream permission and state, and below them policy, facts and what comes next."""
+    parts: list[RenderableType] = []
+    for on in person.streams:
+        state = Text.assemble(
+            plain(on.stream, "bold"), "  ", plain(on.state, _STYLES.get(on.state, "")), f", score {on.score:,}"
+        )
+        if on.since:
+            state.append(f", since {local(on.since)}")
+        permission = "no permission"
         if on.status and on.changed:
             permission = f"{on.status} {local(on.changed)} by {on.changed_by} ({on.basis}: {on.source})"
-        since = local(on.since) if on.since else ""
-        state = plain(on.state, _STYLES.get(on.state, ""))
-        table.add_row(plain(on.stream), plain(permission), state, f"{on.score:,}", since)
-    return table
+        parts.append(state)
+        parts += [Padding(plain(text), (0, 0, 0, 2)) for text in (permission, *person.explained.get(on.stream, ()))]
+    return Group(*parts)
 
 
 def _history(person: Person) -> RenderableType:
@@ -171,8 +172,10 @@ def _history(person: Person) -> RenderableType:
                 more = f"link {item.link} {item.url}" if item.url else ""
                 table.add_row(local(item.at), plain(item.message or ""), what, plain(more))
             case Transition():
-                what = plain(f"{item.from_state} → {item.to_state}", "bold")
-                table.add_row(local(item.at), plain(item.stream), what, plain(item.why))
+                back = " taken back" if item.takes_back else ""
+                what = plain(f"{item.from_state} → {item.to_state}{back}", "dim" if back else "bold")
+                more = ": ".join(text for text in (item.why.replace("_", " "), item.fact) if text)
+                table.add_row(local(item.at), plain(item.stream), what, plain(more))
     return table
 
 

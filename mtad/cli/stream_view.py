@@ -13,17 +13,9 @@ from engine.revision import Effect
 from mtad.cli.answers_view import plain
 from mtad.compose.apply import Plan
 from mtad.compose.store import StreamVersion
-from mtad.ops.answers.times import local
+from mtad.ops.answers.times import local, span
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-def span(seconds: float, day: float = 86400.0) -> str:
-    """Seconds as a file would say them: '3d', '6h', '90s'; `day` is how long a d of the stream is."""
-    for unit, length in (("d", day), ("h", 3600.0), ("m", 60.0)):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"
 
 
 def stream_words(definition: StreamDefinition) -> dict[str, str]:

@@ -141,11 +141,25 @@ select s.name, u.status::text, u.basis, u.source, u.consent_at, u.tracking::text
        u.changed_by,
        case when g.contact_id is null or (g.state = 'active' and g.first_sent is null) then 'new'
             else g.state::text end,
-       coalesce(g.score, 0), g.since, g.last_sign, g.first_sent, coalesce(g.ignored, 0), g.cool_until
+       coalesce(g.score, 0), g.since, g.last_sign, g.first_sent, coalesce(g.ignored, 0), g.cool_until,
+       g.round_from, g.window_until, coalesce(g.veiled, false), coalesce(g.unclear, 0), coalesce(g.cycle, 0),
+       greatest(g.told, '0001-01-01 UTC'), s.version
   from stream s
   left join subscription u on u.stream_id = s.id and u.contact_id = $1
   left join engagement g on g.stream_id = s.id and g.contact_id = $1
  where u.contact_id is not null or g.contact_id is not null
+ order by s.name;
+
+-- name: rules_of_contact
+-- What decides about contact $1 on the streams where it has a state: their rules as they are
+-- now, and the reactivation programs that run there.
+select s.name, v.definition,
+       array(select name from program p
+              where p.stream_id = s.id and p.kind = 'reactivation' and p.status = 'running' order by name), now()
+  from engagement g
+  join stream s on s.id = g.stream_id
+  join stream_version v on v.stream_id = s.id and v.version = s.version
+ where g.contact_id = $1
  order by s.name;
 
 -- name: mails_of_contact

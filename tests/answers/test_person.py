@@ -8,6 +8,7 @@ import pytest
 from mtad.base.db import Connection
 from mtad.base.errors import InputError
 from mtad.ops.answers.person import Event, Mail, Transition, show
+from mtad.ops.answers.times import local
 from tests.rows import START, Rows
 
 
@@ -111,4 +112,47 @@ async def test_json_tells_the_kinds_of_history_apart(rows: Rows, conn: Connectio
 
     assert [item["type"] for item in written["history"]] == ["mail", "event", "transition"]
     assert written["history"][1]["class"] == "human"
-    assert set(written) == {"contact", "identities", "suppressions", "streams", "entries", "history"}
+    assert set(written) == {"contact", "identities", "suppressions", "streams", "explained", "entries", "history"}
+
+
+async def test_a_state_is_explained_by_rules_facts_cause_and_what_comes_next(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    ann, bob, eve = [await rows.contact(f"{name}@y.test") for name in ("ann", "bob", "eve")]
+    click = "click on link 3 of nudge-2, job 17"
+    for contact, state in ((ann, "active"), (bob, "cooling"), (eve, "engaged")):
+        await rows.engagement(program, contact, state, score=15)
+    await conn.execute(
+        "update engagement set first_sent = $1, last_sign = $1, ignored = 4, window_until = $2 where contact_id = $3",
+        START, START + minutes(5), ann,
+    )  # fmt: skip
+    await conn.execute("update engagement set cycle = 1, cool_until = $1 where contact_id = $2",
+                       START + timedelta(days=30), bob)  # fmt: skip
+    await rows.transition(program, bob, "cooling", "attempts", "ignored attempt 5 of 5")
+    await rows.transition(program, eve, "engaged", "threshold", click)
+    await rows.transition(program, eve, "cooling", "days", "no sign for 90 days", at=START + minutes(1))
+    await conn.execute(
+        "insert into transition (stream_id, contact_id, from_state, to_state, why, fact, at, takes_back)"
+        " select stream_id, contact_id, from_state, to_state, why, '', at, id from transition where why = 'days'"
+    )
+
+    told = {name: (await show(conn, f"{name}@y.test")).explained["sales"] for name in ("ann", "bob", "eve")}
+
+    rules, facts, next_ = told["ann"]
+    assert rules == (
+        "The rules of sales, version 1: Engaged at 20 points (open 5, click 10, page 15);"
+        " Inactive after 5 unanswered windows of 3d, or 90 days without a sign."
+    )
+    assert facts == (
+        f"Active: 15 of 20 points since {local(START)}; last sign of life {local(START)};"
+        " 4 of 5 attempts ignored in a row."
+    )
+    assert next_ == (
+        f"Next, if nothing is heard: ignored attempt 5 of 5 at {local(START + minutes(5))}, and so Inactive."
+    )
+    cause, next_ = told["bob"][2:]
+    assert cause == f"Became Inactive at {local(START)}: ignored attempt 5 of 5."
+    assert next_ == (
+        f"Next: cool-down 1 ends at {local(START + timedelta(days=30))}, then a reactivation program may ask;"
+        " none runs; 1 more may follow."
+    )
+    assert told["eve"][2] == f"Became Engaged at {local(START)} by a click on link 3 of nudge-2, job 17."

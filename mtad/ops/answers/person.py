@@ -1,15 +1,19 @@
 """Everything about one contact, as the rows say it, at one moment."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from engine.outlook import Standing, coming
+from engine.policy import StreamDefinition
 from mtad.base.address import parse_address
 from mtad.base.db import Connection
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
+from mtad.ops.answers import engagement
 
 SQL = queries("answers")
 
@@ -67,6 +71,13 @@ class OnStream(msgspec.Struct, frozen=True):
     first_sent: datetime | None
     ignored: int
     cool_until: datetime | None
+    round_from: datetime | None
+    window_until: datetime | None
+    veiled: bool
+    unclear: int
+    cycle: int
+    told: datetime  # time of the last fact or timer in it
+    version: int  # of the stream's rules
 
 
 class Mail(msgspec.Struct, frozen=True, tag="mail"):
@@ -137,6 +148,7 @@ class Person(msgspec.Struct, frozen=True):
     identities: list[Identity]
     suppressions: list[Suppression]
     streams: list[OnStream]
+    explained: dict[str, list[str]]  # by stream: its rules, the facts, what led to the state, what comes next
     entries: list[Entry]
     history: list[Mail | Event | Transition]
 
@@ -166,12 +178,20 @@ async def person_by_address(conn: Connection, address: str) -> Person:
     mails = [Mail(*found) for found in await conn.fetch(SQL["mails_of_contact"], contact.id)]
     events = [Event(*found) for found in await conn.fetch(SQL["events_of_contact"], contact.id)]
     transitions = [Transition(*found) for found in await conn.fetch(SQL["transitions_of_contact"], contact.id)]
+    streams = [OnStream(*found) for found in await conn.fetch(SQL["streams_of_contact"], contact.id)]
+    by_name = {on.stream: on for on in streams}
     keys = [contact.key, f"@{parsed.domain}"]
     return Person(
         contact=contact,
         identities=[Identity(*found) for found in await conn.fetch(SQL["identities_of_contact"], contact.id)],
         suppressions=[Suppression(*found) for found in await conn.fetch(SQL["suppressions_of_keys"], keys)],
-        streams=[OnStream(*found) for found in await conn.fetch(SQL["streams_of_contact"], contact.id)],
+        streams=streams,
+        explained={
+            stream: _explained(
+                by_name[stream], StreamDefinition.from_json(definition), running, now, last_move(transitions, stream)
+            )
+            for stream, definition, running, now in await conn.fetch(SQL["rules_of_contact"], contact.id)
+        },
         entries=[Entry(*found) for found in await conn.fetch(SQL["entries_of_contact"], contact.id)],
         history=sorted([*mails, *events, *transitions], key=_when),
     )
@@ -181,6 +201,31 @@ async def show(conn: Connection, address: str) -> Person:
     """`person_by_address` of one moment. `conn` must not be in a transaction."""
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         return await person_by_address(conn, address)
+
+
+def _explained(
+    on: OnStream, definition: StreamDefinition, reactivations: list[str], now: datetime, moved: Transition | None
+) -> list[str]:
+    """The rules, the facts, why the state is what it is, and what comes next."""
+    if on.since is None or on.round_from is None:
+        return []
+    policy = definition.policy
+    row = Standing(
+        on.state, on.since, on.round_from, on.score, on.last_sign, on.first_sent, on.cycle, on.cool_until,
+        on.window_until, on.veiled, on.ignored, on.unclear, on.told,
+    )  # fmt: skip
+    measured = (on.tracking or definition.tracking) == "full"
+    said = [engagement.rules(on.stream, on.version, policy), engagement.standing(row, policy, measured=measured)]
+    if moved:
+        said.append(engagement.became(moved.to_state, moved.why, moved.fact, moved.at))
+    return [*said, *engagement.outlook(row, coming(row, policy), policy, reactivations, now)]
+
+
+def last_move(transitions: Sequence[Transition], stream: str) -> Transition | None:
+    """The latest transition on the stream that stands."""
+    void = {t.takes_back for t in transitions}
+    found = [t for t in transitions if t.stream == stream and t.id not in void and t.takes_back is None]
+    return found[-1] if found else None
 
 
 def _when(item: Mail | Event | Transition) -> tuple[bool, datetime, bool]:

@@ -14,6 +14,7 @@ from engine.facts import Defer, Send, Skip, Verdict
 from engine.gate import sentence
 from engine.programs import ChooseNode, Definition, EndNode, WaitNode, mails_of
 from mtad.ops.answers.absence import Candidate, never_enrolled
+from mtad.ops.answers.engagement import INACTIVE, became
 from mtad.ops.answers.person import Entry, Event, Mail, Person, Transition
 from mtad.ops.answers.times import local
 
@@ -92,10 +93,9 @@ def _cause(person: Person, mail: Mail) -> str:
     """What led to a mail that was not sent, as far as rows tell: one sentence, or ''."""
     kind, _, detail = mail.reason.partition(":")
     if kind in ("left", "inactive"):
-        states = ("engaged",) if detail == "engaged" else ("cooling", "trying", "resting")
+        states = ("engaged",) if detail == "engaged" else INACTIVE
         if change := _last_change(person, mail, states):
-            state = "Engaged" if change.to_state == "engaged" else "Inactive"
-            return f"Became {state} at {local(change.at)} by {change.fact}."
+            return became(change.to_state, change.why, change.fact, change.at)
         if detail in ("clicked", "opened"):
             return _first_sign(person, mail, "click" if detail == "clicked" else "open")
     if kind == "unsubscribed" or mail.reason == "left:unsubscribed":
