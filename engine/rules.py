@@ -140,14 +140,8 @@ class PolicyTable(Table, frozen=True, kw_only=True):
     brake: Brake = BRAKE
 
 
-# What a file may not say yet, for nothing would come of it: no sweep runs that would need a brake.
-NOT_YET = frozenset({"brake"})
-
-
 def with_preset(raw: dict[str, Any]) -> dict[str, Any]:
-    """The table [policy] with what its preset says under what it says itself; InputError for a key to come."""
-    for key in sorted(NOT_YET & raw.keys()):
-        raise InputError(f"policy.{key}: is not available yet")
+    """The table [policy] with what its preset says under what it says itself."""
     preset = raw.get("preset")
     return {**PRESETS.get(preset, {}), **raw} if isinstance(preset, str) else raw
 

@@ -16,23 +16,26 @@ from engine import store
 from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import fold, fold_signs
 from engine.history import ended
+from engine.offers import offer, retell
 from engine.reactivation import stop_stranded
 from engine.replay import Fact
 from engine.rows import lock_rows
-from engine.offers import offer, retell
 from engine.score import Key, Leave
 from engine.states import Event, Kind
 from engine.store import raise_epoch
+from engine.sweep import Braked, brakes, release_brake, sweep
 from engine.tell import ADVERTISING, tell
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.ids import uuid7
 
 __all__ = [
+    "Braked",
     "Catalogue",
     "Program",
     "Stream",
     "Suppress",
+    "brakes",
     "end_silent",
     "enter",
     "enter_reactivation",
@@ -41,10 +44,12 @@ __all__ = [
     "offer",
     "raise_epoch",
     "release",
+    "release_brake",
     "retell",
     "set_program_status",
     "stop_stranded",
     "suppress",
+    "sweep",
     "unsubscribe",
 ]
 

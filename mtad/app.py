@@ -273,6 +273,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("content faults", 2.0, partial(advance.pause_on_content_faults, pool)),
         Sweep("ripen hits", 0.25, tracker.ripener(pool, engine.fold_signs, read_networks(config))),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
+        Sweep("silence", 0.5, partial(engine.sweep, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
         Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.policy import parse_stream
 from engine.programs import Definition, parse_program, require_threshold_in_reach
-from engine.rules import NOT_YET, PRESETS, Brake, OnEngaged, Policy, PolicyTable, parse_policy, with_preset
+from engine.rules import PRESETS, Brake, OnEngaged, Policy, PolicyTable, parse_policy
 from engine.slots import EVERY_DAY, Cap, Quiet, Slots
 from engine.tables import decoded
 from mtad.base.errors import InputError
@@ -88,14 +88,6 @@ def test_preset_says_what_the_file_does_not() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_policies(preset: str) -> None:
     assert stream(f'preset = "{preset}"')
-
-
-@pytest.mark.parametrize("key", sorted(NOT_YET))
-def test_key_that_would_do_nothing_is_refused(key: str) -> None:
-    with pytest.raises(InputError, match=f"policy.{key}: is not available yet"):
-        with_preset({key: tomllib.loads(FULL)[key]})
-    with pytest.raises(InputError, match=f"policy.{key}: is not available yet"):
-        stream(f"{key} = []")
 
 
 @pytest.mark.parametrize(
