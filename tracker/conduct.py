@@ -39,7 +39,7 @@ def conduct(hits: Sequence[Hit], links: int, networks: Networks) -> dict[int, st
             by_range.setdefault(network, []).append(index)
     for same in by_range.values():
         if len(same) > 1:
-            found = {index: reason for index, reason in _of_one_range(hits, same, links)} | found
+            found = dict(_of_one_range(hits, same, links)) | found
     return found
 
 

@@ -64,7 +64,8 @@ class Hit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     link_id: int = 0
     contact_id: int = 0
     program_id: int = 0
-    how: str = ""  # of an unsubscribe: one_click or page; of an open: HYGIENE, or as its job says; of a page: its address
+    # Of an unsubscribe: one_click or page; of an open: HYGIENE, or as its job says; of a page: its address.
+    how: str = ""
 
 
 class Judgement(msgspec.Struct, frozen=True):

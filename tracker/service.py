@@ -1,50 +1,28 @@
-"""The tracker as a whole, and the ripening of hits."""
+"""The door of the tracker: it as a whole, and what becomes of hits behind it."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from uuid import UUID
 
-import prometheus_client
 from aiohttp import web
 
 from mtad.base.clock import Clock
-from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.db import Pool
 from tracker import store
-from tracker.desk import Desk
-from tracker.hits import EARNING, Hit, Judgement
-from tracker.ingest import Ingest, Unsubscribe
-from tracker.judging import QUICKEST, Mail, judge, visits
-from tracker.links import Link, Links
-from tracker.modes import Mode, Reduced, drop_hits, keep_reduced
 from tracker.bearer import EventKeys
-from tracker.networks import NOWHERE, Networks
+from tracker.desk import Desk
+from tracker.ingest import Ingest, Unsubscribe
+from tracker.links import Link, Links
 from tracker.occurrences import Offer, offered_to_nobody, redeem, take_in
-from tracker.ranges import Ranges
+from tracker.reclassify import Reclassified, reclassify
+from tracker.ripening import RIPE_BATCH, Fold, ripen, ripener
 from tracker.servers import Servers
 from tracker.tokens import Keys
 from tracker.web import make_app
 from tracker.writer import MAX_BYTES, Journal
 
-JUDGED = prometheus_client.Counter(
-    "mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"]
-)
-
-# Hits whose mails are judged in one transaction: the literal limit of the query settled_hits.
-RIPE_BATCH = 500
-
-# The settle window of mail of which nobody knows the stream, and how many windows are waited at most.
-DEFAULT_SETTLE = timedelta(seconds=5)
-PATIENCE = 12
-
-# Mails judged in one turn of the loop: half a millisecond.
-SLICE = 50
-
-# Takes people's hits, in the transaction that judges them.
-Fold = Callable[[Connection, Sequence[Hit]], Awaitable[object]]
+__all__ = ["RIPE_BATCH", "Fold", "Reclassified", "Tracker", "reclassify", "ripen", "ripener"]
 
 
 class Tracker:
@@ -53,8 +31,8 @@ class Tracker:
     `state` is the folder of this machine's state, `slot` this worker's place in it,
     `worker` its row in the database, None while it has none: nothing here waits for
     the database. `offer` takes what is told of people beside their mail, by the servers
-    that hold `event_keys` and by pages of `sites`. Stop serving `app` before cancelling `run`, which returns when
-    everything that was appended is durable.
+    that hold `event_keys` and by pages of `sites`. Stop serving `app` before cancelling
+    `run`, which returns when everything that was appended is durable.
     """
 
     def __init__(
@@ -104,115 +82,3 @@ class Tracker:
             tasks.create_task(self.journal.run(), name="journal")
             tasks.create_task(self._ingest.run(), name="ingest")
             tasks.create_task(self.links.run(), name="links")
-
-
-async def ripen(
-    pool: Pool, fold: Fold | None = None, *, networks: Networks = NOWHERE, ranges: Ranges | None = None
-) -> int:
-    """Judge the hits of every mail whose settle window is over; how many hits were judged.
-
-    Per mail, all hits of all workers together. Each becomes an event with class and reasons,
-    and leaves `pending`; a person's on a mail that has ended is handed to `fold` in the same
-    transaction. A mail that is being sent waits. A person's hit on a job in doubt proves that
-    it arrived: it stays in `pending`, with its class, for whoever settles that job, and so
-    does all that may earn points when there is no `fold`. Running it again, or twice at
-    once, changes nothing. `ranges` remembers from call to call who visits the mails of many.
-    """
-    judged = 0
-    remembered = Ranges() if ranges is None else ranges
-    after: UUID | None = UUID(int=0)
-    while after is not None:
-        work = partial(_ripen_batch, after=after, fold=fold, networks=networks, ranges=remembered)
-        after, count = await in_transaction(pool, work)
-        judged += count
-    return judged
-
-
-def ripener(pool: Pool, fold: Fold, networks: Networks) -> Callable[[], Awaitable[int]]:
-    """`ripen` as it is called again and again, with one memory of ranges."""
-    return partial(ripen, pool, fold, networks=networks, ranges=Ranges())
-
-
-async def _ripen_batch(
-    conn: Connection, *, after: UUID, fold: Fold | None, networks: Networks, ranges: Ranges
-) -> tuple[UUID | None, int]:
-    """Where to go on, and how many hits were judged."""
-    settled = await store.settled_hits(conn, after)
-    if not settled.jobs or not await store.ripening(conn):
-        return None, 0
-    verdicts = await _verdicts(conn, settled, networks, ranges, folded=fold is not None)
-    whole = [one for one in verdicts if one.mode is Mode.FULL]
-    fresh = await store.write_verdicts(conn, whole) if whole else set()
-    if fold and (signs := [one.hit for one in whole if one.earns and not one.stays and one.hit.event_id in fresh]):
-        await fold(conn, signs)
-    reduced = [
-        Reduced(one.hit, one.judgement.class_, one.mode)
-        for one in verdicts
-        if one.judgement and one.mode is not Mode.FULL
-    ]
-    if reduced:
-        await drop_hits(conn, [one.hit for one in reduced])
-        await keep_reduced(conn, reduced)
-    judged = Counter((one.hit.kind, one.judgement.class_) for one in verdicts if one.judgement)
-    for labels, count in judged.items():
-        JUDGED.labels(*labels).inc(count)
-    return settled.last if settled.hits == RIPE_BATCH else None, judged.total()
-
-
-async def _verdicts(
-    conn: Connection, settled: store.Settled, networks: Networks, ranges: Ranges, *, folded: bool
-) -> list[store.Verdict]:
-    """One for each hit that can be judged now."""
-    unjudged = await store.unjudged_hits(conn, settled.jobs)
-    ripe = [
-        (mail, hits)
-        for mail in await store.mails_hit(conn, sorted(unjudged))
-        if (hits := _ripe(unjudged[mail.job_id], mail.settle or DEFAULT_SETTLE, settled.heard_until))
-    ]
-    seen = await store.evidence(conn, [(mail, hits[0].at, hits[-1].at) for mail, hits in ripe])
-    links = await store.links_of_messages(conn, {mail.message_id for mail, _ in ripe if mail.message_id})
-    about = {mail.job_id: _about(mail, links) for mail, _ in ripe}
-    swept = ranges.sweeps(
-        visit
-        for mail, hits in ripe
-        if mail.contact_id
-        for visit in visits(hits, about[mail.job_id], mail.contact_id, networks)
-    )
-    verdicts: list[store.Verdict] = []
-    for number, (mail, hits) in enumerate(ripe):
-        if number % SLICE == 0:
-            await asyncio.sleep(0)  # who is being served meanwhile does not wait for all of them
-        judgements: Sequence[Judgement | None] = [None] * len(hits)
-        if mail.known:
-            beside = [*seen[mail.job_id], *unjudged[mail.job_id][len(hits) :]]
-            judgements = judge(hits, about[mail.job_id], beside=beside, swept=swept, networks=networks)
-        may_stay = mail.queued or not folded
-        mode = Mode(mail.mode or Mode.NONE) if mail.known else Mode.FULL  # nobody is found behind what is not known
-        for hit, judged in zip(hits, judgements, strict=True):
-            earns = judged is not None and judged.class_ in EARNING
-            verdicts.append(
-                store.Verdict(hit, judged, mail.contact_id, mail.stream_id, earns, earns and may_stay, mode)
-            )
-    return verdicts
-
-
-def _about(mail: store.MailHit, links: Mapping[int, int]) -> Mail:
-    """What its hits are judged by. A settle window that is shorter than usual makes everything quicker."""
-    settle = DEFAULT_SETTLE if mail.settle is None else mail.settle
-    quickest = min(QUICKEST, settle * (QUICKEST / DEFAULT_SETTLE))
-    return Mail(links.get(mail.message_id or 0, 0), mail.dot_at, mail.accepted_at, mail.doubts, quickest)
-
-
-def _ripe(hits: list[Hit], settle: timedelta, heard_until: datetime) -> list[Hit]:
-    """Those of one mail's unjudged hits, in order of time, that can be judged now.
-
-    The newest must be a settle window old. Who asks again and again is not waited for beyond
-    twelve windows after the oldest: then all that is a window old is judged, for what could
-    make a burst of it is in by then.
-    """
-    until = heard_until - settle
-    if hits[-1].at <= until:
-        return hits
-    if hits[0].at + PATIENCE * settle > heard_until:
-        return []
-    return [hit for hit in hits if hit.at <= until]

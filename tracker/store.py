@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -63,6 +64,17 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     earns: bool  # something, if the mail arrived
     stays: bool  # in pending
     mode: Mode  # less than full: it never becomes an event
+
+
+class JudgedHit(msgspec.Struct, frozen=True, gc=False):
+    """A hit as it stands in `event`."""
+
+    hit: Hit
+    class_: str | None  # None: a look at the unsubscribe page, which is evidence only
+    reasons: tuple[str, ...]
+    stream_id: int | None
+    contact_id: int | None
+    program_id: int | None  # of a look
 
 
 async def ingest(conn: Connection, hits: Sequence[Hit]) -> int:
@@ -204,13 +216,37 @@ async def write_verdicts(conn: Connection, verdicts: Sequence[Verdict]) -> set[U
     return {row[0] for row in rows}
 
 
+async def void_visits(conn: Connection, events: Collection[UUID]) -> list[tuple[int, int]]:
+    """Judged as people's, and a gateway's all the same: (stream, contact) of those that change."""
+    rows = await conn.fetch(SQL["void_visits"], sorted(events))
+    return sorted({(row[0], row[1]) for row in rows})
+
+
+async def judged_hits(conn: Connection, after: UUID, until: UUID) -> list[JudgedHit]:
+    """Up to 5,000 hits with their verdicts behind an event, in order; those whose agent is kept."""
+    return [
+        JudgedHit(_hit(row[:8]), row[8], tuple(row[9] or ()), row[10], row[11], row[12])
+        for row in (row_values(one) for one in await conn.fetch(SQL["judged_hits"], after, until))
+    ]
+
+
+async def change_verdicts(conn: Connection, hits: Sequence[tuple[UUID, Judgement]]) -> None:
+    """Write other verdicts to events."""
+    await conn.execute(
+        SQL["change_verdicts"],
+        [id_ for id_, _ in hits],
+        [judgement.class_ for _, judgement in hits],
+        [",".join(judgement.reasons) for _, judgement in hits],
+    )
+
+
 async def links(pool: Pool, after: int, missing: Sequence[int], most: int) -> list[tuple[int, Link]]:
     """The next `most` links with ids above `after`, and the `missing` ones, in order of id."""
     rows = await pool.fetch(SQL["links"], after, missing, most)
     return [(row[0], Link(*row_values(row)[1:])) for row in rows]
 
 
-def _hit(row: Row) -> Hit:
+def _hit(row: Row | tuple[Any, ...]) -> Hit:
     event_id, at, kind, method, agent, network, job_id, link_id = row
     return Hit(event_id, at, _KINDS[kind], _METHODS[method], agent, network, job_id, link_id)
 

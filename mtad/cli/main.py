@@ -78,6 +78,7 @@ class _Root(_Lazy):
         "warmup": "warmup",
         "limits": "hold",
         "automation": "automation",
+        "events": "events",
         "purge": "hold",
         "rebind": "hold",
         "top": "live",

@@ -203,3 +203,43 @@ select id, url, tracked, message_id
     (select id, url, tracked, message_id from message_link where id = any($2::int[]) and id <= $1)
   ) l
  order by id;
+
+-- name: void_visits
+-- Of events $1 those that were judged a person's are a scanner's: it visited the mails of many.
+-- Returns stream and contact of each. Plan: single-row look-ups by primary key.
+with meant as materialized (
+  select id from event where id = any($1::uuid[]) and class = 'human' order by id for no key update
+)
+update event e
+   set class = 'scanner', data = e.data || jsonb_build_object('why', coalesce(e.data->'why', '[]') || '"many_mails"')
+  from meant m
+ where e.id = m.id
+returning e.stream_id, e.contact_id;
+
+-- name: judged_hits
+-- Up to 5,000 hits of mode full with ids from $1, itself not, to $2, in order, with what was
+-- said of them: JudgedHit (tracker/store.py). Only while the agent is kept.
+-- Plan: a piece of the primary key.
+select id, at, kind, coalesce(data->>'method', 'GET'), data->>'agent', data->>'network', coalesce(job_id, 0),
+       coalesce(link_id, 0), class::text, array(select jsonb_array_elements_text(data->'why')), stream_id, contact_id,
+       (data->>'program')::int
+  from event
+ where id > $1 and id <= $2
+   and data ? 'agent'
+   and (kind in ('open', 'click') and class is not null and job_id is not null or kind = 'unsubscribe_page')
+ order by id
+ limit 5000;
+
+-- name: change_verdicts
+-- Events $1 are of classes $2, for the reasons $3 (joined by commas).
+with verdict as materialized (
+  select * from unnest($1::uuid[], $2::text[], $3::text[]) as v (id, class, why)
+), meant as materialized (
+  select id from event where id = any($1::uuid[]) order by id for no key update
+)
+update event e
+   set class = v.class::hit_class,
+       data = jsonb_strip_nulls(e.data || jsonb_build_object('why', to_jsonb(string_to_array(nullif(v.why, ''), ','))))
+  from verdict v
+  join meant m on m.id = v.id
+ where e.id = v.id;

@@ -1,0 +1,165 @@
+"""Verdicts are recomputed with all that is known in the end, and the engine hears of what changed."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from mtad.base.db import Connection, Pool, in_transaction
+from tests.tracker.made import NOON, World, hit
+from tests.tracker.mix import MixedMail, read_mix
+from tests.tracker.test_classes import judged
+from tracker import reclassify as module
+from tracker import store
+from tracker.hits import Hit, Kind
+from tracker.networks import NOWHERE, Networks, parse_networks
+from tracker.ranges import Ranges
+from tracker.service import Reclassified, reclassify, ripen
+
+SINCE, UNTIL = NOON - timedelta(days=1), NOON + timedelta(days=30)
+GATEWAY = Networks(parse_networks("192.0.2.0/24 clicks Acme", "f", scoped=True))
+
+
+class Engine:
+    """Hears of whom something changed."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+
+    async def retell(self, _conn: Connection, keys: Sequence[tuple[int, int]]) -> None:
+        self.told += keys
+
+
+async def again(pool: Pool, engine: Engine, networks: Networks = NOWHERE, *, dry_run: bool = False) -> Reclassified:
+    return await reclassify(pool, networks, engine.retell, since=SINCE, until=UNTIL, dry_run=dry_run)
+
+
+@pytest.fixture
+async def world(pool: Pool) -> World:
+    made = await World(pool).seed()
+    await made.ended(1)
+    await in_transaction(pool, lambda conn: store.ingest(conn, [hit(link=made.links[0]), hit(Kind.OPEN, at=50)]))
+    await ripen(pool, _nobody)
+    return made
+
+
+async def _nobody(_conn: Connection, _signs: Sequence[Hit]) -> None:
+    """Folds nothing."""
+
+
+async def test_a_changed_file_of_networks_changes_verdicts_there_and_back(pool: Pool, world: World) -> None:
+    engine = Engine()
+
+    assert (await again(pool, engine)).changed == {}
+    assert (await again(pool, engine, GATEWAY, dry_run=True)).changed == {"human → scanner": 1}
+    assert await world.classes() == ["human", "human"]
+    assert engine.told == []
+
+    assert (await again(pool, engine, GATEWAY)).changed == {"human → scanner": 1}
+    assert await world.classes() == ["human", "scanner"]
+    assert await pool.fetchval("select data->'why' from event where class = 'scanner'") == ["network:Acme"]
+    assert (await again(pool, engine, GATEWAY)).changed == {}
+    assert (await again(pool, engine)).changed == {"scanner → human": 1}
+    assert engine.told == [(world.stream, world.contact)] * 2
+    assert await pool.fetchval("select count(*) from event where data ? 'why'") == 0
+
+
+async def test_what_is_not_kept_whole_keeps_its_verdict(pool: Pool, world: World) -> None:
+    await pool.execute("update event set data = data - 'agent' - 'network'")
+
+    assert (await again(pool, Engine(), GATEWAY)).hits == 0
+
+
+async def test_a_sweep_over_many_people_voids_those_who_were_judged_before_it_was_known(pool: Pool) -> None:
+    world = await World(pool).seed()
+    people = [world.contact]
+    for n in range(1, 6):
+        if n > 1:
+            people.append(
+                await pool.fetchval(
+                    "insert into contact (address, address_key, domain_id) select $1, $1, 1 returning id", f"{n}@y.test"
+                )
+            )
+        world.contact = people[-1]
+        await world.ended(n)
+    engine, ranges = Engine(), Ranges()
+
+    async def one(n: int) -> None:
+        await in_transaction(pool, lambda conn: store.ingest(conn, [hit(job=n, at=40 + n, link=world.links[0])]))
+        await ripen(pool, _nobody, retell=engine.retell, ranges=ranges)
+
+    for n in range(1, 5):
+        await one(n)
+    assert await world.classes() == ["human"] * 4
+    await one(5)
+
+    assert await world.classes() == ["scanner"] * 5
+    assert engine.told == [(world.stream, contact) for contact in people[:4]]
+
+
+async def seeded(pool: Pool, mix: list[MixedMail]) -> None:
+    """The mix as it stands in a database: a mail and a contact each."""
+    world = await World(pool).seed()
+    await pool.execute(
+        "insert into contact (id, address, address_key, domain_id) overriding system value"
+        " select n, n || '@y.test', n || '@y.test', 1 from generate_series(1000, $1::int) n",
+        1000 + len(mix),
+    )
+    for links in {one.mail.links for one in mix}:
+        await pool.execute(
+            "insert into message (program_id, version, node, name, parts, pixel) values ($1, 2, $2, 'm', '{}', true)",
+            world.program,
+            str(links),
+        )
+    await pool.execute(
+        "insert into message_link (message_id, position, url)"
+        " select m.id, n, '' from message m, generate_series(1, m.node::int) n where m.version = 2"
+    )
+    await pool.executemany(
+        "insert into ledger (job_id, program_id, stream_id, message_id, contact_id, outcome, reason, attempts,"
+        " doubts, created, dot_at, ended) select $1, $2, $3, m.id, $4, 'delivered', '', 1, $5, $7, $6, $7"
+        " from message m where m.version = 2 and m.node = $8",
+        [
+            (one.number, world.program, world.stream, 1000 + one.number, one.mail.doubts, one.mail.dot_at,
+             one.mail.accepted_at, str(one.mail.links))
+            for one in mix
+        ],
+    )  # fmt: skip
+    hits = [
+        msgspec.structs.replace(made, job_id=0, contact_id=1000 + one.number, program_id=world.program)
+        if made.kind is Kind.LOOK
+        else made
+        for one in mix
+        for made in one.hits
+    ]
+    await pool.execute('update stream_version set definition = definition || \'{"tracking": "full"}\'::jsonb')
+    await in_transaction(pool, lambda conn: store.ingest(conn, hits))
+    await ripen(pool, _nobody)
+
+
+async def classes(pool: Pool) -> dict[UUID, str]:
+    return {row[0]: row[1] for row in await pool.fetch("select id, class::text from event where class is not null")}
+
+
+async def test_the_mix_through_the_database_gets_the_classes_of_the_table(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mix = read_mix()
+    expected = {hit.event_id: judgement.class_.value for _, hit, _, judgement in judged(mix)}
+    await seeded(pool, mix)
+    assert len(await classes(pool)) == len(expected)
+    monkeypatch.setattr(module, "PAGE", 40)
+    whole = store.judged_hits
+
+    async def paged(conn: Connection, after: UUID, until: UUID) -> list[store.JudgedHit]:
+        return (await whole(conn, after, until))[:40]
+
+    monkeypatch.setattr(store, "judged_hits", paged)
+
+    done = await again(pool, Engine())
+
+    assert done.hits == len(expected)
+    assert await classes(pool) == expected
+    assert (await again(pool, Engine())).changed == {}

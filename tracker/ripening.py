@@ -1,0 +1,160 @@
+"""The ripening of hits: judged together with their mail, when all of them are in."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
+
+import prometheus_client
+
+from mtad.base.db import Connection, Pool, in_transaction
+from tracker import store
+from tracker.hits import EARNING, Hit, Judgement
+from tracker.judging import QUICKEST, Mail, judge, visits
+from tracker.modes import Mode, Reduced, drop_hits, keep_reduced
+from tracker.networks import NOWHERE, Networks
+from tracker.ranges import Ranges
+
+JUDGED = prometheus_client.Counter(
+    "mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"]
+)
+
+# Hits whose mails are judged in one transaction: the literal limit of the query settled_hits.
+RIPE_BATCH = 500
+
+# The settle window of mail of which nobody knows the stream, and how many windows are waited at most.
+DEFAULT_SETTLE = timedelta(seconds=5)
+PATIENCE = 12
+
+# Mails judged in one turn of the loop: half a millisecond.
+SLICE = 50
+
+# Takes people's hits, in the transaction that judges them.
+Fold = Callable[[Connection, Sequence[Hit]], Awaitable[object]]
+
+# Takes (stream, contact) of which an event has another class than it had.
+Retell = Callable[[Connection, Sequence[tuple[int, int]]], Awaitable[object]]
+
+
+async def ripen(
+    pool: Pool,
+    fold: Fold | None = None,
+    *,
+    retell: Retell | None = None,
+    networks: Networks = NOWHERE,
+    ranges: Ranges | None = None,
+) -> int:
+    """Judge the hits of every mail whose settle window is over; how many hits were judged.
+
+    Per mail, all hits of all workers together. Each becomes an event with class and reasons,
+    and leaves `pending`; a person's on a mail that has ended is handed to `fold` in the same
+    transaction. A mail that is being sent waits. A person's hit on a job in doubt proves that
+    it arrived: it stays in `pending`, with its class, for whoever settles that job, and so
+    does all that may earn points when there is no `fold`. Running it again, or twice at
+    once, changes nothing. `ranges` remembers from call to call who visits the mails of many;
+    whoever turns out to have been one of them after he was judged is void, which `retell`
+    is told of.
+    """
+    judged = 0
+    remembered = Ranges() if ranges is None else ranges
+    after: UUID | None = UUID(int=0)
+    while after is not None:
+        work = partial(_ripen_batch, after=after, fold=fold, retell=retell, networks=networks, ranges=remembered)
+        after, count = await in_transaction(pool, work)
+        judged += count
+    return judged
+
+
+def ripener(pool: Pool, fold: Fold, retell: Retell, networks: Networks) -> Callable[[], Awaitable[int]]:
+    """`ripen` as it is called again and again, with one memory of ranges."""
+    return partial(ripen, pool, fold, retell=retell, networks=networks, ranges=Ranges())
+
+
+async def _ripen_batch(
+    conn: Connection, *, after: UUID, fold: Fold | None, retell: Retell | None, networks: Networks, ranges: Ranges
+) -> tuple[UUID | None, int]:
+    """Where to go on, and how many hits were judged."""
+    settled = await store.settled_hits(conn, after)
+    if not settled.jobs or not await store.ripening(conn):
+        return None, 0
+    verdicts, swept = await _verdicts(conn, settled, networks, ranges, folded=fold is not None)
+    whole = [one for one in verdicts if one.mode is Mode.FULL]
+    fresh = await store.write_verdicts(conn, whole) if whole else set()
+    if fold and (signs := [one.hit for one in whole if one.earns and not one.stays and one.hit.event_id in fresh]):
+        await fold(conn, signs)
+    late = swept.difference(one.hit.event_id for one in verdicts)
+    if late and retell and (void := await store.void_visits(conn, late)):
+        await retell(conn, void)
+    reduced = [
+        Reduced(one.hit, one.judgement.class_, one.mode)
+        for one in verdicts
+        if one.judgement and one.mode is not Mode.FULL
+    ]
+    if reduced:
+        await drop_hits(conn, [one.hit for one in reduced])
+        await keep_reduced(conn, reduced)
+    judged = Counter((one.hit.kind, one.judgement.class_) for one in verdicts if one.judgement)
+    for labels, count in judged.items():
+        JUDGED.labels(*labels).inc(count)
+    return settled.last if settled.hits == RIPE_BATCH else None, judged.total()
+
+
+async def _verdicts(
+    conn: Connection, settled: store.Settled, networks: Networks, ranges: Ranges, *, folded: bool
+) -> tuple[list[store.Verdict], set[UUID]]:
+    """One for each hit that can be judged now; and all that are known to belong to a sweep of one range."""
+    unjudged = await store.unjudged_hits(conn, settled.jobs)
+    ripe = [
+        (mail, hits)
+        for mail in await store.mails_hit(conn, sorted(unjudged))
+        if (hits := _ripe(unjudged[mail.job_id], mail.settle or DEFAULT_SETTLE, settled.heard_until))
+    ]
+    seen = await store.evidence(conn, [(mail, hits[0].at, hits[-1].at) for mail, hits in ripe])
+    links = await store.links_of_messages(conn, {mail.message_id for mail, _ in ripe if mail.message_id})
+    mails = {mail.job_id: about(mail, links) for mail, _ in ripe}
+    swept = ranges.sweeps(
+        visit
+        for mail, hits in ripe
+        if mail.contact_id
+        for visit in visits(hits, mails[mail.job_id], mail.contact_id, networks)
+    )
+    verdicts: list[store.Verdict] = []
+    for number, (mail, hits) in enumerate(ripe):
+        if number % SLICE == 0:
+            await asyncio.sleep(0)  # who is being served meanwhile does not wait for all of them
+        judgements: Sequence[Judgement | None] = [None] * len(hits)
+        if mail.known:
+            beside = [*seen[mail.job_id], *unjudged[mail.job_id][len(hits) :]]
+            judgements = judge(hits, mails[mail.job_id], beside=beside, swept=swept, networks=networks)
+        may_stay = mail.queued or not folded
+        mode = Mode(mail.mode or Mode.NONE) if mail.known else Mode.FULL  # nobody is found behind what is not known
+        for hit, judged in zip(hits, judgements, strict=True):
+            earns = judged is not None and judged.class_ in EARNING
+            verdicts.append(
+                store.Verdict(hit, judged, mail.contact_id, mail.stream_id, earns, earns and may_stay, mode)
+            )
+    return verdicts, swept
+
+
+def about(mail: store.MailHit, links: Mapping[int, int]) -> Mail:
+    """What its hits are judged by. A settle window that is shorter than usual makes everything quicker."""
+    settle = DEFAULT_SETTLE if mail.settle is None else mail.settle
+    quickest = min(QUICKEST, settle * (QUICKEST / DEFAULT_SETTLE))
+    return Mail(links.get(mail.message_id or 0, 0), mail.dot_at, mail.accepted_at, mail.doubts, quickest)
+
+
+def _ripe(hits: list[Hit], settle: timedelta, heard_until: datetime) -> list[Hit]:
+    """Those of one mail's unjudged hits, in order of time, that can be judged now.
+
+    The newest must be a settle window old. Who asks again and again is not waited for beyond
+    twelve windows after the oldest: then all that is a window old is judged, for what could
+    make a burst of it is in by then.
+    """
+    until = heard_until - settle
+    if hits[-1].at <= until:
+        return hits
+    if hits[0].at + PATIENCE * settle > heard_until:
+        return []
+    return [hit for hit in hits if hit.at <= until]
