@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint pytest clean
+.PHONY: help demo test lint pytest browser clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,8 +27,20 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 # A process a core, at most 4: each has a Postgres of its own. Linters come first.
-pytest: $(VENV)/.dev lint
+pytest: $(VENV)/.dev lint browser
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+
+# The pages are looked at in Chromium. Where we may install it, we do; where not, the tests say that they skip it.
+browser:
+	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \
+	  if command -v $$name >/dev/null; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo 'installing Chromium, for the tests of the pages'; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  { apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium; } >/dev/null 2>&1 \
+	    || echo 'make: apt-get could not install chromium' >&2; \
+	fi
 
 # The stamps: a virtual environment with a pip that knows dependency groups, what
 # the daemon needs, what the tests need. A step that was interrupted has no stamp.

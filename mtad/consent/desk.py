@@ -31,15 +31,12 @@ class ConsentDesk:
 
     async def person(self, contact_id: int, program_id: int) -> Person | None:
         """Whose page it is, and all streams that have something to do with them."""
-        async with self._pool.acquire() as conn:
-            found = await store.person(conn, contact_id, program_id)
-            if found is None:
-                return None
-            rows = await store.permissions(conn, contact_id)
-        address, locale, stream_id, definition = found
-        language = locale or (StreamDefinition.from_json(definition).language if definition else "en")
-        streams = [_subscription(*row) for row in rows if row[2] != "unconfirmed"]
-        return Person(address, language, stream_id or 0, streams)
+        rows = await store.person(self._pool, contact_id, program_id)
+        if not rows:
+            return None
+        streams = [_subscription(row) for row in rows if row.stream_id and row.status != "unconfirmed"]
+        first = rows[0]
+        return Person(first.address, first.locale or first.language or "en", first.of_mail or 0, streams)
 
     async def form(self, name: str) -> Form | None:
         """A form as it is now."""
@@ -68,8 +65,7 @@ class ConsentDesk:
         self, act: Act, contact_id: int, stream_id: int | None, visitor: Visitor, *, event_id: UUID, at: datetime
     ) -> bool:
         """See tracker.desk. All streams: leaving and not being measured; what else is asked for of all is nothing."""
-        rows = await store.permissions(self._pool, contact_id)
-        streams = [row[0] for row in rows] if stream_id is None else [row[0] for row in rows if row[0] == stream_id]
+        streams = [one for one in await store.streams_of(self._pool, contact_id) if stream_id in (None, one)]
         if act is Act.LEAVE:
             # Each stream with an event of its own; the first has the id that was given.
             ids = [event_id, *(uuid7(int(at.timestamp() * 1000), os.urandom(10)) for _ in streams[1:])]
@@ -116,22 +112,14 @@ class ConsentDesk:
         return await signup.ask(conn, self._config, form, parse_address(address), visitor, measuring=False) is not None
 
 
-def _subscription(
-    stream_id: int,
-    definition: object,
-    status: str,
-    break_until: datetime | None,
-    mode: str | None,
-    undo: bool,
-    form: bool,
-) -> Subscription:
-    stream = StreamDefinition.from_json(definition)
+def _subscription(row: store.Standing) -> Subscription:
+    stream = StreamDefinition.from_json(row.definition)
     return Subscription(
-        stream_id=stream_id,
+        stream_id=row.stream_id or 0,
         title=stream.shown,
-        subscribed=status == "subscribed",
-        break_until=break_until,
-        measured=(mode or stream.tracking) != "none",
-        undo=undo,
-        form=form,
+        subscribed=row.status == "subscribed",
+        break_until=row.break_until,
+        measured=(row.mode or stream.tracking) != "none",
+        undo=row.undo,
+        form=row.form,
     )

@@ -196,17 +196,30 @@ async def expire(conn: Connection) -> int:
     return len(rows)
 
 
-async def person(
-    conn: Connection | Pool, contact_id: int, program_id: int
-) -> tuple[str, str | None, int | None, Any] | None:
-    """Address, locale, the stream of the program; None when there is no such contact any more."""
-    row = await conn.fetchrow(SQL["person"], contact_id, program_id)
-    return (row[0], row[1], row[2], row[3]) if row else None
+class Standing(msgspec.Struct, frozen=True):
+    """A contact, and how it stands to one stream; without one where it has nothing to do with any."""
+
+    address: str
+    locale: str | None
+    of_mail: int | None  # the stream of the mail in which the link stood, and its language
+    language: str | None
+    stream_id: int | None
+    definition: Any
+    status: str
+    break_until: datetime | None
+    mode: str | None  # None: as the stream says
+    undo: bool
+    form: bool
 
 
-async def permissions(conn: Connection | Pool, contact_id: int) -> list[tuple[Any, ...]]:
-    """Stream, definition, status, break, own mode, whether it can be undone, whether there is a form."""
-    return [row_values(row) for row in await conn.fetch(SQL["permissions"], contact_id)]
+async def person(pool: Pool, contact_id: int, program_id: int) -> list[Standing]:
+    """One for each stream; none at all when there is no such contact any more."""
+    return [Standing(*row_values(row)) for row in await pool.fetch(SQL["person"], contact_id, program_id)]
+
+
+async def streams_of(pool: Pool, contact_id: int) -> list[int]:
+    """To which the contact stands in some way."""
+    return [row[0] for row in await pool.fetch(SQL["streams_of"], contact_id)]
 
 
 def _form(values: Sequence[Any]) -> FormRow:

@@ -203,27 +203,30 @@ update contact
  where id = any($1::bigint[]);
 
 -- name: person
--- Contact $1, and the stream of program $2.
-select c.address, c.locale, p.stream_id, v.definition
-  from contact c
-  left join program p on p.id = $2
-  left join stream s on s.id = p.stream_id
-  left join stream_version v on v.stream_id = s.id and v.version = s.version
- where c.id = $1 and not c.erased;
-
--- name: permissions
--- Every stream to which contact $1 stands in some way, and what can be done about it.
-select u.stream_id, v.definition, u.status::text, case when u.break_until > now() then u.break_until end,
+-- Contact $1 and the stream of program $2; and a row for each stream to which the contact stands
+-- in some way, with what can be done about it (none: one row of nulls).
+select c.address, c.locale, p.stream_id as of_mail, w.definition ->> 'language' as language,
+       u.stream_id, v.definition, u.status::text, case when u.break_until > now() then u.break_until end as break_until,
        u.tracking::text,
-       u.changed > now() - interval '24 hours' and u.changed_by in ('one_click', 'page', 'preferences')
-         and (u.status = 'unsubscribed' or u.status = 'subscribed' and coalesce(u.break_until > now(), false))
+       coalesce(
+         u.changed > now() - interval '24 hours' and u.changed_by in ('one_click', 'page', 'preferences')
+         and (u.status = 'unsubscribed' or u.status = 'subscribed' and u.break_until > now())
          and u.source <> u.changed_by
          and (u.source not like 'form:%' or exists (
-               select from proof p
-                where p.contact_id = u.contact_id and p.stream_id = u.stream_id and p.confirmed is not null)),
-       exists (select from form f where f.stream_id = u.stream_id)
-  from subscription u
-  join stream s on s.id = u.stream_id
-  join stream_version v on v.stream_id = s.id and v.version = s.version
- where u.contact_id = $1
- order by s.id;
+               select from proof x
+                where x.contact_id = u.contact_id and x.stream_id = u.stream_id and x.confirmed is not null)),
+         false) as undo,
+       exists (select from form f where f.stream_id = u.stream_id) as form
+  from contact c
+  left join program p on p.id = $2
+  left join stream m on m.id = p.stream_id
+  left join stream_version w on w.stream_id = m.id and w.version = m.version
+  left join subscription u on u.contact_id = c.id
+  left join stream s on s.id = u.stream_id
+  left join stream_version v on v.stream_id = s.id and v.version = s.version
+ where c.id = $1 and not c.erased
+ order by u.stream_id;
+
+-- name: streams_of
+-- Every stream to which contact $1 stands in some way.
+select stream_id from subscription where contact_id = $1 order by stream_id;

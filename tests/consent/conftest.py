@@ -1,18 +1,29 @@
 """Streams, a form, and people who use it, on real Postgres."""
 
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from engine.service import unsubscribe
+from mtad.base.clock import SystemClock
 from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.base.ids import uuid7
 from mtad.compose.apply import apply_stream
 from mtad.consent.desk import ConsentDesk
 from mtad.consent.forms import Applied, apply_form
+from tests.tracker.made import KEYS
 from tracker.desk import Act, Confirmed, Person, Visitor
+from tracker.service import Tracker
+from tracker.web import make_runner
 
 STREAM = """
 name = "{name}"
@@ -91,6 +102,34 @@ class Office:
     def event(self) -> Any:
         self._events += 1
         return uuid7(int(datetime.now(UTC).timestamp() * 1000), self._events.to_bytes(10, "big"))
+
+
+@asynccontextmanager
+async def serving(office: Office) -> AsyncIterator[tuple[str, Tracker]]:
+    """A tracker as a worker has it; its address on loopback."""
+    with tempfile.TemporaryDirectory() as state:
+        tracker = Tracker(
+            pool=office.pool,
+            keys=KEYS,
+            state=Path(state),
+            slot=0,
+            worker=lambda: None,
+            unsubscribe=partial(unsubscribe, office.pool),
+            trusted_proxies=["127.0.0.0/8"],
+            clock=SystemClock(),
+            desk=office.desk,
+        )
+        running = asyncio.create_task(tracker.run())
+        runner = make_runner(tracker.app())
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            await tracker.journal.owned.wait()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}", tracker
+        finally:
+            await runner.cleanup()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.fixture

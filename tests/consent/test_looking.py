@@ -3,20 +3,11 @@
 import asyncio
 import random
 import re
-import tempfile
-from functools import partial
-from pathlib import Path
 
-from aiohttp import web
-
-from engine.service import unsubscribe
-from mtad.base.clock import SystemClock
-from tests.consent.conftest import Office
+from tests.consent.conftest import Office, serving
 from tests.tracker.made import KEYS
 from tracker import tokens
-from tracker.service import Tracker
 from tracker.tokens import Purpose
-from tracker.web import make_runner
 
 REQUESTS = 10_000
 CONNECTIONS = 50
@@ -102,58 +93,34 @@ async def test_ten_thousand_looks_change_nothing_and_one_click_everything(office
         await office.ask(f"new{number}@reader.test")
     known = paths(contacts, await office.jobs())
     draw = random.Random(8058)
-    with tempfile.TemporaryDirectory() as state:
-        tracker = Tracker(
-            pool=office.pool,
-            keys=KEYS,
-            state=Path(state),
-            slot=0,
-            worker=lambda: None,
-            unsubscribe=partial(unsubscribe, office.pool),
-            trusted_proxies=[],
-            clock=SystemClock(),
-            desk=office.desk,
-        )
-        running = asyncio.create_task(tracker.run())
-        runner = make_runner(tracker.app())
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
-        try:
-            await tracker.journal.owned.wait()
-            looked = {
-                route.resource.canonical
-                for route in tracker.app().router.routes()
-                if route.method == "GET" and route.resource
-            }
-            assert looked == known.keys() - {""}, "a route that is not looked at here"
-            before = await snapshot(office)
-            routes = list(known.values())
-            requests = [
-                f"{draw.choice(('GET', 'HEAD'))} {draw.choice(draw.choice(routes))}{draw.choice(QUERIES)} HTTP/1.1\r\n"
-                f"Host: t\r\nUser-Agent: {draw.choice(AGENTS)}\r\n{draw.choice(HEADERS)}\r\n".encode()
-                for _ in range(REQUESTS)
-            ]
+    async with serving(office) as (base, tracker):
+        port = int(base.rsplit(":", 1)[1])
+        gets = [one.resource for one in tracker.app().router.routes() if one.method == "GET"]
+        routed = {resource.canonical for resource in gets if resource}
+        assert routed == known.keys() - {""}, "a route that is not looked at here"
+        before = await snapshot(office)
+        routes = list(known.values())
+        requests = [
+            f"{draw.choice(('GET', 'HEAD'))} {draw.choice(draw.choice(routes))}{draw.choice(QUERIES)} HTTP/1.1\r\n"
+            f"Host: t\r\nUser-Agent: {draw.choice(AGENTS)}\r\n{draw.choice(HEADERS)}\r\n".encode()
+            for _ in range(REQUESTS)
+        ]
 
-            found = await asyncio.gather(*(answers(port, requests[at::CONNECTIONS]) for at in range(CONNECTIONS)))
+        found = await asyncio.gather(*(answers(port, requests[at::CONNECTIONS]) for at in range(CONNECTIONS)))
 
-            statuses = [status for one in found for status in one]
-            assert len(statuses) == REQUESTS
-            # 405: /subscribe. 503: a link that leads nowhere is not called wrong while nobody knows.
-            assert {*statuses} <= {200, 204, 404, 405, 503}
-            assert await snapshot(office) == before
+        statuses = [status for one in found for status in one]
+        assert len(statuses) == REQUESTS
+        # 405: /subscribe. 503: a link that leads nowhere is not called wrong while nobody knows.
+        assert {*statuses} <= {200, 204, 404, 405, 503}
+        assert await snapshot(office) == before
 
-            leave = [
-                one_click(tokens.unsubscribe_url("", tokens.contact_token(KEYS, contact, 1)), multipart=bool(at % 2))
-                for at, contact in enumerate(contacts)
-            ]
-            for _ in range(2):  # the second time changes nothing more
-                left = await asyncio.gather(*(answers(port, leave[at::5]) for at in range(5)))
-                assert {status for one in left for status in one} == {200}
-                assert await office.pool.fetchval(
-                    "select count(*) from subscription where status = 'unsubscribed' and changed_by = 'one_click'"
-                ) == len(contacts)
-        finally:
-            await runner.cleanup()
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+        leave = [
+            one_click(tokens.unsubscribe_url("", tokens.contact_token(KEYS, contact, 1)), multipart=bool(at % 2))
+            for at, contact in enumerate(contacts)
+        ]
+        for _ in range(2):  # the second time changes nothing more
+            left = await asyncio.gather(*(answers(port, leave[at::5]) for at in range(5)))
+            assert {status for one in left for status in one} == {200}
+            assert await office.pool.fetchval(
+                "select count(*) from subscription where status = 'unsubscribed' and changed_by = 'one_click'"
+            ) == len(contacts)
