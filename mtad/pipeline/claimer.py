@@ -83,7 +83,7 @@ class Pipeline:
         self._catalogue = catalogue
         self._composer = composer
         signer = Signer(composer, dkim, clock, dkim_by_source, Multibuffer.found())
-        self._settler = Settler(pool, clock, worker, slot, more=lambda: signer.busy, told=settled)
+        self._settler = Settler(pool, clock, worker, slot, config=config, more=lambda: signer.busy, told=settled)
         beginner = Beginner(pool, clock, worker, self._settler, catalogue, more=lambda: signer.busy)
         self._sessions = Sessions(pool, worker)
         self._sources = Sources(config, clock)

@@ -59,7 +59,8 @@ def ended_by_skip(facts: Facts, program: Program, reason: str) -> Ended:
     outcome = "expired" if head == Reason.TOO_LATE and facts.attempt else "skipped"
     if head in _ONLY_THIS_MAIL:
         return _moved_on(Ended(facts, outcome, reason, attempts=facts.attempt), program)
-    return Ended(facts, outcome, reason, attempts=facts.attempt, why=head)
+    instead = program.definition.instead if head == Reason.INACTIVE else ""
+    return Ended(facts, outcome, reason, attempts=facts.attempt, why=head, redirect=instead)
 
 
 def ended_by_proof(facts: Facts, program: Program, at: datetime) -> Ended:

@@ -12,11 +12,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from engine.service import Suppress, suppress
+import msgspec
+
+from engine.facts import Reason
+from engine.service import Catalogue, Suppress, suppress
 from mtad.base.batcher import Batcher
 from mtad.base.clock import Clock
+from mtad.base.config import Config
 from mtad.base.db import AWAY, Connection, Pool, run_again
 from mtad.queue import store
+from mtad.queue.intake import redirect
 from mtad.queue.store import Ended, Released, Returned
 
 log = logging.getLogger("mtad.settle")
@@ -34,11 +39,24 @@ LINGER = 0.02
 AGAIN = 0.5
 
 
+class _NotOursError(Exception):
+    """Some of the jobs are another worker's by now, who settles them and has them taken over."""
+
+    def __init__(self, settled: set[int]) -> None:
+        self.settled = settled
+
+
+def _all_of(jobs: Sequence[Ended], settled: set[int]) -> set[int]:
+    if len(settled) < len(jobs):
+        raise _NotOursError(settled)
+    return settled
+
+
 class Settler:
     """Collects endings, returns and releases, one transaction a batch of each."""
 
     def __init__(
-        self, pool: Pool, clock: Clock, worker: int, slot: int, *, more: Callable[[], bool],
+        self, pool: Pool, clock: Clock, worker: int, slot: int, *, config: Config, more: Callable[[], bool],
         told: Callable[[Sequence[Ending]], None] = lambda _: None,
     ) -> None:  # fmt: skip
         """`more`: whether the worker is busy, so that further endings will soon come; `told` hears what was settled."""
@@ -47,6 +65,7 @@ class Settler:
         self._clock = clock
         self._worker = worker
         self._slot = slot
+        self._config = config
         self.batcher: Batcher[Ending, bool] = Batcher(self._write, most=256, linger=LINGER, more=more)
         self.unsettled: set[int] = set()  # jobs that this worker has claimed
         self.behind = False  # a batch waits for the database
@@ -72,7 +91,8 @@ class Settler:
         ended = [job for job in batch if isinstance(job, Ended)]
         settled: set[int] = set()
         settled |= await self._until_done(self._hard, [job for job in ended if job.suppress])
-        settled |= await self._until_done(self._ended, [job for job in ended if not job.suppress])
+        settled |= await self._until_done(self._redirected, [job for job in ended if job.redirect])
+        settled |= await self._until_done(self._ended, [job for job in ended if not job.suppress and not job.redirect])
         settled |= await self._until_done(self._returned, [job for job in batch if isinstance(job, Returned)])
         settled |= await self._until_done(self._released, [job for job in batch if isinstance(job, Released)])
         self.forget(batch)
@@ -118,6 +138,27 @@ class Settler:
                 ],
             )
             return await self._ended(conn, jobs)
+
+    async def _redirected(self, conn: Connection, jobs: Sequence[Ended]) -> set[int]:
+        """Whom their program refuses as Inactive: with the end of the mail the other program takes them, or not."""
+        try:
+            async with conn.transaction():
+                return _all_of(jobs, await self._ended(conn, await self._taken_over(conn, jobs)))
+        except _NotOursError as ours:
+            return await self._redirected(conn, [job for job in jobs if job.facts.job_id in ours.settled])
+
+    async def _taken_over(self, conn: Connection, jobs: Sequence[Ended]) -> list[Ended]:
+        taken: set[tuple[str, int]] = set()
+        for target in sorted({job.redirect for job in jobs}):
+            contacts = [job.facts.contact_id for job in jobs if job.redirect == target]
+            inside = await redirect(conn, Catalogue(self._pool), self._config, target, contacts)
+            taken |= {(target, contact) for contact in inside}
+        return [
+            msgspec.structs.replace(job, reason=f"{Reason.REDIRECTED}:{job.redirect}")
+            if (job.redirect, job.facts.contact_id) in taken
+            else job
+            for job in jobs
+        ]
 
     async def _ended(self, conn: Connection, jobs: Sequence[Ended]) -> set[int]:
         return await store.settle_ended(conn, self._worker, self._slot, jobs)

@@ -55,6 +55,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     next_wait: float = 0.0  # seconds
     why: str | None = None  # its entry ends
     suppress: bool = False  # the address is gone: never mail it again
+    redirect: str = ""  # the program that may take the contact over
     trip: Trip | None = None  # of the last attempt of this worker
 
 

@@ -107,7 +107,7 @@ class Theatre:
 
     async def deliver(self) -> int:
         """What is due now, as far as the gate lets it."""
-        settler = Settler(self.pool, self._clock, self._worker, 0, more=lambda: False)
+        settler = Settler(self.pool, self._clock, self._worker, 0, config=CONFIG, more=lambda: False)
         number = 0
         while True:
             await self.conn.execute("update site set ready_at = '-infinity'")
@@ -139,12 +139,14 @@ class Theatre:
     async def reads(self, name: str, node: str, *, link: int | None = None, class_: str = "human") -> None:
         """A person opens the last mail of a step that they got, or clicks a link of it; a proxy does."""
         kind = "open" if link is None else "click"
-        job, contact, stream, link_id = await self.conn.fetchrow(
+        found = await self.conn.fetchrow(
             "select l.job_id, l.contact_id, l.stream_id, k.id from ledger l join message m on m.id = l.message_id"
             " join contact c on c.id = l.contact_id join message_link k on k.message_id = m.id and k.position = $3"
             " where c.address = $1 and m.node = $2 and l.outcome = 'delivered' order by l.ended desc limit 1",
             f"{name}@reader.test", node, link or 0,
         )  # fmt: skip
+        assert found is not None
+        job, contact, stream, link_id = found.values()
         now = self._clock.now()
         self._hits += 1
         event = uuid7(int(now.timestamp() * 1000), self._hits.to_bytes(10))
@@ -176,7 +178,11 @@ class Theatre:
         return {row[0]: row[1] for row in rows}
 
     async def audit(self, program: str) -> Audit:
-        found = await audit(self.conn, program)
+        return await self.audit_on(self.conn, program)
+
+    async def audit_on(self, conn: Connection, program: str) -> Audit:
+        """As seen by another connection; it must add up."""
+        found = await audit(conn, program)
         assert found.adds_up, found
         return found
 
