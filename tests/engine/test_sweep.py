@@ -1,0 +1,235 @@
+"""Sweeps conclude silence in a real database: only what is due, only where we have heard, never of too many."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from engine.policy import Policy
+from engine.rules import Brake
+from engine.service import brakes, release_brake, sweep
+from mtad.base.db import Connection
+from tests.engine.world import DAY, World, definition
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+POLICY = Policy(attempts=2)
+
+
+async def hears(world: World, until: datetime = NOW) -> None:
+    """One worker, whose journal has been read up to then."""
+    await world.conn.execute("delete from worker")
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, ingested_until) values ('here', 0, 1, $1, $2)",
+        NOW - 300 * DAY,
+        until,
+    )
+
+
+async def in_window(world: World, stream: int, contact: int, *, closed: timedelta = DAY, **columns: Any) -> None:
+    """Mailed, and the window has been over for so long."""
+    until = NOW - closed
+    opened = until - timedelta(days=3)
+    values = {"since": opened, "round_from": opened, "first_sent": opened, "window_until": until, "told": opened}
+    await world.engagement(stream, contact, **(values | {"wake_at": until} | columns))
+
+
+async def row(world: World, contact: int) -> tuple[Any, ...]:
+    return await world.one(
+        "select state::text, ignored, unclear, window_until, wake_at from engagement where contact_id = $1", contact
+    )
+
+
+async def test_window_that_closes_without_a_sign_is_an_ignored_attempt(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=POLICY)
+    contact = await world.contact("a@example.com", stream)
+    await in_window(world, stream, contact)
+
+    assert await sweep(world.pool) == 1
+    assert await row(world, contact) == ("active", 1, 0, None, None)
+    assert await sweep(world.pool) == 0
+
+
+async def test_last_attempt_pauses_ends_the_ways_and_raises_the_gate(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=POLICY)
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await in_window(world, stream, contact, ignored=1)
+    entry = await world.entry(program, contact)
+    job = await world.queued(program, contact, entry=entry)
+
+    assert await sweep(world.pool) == 1
+
+    since = NOW - DAY
+    assert await row(world, contact) == ("cooling", 0, 0, None, since + 30 * DAY)
+    assert await world.transitions(contact) == [("active", "cooling", "attempts", "ignored attempt 2 of 2")]
+    assert (await world.gate(contact), await world.why(entry), await world.due(job)) == (2, "inactive", True)
+
+
+async def test_veiled_mail_is_unclear(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=POLICY)
+    program = await world.program(stream, definition())
+    contact, other = [await world.contact(f"{n}@example.com", stream) for n in "ab"]
+    await in_window(world, stream, contact, ignored=1)
+    await in_window(world, stream, other, ignored=1, veiled=True)
+    job = await world.mailed(program, contact, at=NOW - 4 * DAY)
+    await world.hit(job, "open", at=NOW - 3 * DAY, class_="veiled")
+    await world.conn.execute("delete from pending")
+
+    await sweep(world.pool)
+
+    assert [(await row(world, one))[:3] for one in (contact, other)] == [("active", 1, 1)] * 2
+
+
+async def test_mail_that_came_after_the_end_of_a_window_opens_the_next(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=POLICY)
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await in_window(world, stream, contact)
+    await world.mailed(program, contact, at=NOW - DAY / 2)
+
+    await sweep(world.pool)
+
+    until = NOW - DAY / 2 + 3 * DAY
+    assert await row(world, contact) == ("active", 1, 0, until, until)
+
+
+@pytest.mark.parametrize("read_until", [None, NOW - 7 * DAY])
+async def test_our_blindness_is_not_their_silence(world: World, read_until: datetime | None) -> None:
+    if read_until:
+        await hears(world, read_until)
+    stream = await world.stream(policy=POLICY)
+    contact = await world.contact("a@example.com", stream)
+    await in_window(world, stream, contact, ignored=1)
+
+    assert await sweep(world.pool) == 0
+    assert (await row(world, contact))[0] == "active"
+
+    await hears(world)
+    assert await sweep(world.pool) == 1
+    assert (await row(world, contact))[0] == "cooling"
+
+
+async def test_silence_waits_for_hits_that_are_not_judged(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=POLICY)
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await in_window(world, stream, contact, ignored=1)
+    job = await world.mailed(program, contact, at=NOW - 4 * DAY)
+    await world.hit(job, "click", at=NOW - 2 * DAY, class_=None)
+
+    assert await sweep(world.pool) == 0
+
+
+async def test_window_is_prolonged_by_the_time_in_which_no_worker_lived(world: World) -> None:
+    stream = await world.stream(policy=POLICY)
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await world.mailed(program, contact, at=NOW - 9 * DAY)
+    await world.mailed(program, contact, at=NOW - 4 * DAY)
+    await in_window(world, stream, contact, ignored=1)
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, beat, dead, ingested_until)"
+        " values ('here', 0, 1, $1, $2, $2, $2), ('here', 0, 2, $3, $4, null, $4)",
+        NOW - 300 * DAY, NOW - 3 * DAY, NOW - DAY - DAY / 2, NOW,
+    )  # fmt: skip
+
+    await sweep(world.pool)
+
+    until = NOW - DAY + (1.5 * DAY)
+    assert await row(world, contact) == ("active", 1, 0, until, until)
+
+
+async def audience(world: World, stream: int, size: int, silent: int) -> None:
+    await world.conn.execute(
+        "insert into contact (address, address_key, domain_id) select n, n, 1 from generate_series(1, $1::int) n", size
+    )
+    await world.conn.execute("insert into gate (contact_id) select id from contact on conflict do nothing")
+    await world.conn.execute(
+        "insert into engagement (stream_id, contact_id, since, round_from, first_sent, told, ignored, window_until,"
+        " wake_at) select $1, id, $2, $2, $2, $2, 1, $3::timestamptz, $3::timestamptz + (id % 7) * interval '1 ms' from contact limit $4",
+        stream, NOW - 4 * DAY, NOW - DAY, silent,
+    )  # fmt: skip
+    await world.conn.execute(
+        "insert into engagement (stream_id, contact_id, since, round_from, first_sent)"
+        " select $1, id, $2, $2, $2 from contact on conflict do nothing",
+        stream, NOW - 4 * DAY,
+    )  # fmt: skip
+
+
+async def paused(world: World) -> int:
+    return int(await world.conn.fetchval("select count(*) from engagement where state = 'cooling'"))
+
+
+async def test_brake_stops_a_sweep_that_would_pause_six_percent_until_it_is_released(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=POLICY)
+    await audience(world, stream, 5000, 300)
+
+    await sweep(world.pool)
+    await sweep(world.pool)
+
+    assert await paused(world) == 0
+    (held,) = await brakes(world.conn)
+    assert (held.stream, held.silent, held.allowed, held.reachable) == ("sales", 300, 250, 5000)
+
+    assert await release_brake(world.conn, "sales", "ann") == 300
+    assert await release_brake(world.conn, "sales", "ann") is None
+    await sweep(world.pool)
+    assert (await paused(world), await brakes(world.conn)) == (300, [])
+
+
+async def test_sweeps_of_a_day_count_together(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=Policy(attempts=2, brake=Brake(least=10)))
+    await audience(world, stream, 1000, 40)
+    await sweep(world.pool)
+    assert await paused(world) == 40
+
+    await world.conn.execute(
+        "update engagement set ignored = 1, window_until = $1, wake_at = $1, told = $2"
+        " where contact_id in (select contact_id from engagement where state = 'active' limit 11)",
+        NOW - DAY, NOW - 4 * DAY,
+    )  # fmt: skip
+    await sweep(world.pool)
+
+    assert (await paused(world), [held.silent for held in await brakes(world.conn)]) == (40, [11])
+
+
+async def test_two_sweeps_and_a_fold_at_once_conclude_once(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=POLICY)
+    await audience(world, stream, 2500, 100)
+
+    await asyncio.gather(*(sweep(world.pool) for _ in range(3)))
+    await sweep(world.pool)
+
+    assert await paused(world) == 100
+    assert await world.conn.fetchval("select count(*) from transition") == 100
+
+
+async def read_rows(conn: Connection) -> int:
+    """Rows of engagement that were read so far."""
+    await conn.execute("select pg_stat_force_next_flush()")
+    return int(
+        await conn.fetchval(
+            "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'engagement'"
+        )
+    )
+
+
+async def test_sweep_reads_no_row_that_is_not_due(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=Policy())
+    await audience(world, stream, 20_000, 2500)
+    await world.conn.execute("vacuum analyze engagement")
+    before = await read_rows(world.conn)
+
+    assert await sweep(world.pool) == 2500
+
+    assert await read_rows(world.conn) - before <= 1.2 * 2500 * 2  # once to read, once to write
