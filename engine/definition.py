@@ -67,6 +67,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     spacing: float = 0.0  # seconds between the first mails of two people, at least
     then: str = ""  # the program that takes over whoever leaves as engaged
     instead: str = ""  # the program that may take over whom this one refuses as inactive
+    utm: dict[str, str] = msgspec.field(default_factory=dict)  # parameters of links, without their utm_
     first: str
     nodes: dict[str, Node]
 

@@ -95,6 +95,15 @@ class _InsteadTable(Table, frozen=True, kw_only=True):
     inactive: str = ""
 
 
+class _UtmTable(Table, frozen=True, kw_only=True):
+    source: str = ""
+    medium: str = ""
+    campaign: str = ""
+    term: str = ""
+    content: str = ""
+    id: str = ""
+
+
 class _ProgramTable(Table, frozen=True, kw_only=True):
     name: str
     kind: Kind
@@ -112,6 +121,7 @@ class _ProgramTable(Table, frozen=True, kw_only=True):
     max_rate: str | None = None
     then: str = ""
     instead: _InsteadTable = _InsteadTable()
+    utm: _UtmTable = _UtmTable()
     step: list[_StepTable]
 
 
@@ -158,6 +168,7 @@ def parse_program(raw: dict[str, Any], *, day: float, window: float, engaged: De
         spacing=_spacing(table.max_rate, day),
         then=name("then", table.then) if table.then else "",
         instead=name("instead.inactive", table.instead.inactive) if table.instead.inactive else "",
+        utm={key: value for key, value in msgspec.structs.asdict(table.utm).items() if value},
         first=first,
         nodes=nodes,
     )

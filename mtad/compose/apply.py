@@ -149,7 +149,7 @@ async def apply_program(pool: Pool, path: Path, by: str, *, move: bool = False) 
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     drafts = {
-        key: read_message(path.parent / node.message, types, bulk=definition.class_ >= TRIGGERED)
+        key: read_message(path.parent / node.message, types, bulk=definition.class_ >= TRIGGERED, utm=definition.utm)
         for key, node in definition.nodes.items()
         if isinstance(node, SendNode)
     }

@@ -7,13 +7,14 @@
 What is wrong is one InputError line with file, line and name, before anything is stored.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from mtad.base.errors import InputError
-from mtad.compose.links import Link, rewritten
+from mtad.compose.links import Link, rewritten, with_utm
 from mtad.compose.markup import Hidden, Tag, pieces
 from mtad.compose.source import masked
 from mtad.compose.store import Parts
@@ -45,8 +46,10 @@ class Draft(msgspec.Struct, frozen=True):
         return pixel + [(link.position, link.url) for link in self.links]
 
 
-def read_message(folder: Path, known: Collection[str], *, bulk: bool) -> Draft:
-    """Read and check one folder; `known` are the attributes that contacts have."""
+def read_message(
+    folder: Path, known: Collection[str], *, bulk: bool, utm: Mapping[str, str] = MappingProxyType({})
+) -> Draft:
+    """Read and check one folder; `known` are the attributes that contacts have, `utm` parameters for its links."""
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder for the message {folder.name!r}")
     subject = _read(folder / "subject.txt")
@@ -75,6 +78,7 @@ def read_message(folder: Path, known: Collection[str], *, bulk: bool) -> Draft:
             txt = plain_text(html)
             _require_text(txt, folder / "message.html", known, bulk=bulk)
         html, links = rewritten(html)
+        links = tuple(Link(link.position, with_utm(link.url, utm)) for link in links)
         html = with_pixel(html)
     return Draft(folder.name, Parts(subject, html, txt, made), links)
 

@@ -10,9 +10,9 @@ the author wrote: where a value could change them, the link is left alone.
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html.entities import html5
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -117,6 +117,21 @@ def destination(source: str, text: str, href: Attribute) -> tuple[str, list[str]
     for number, piece in enumerate(texts[1:]):
         url += f"{{{number}}}" + quote(piece.encode("utf-8", "replace"), safe=_AS_IT_IS)
     return url, expressions
+
+
+def with_utm(url: str, utm: Mapping[str, str]) -> str:
+    """The destination with `utm_` parameters at the end of its query, but for those that it has.
+
+    What stands there is the author's: it is neither changed nor moved, and neither is the fragment.
+    """
+    rest, mark, fragment = url.partition("#")
+    head, question, query = rest.partition("?")
+    there = {unquote(pair.partition("=")[0]).lower() for pair in query.split("&")}
+    fresh = [f"utm_{key}={quote(value, safe='')}" for key, value in utm.items() if f"utm_{key}" not in there]
+    if not fresh:
+        return url
+    joined = "&".join(([query.removesuffix("&")] if query else []) + fresh)
+    return f"{head}{question or '?'}{joined}{mark}{fragment}"
 
 
 def unescaped(value: str) -> str:

@@ -89,6 +89,26 @@ async def test_a_program_is_stored_whole(pool: Pool, stream: Path, files: Writer
     assert len(links) == 6
 
 
+async def test_utm_parameters_are_part_of_the_stored_links(pool: Pool, stream: Path, files: Writer) -> None:
+    path = files()
+    text = path.read_text()
+    path.write_text('utm = { source = "letter", campaign = "may" }\n' + text)
+    await apply_program(pool, path, "test")
+
+    urls = [row[0] for row in await pool.fetch("select url from message_link order by id")]
+    assert urls[:3] == [
+        "",
+        "https://shop.example/p/{0}?a=1&b=2&utm_source=letter&utm_campaign=may",
+        "https://example.com/two?utm_source=letter&utm_campaign=may",
+    ]
+    assert (await apply_program(pool, path, "test")).did == "unchanged"
+    path.write_text(text)
+    assert (await apply_program(pool, path, "test")).did == "changed"
+    path.write_text('utm = { sourcee = "letter" }\n' + text)
+    with pytest.raises(InputError, match="utm: unknown key `sourcee`"):
+        await apply_program(pool, path, "test")
+
+
 async def test_a_threshold_that_no_series_of_the_stream_can_reach_is_refused(
     pool: Pool, stream: Path, files: Writer
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.compose.links import Link, filled, hrefs, rewritten, unescaped
+from mtad.compose.links import Link, filled, hrefs, rewritten, unescaped, with_utm
 from mtad.compose.source import constructs, masked
 
 CALL = re.compile(r"\{\{ mtad_link\(")
@@ -175,3 +175,31 @@ def test_references_in_an_attribute_are_decoded_as_browsers_do() -> None:
         unescaped("a&amp;b &lt;&copy &copy=1 &copyx &nope; &#x41;&#65 & &quot;")
         == 'a&b <© &copy=1 &copyx &nope; AA & "'
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://a.test", "https://a.test?utm_source=news&utm_medium=e%20mail"),
+        ("https://a.test/p#top", "https://a.test/p?utm_source=news&utm_medium=e%20mail#top"),
+        ("https://a.test/?x=1&y", "https://a.test/?x=1&y&utm_source=news&utm_medium=e%20mail"),
+        ("https://a.test/?x=1&", "https://a.test/?x=1&utm_source=news&utm_medium=e%20mail"),
+        ("https://a.test/?", "https://a.test/?utm_source=news&utm_medium=e%20mail"),
+        ("https://a.test/?utm_source=mine&s={0}#{1}", "https://a.test/?utm_source=mine&s={0}&utm_medium=e%20mail#{1}"),
+        ("https://a.test/?UTM_Medium=&utm%5Fsource", "https://a.test/?UTM_Medium=&utm%5Fsource"),
+    ],
+)
+def test_utm_parameters_are_appended_and_overwrite_nothing(url: str, expected: str) -> None:
+    assert with_utm(url, {"source": "news", "medium": "e mail"}) == expected
+    assert with_utm(url, {}) == url
+
+
+@given(st.text("ab?&=#/{}0%", max_size=20))
+def test_utm_parameters_change_nothing_that_the_author_wrote(tail: str) -> None:
+    url = f"https://a.test/{tail}"
+    appended = with_utm(url, {"source": "n"})
+
+    assert appended.replace("?utm_source=n", "", 1).replace("&utm_source=n", "", 1) in (
+        url, url.replace("&#", "#", 1).removesuffix("&"), url.replace("?#", "#", 1).removesuffix("?"),
+    )  # fmt: skip
+    assert with_utm(appended, {"source": "other"}) == appended
