@@ -1,0 +1,219 @@
+"""``python -m benchmarks.stress``: no hit is lost or doubled, whatever is killed or stopped under load.
+
+Mails are sent first, so that every hit is on a real one. Then an open loop asks for their
+pixels and links; meanwhile the worker is killed (SIGKILL), again and again, and after that
+Postgres is stopped for a while. Each request bears a number, and each that was answered must
+be in Postgres exactly once.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from benchmarks.entry import finish, machine
+from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
+from benchmarks.mailing import CAMPAIGN, write_campaign, write_people
+from benchmarks.openloop import Outcome
+from benchmarks.place import Place, installed
+from benchmarks.run import import_people, say, send_all
+from benchmarks.sinks import receiving, smtp_sink_program
+from mtad.base.db import Pool
+from mtad.base.errors import Problem
+from mtad.compose.preview import tracking_keys
+
+# Marks of the requests.
+_KILLS, _OUTAGE = 1, 2
+
+# How long a worker works before it is killed, and how long its successor may take; seconds.
+_SHORTEST, _LONGEST = 1.0, 3.0
+_RETURN = 60.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The command line."""
+
+    kills: int
+    outage: float
+    rate: float
+    connections: int
+    contacts: int
+    sink: str
+    seed: int
+    limit: float
+    json: Path | None
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What became of the hits under one kind of trouble."""
+
+    seconds: float
+    sent: int
+    answered: int
+    failed: int  # a connection that ended with its worker, or an answer of 400 and above
+    p99_ms: float
+    max_ms: float
+    lost: int  # answered, and not in Postgres
+    doubled: int
+    ingest_behind_s: float  # after the load
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What --json writes. benchmarks/README.md says how each figure is taken."""
+
+    kills: int
+    outage_s: float
+    under_kills: Told | None
+    under_outage: Told | None
+    rate: float
+    connections: int
+    load_before: float
+    command: list[str]
+    machine: Mapping[str, str | int]
+
+
+def main() -> None:
+    """Run, print a line, write the JSON. A Problem is one line and its exit code."""
+    plan = _plan(sys.argv[1:])
+    finish(
+        "stress",
+        measure(plan),
+        limit=plan.limit,
+        json=plan.json,
+        line=lambda report: "; ".join(
+            f"{what}: {told.answered:,} of {told.sent:,} answered, lost {told.lost}, doubled {told.doubled}"
+            for what, told in (
+                (f"{report.kills} kills", report.under_kills),
+                (f"{report.outage_s:g} s without Postgres", report.under_outage),
+            )
+            if told
+        ),
+        good=lambda report: (
+            not any(told.lost or told.doubled for told in (report.under_kills, report.under_outage) if told)
+            and not (report.under_outage and report.under_outage.failed)
+        ),
+    )
+
+
+def _plan(arguments: list[str]) -> Plan:
+    parser = argparse.ArgumentParser(prog="benchmarks.stress", description=__doc__.partition("\n")[2])
+    parser.add_argument("--kills", type=int, default=20, help="how often the worker is killed; 0: never")
+    parser.add_argument("--outage", type=float, default=60, help="seconds for which Postgres is stopped; 0: never")
+    parser.add_argument("--rate", type=float, default=2000, help="hits a second")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--contacts", type=int, default=5_000, help="mails that are sent first, two addresses each")
+    parser.add_argument("--sink", choices=("smtp-sink", "lab"), default="smtp-sink", help="takes those mails")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=900, help="seconds until it is given up")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    found = parser.parse_args(arguments)
+    if min(found.contacts, found.connections, found.rate) < 1:
+        parser.error("--contacts, --connections, --rate: at least 1")
+    if min(found.kills, found.outage) < 0 or not (found.kills or found.outage):
+        parser.error("--kills, --outage: not below 0, and one of them above")
+    return Plan(**vars(found))
+
+
+async def measure(plan: Plan) -> Report:
+    """One run from an empty folder; Problem when it cannot be finished."""
+    if plan.sink == "smtp-sink":
+        smtp_sink_program()
+    load_before = os.getloadavg()[0]
+    draw = random.Random(plan.seed)
+    async with installed(1, statements=False) as place, place.connected() as pool:
+        paths = place.folder / "paths"
+        await _send(plan, place, pool, draw)
+        write_paths(
+            paths, await hit_paths(pool, tracking_keys(place.installation.config), mails=plan.contacts, draw=draw)
+        )
+        async with aiohttp.ClientSession() as http:
+            port = await until_it_answers(place, http)
+        version = await pool.fetchval("show server_version")
+        kills = await _under_kills(plan, place, pool, port, paths, draw) if plan.kills else None
+        outage = await _under_outage(plan, place, pool, port, paths) if plan.outage else None
+    return Report(
+        kills=plan.kills,
+        outage_s=plan.outage,
+        under_kills=kills,
+        under_outage=outage,
+        rate=plan.rate,
+        connections=plan.connections,
+        load_before=round(load_before, 2),
+        command=sys.argv[1:],
+        machine=machine(version),
+    )
+
+
+async def _send(plan: Plan, place: Place, pool: Pool, draw: random.Random) -> None:
+    """Have every contact hold a mail with a pixel and links."""
+    async with receiving(plan.sink, 1) as receiver:
+        place.configure([("*", receiver.addresses[0])], sessions=60)
+        # A server that nobody starts again but us.
+        with place.installation.config_path.open("a", encoding="utf-8") as config:
+            config.write(f'[database]\nurl = "{place.postgres.url}"\n')
+        people = place.folder / "people.csv"
+        write_people(people, plan.contacts, ["d0.example.net"], draw)
+        say(f"importing and sending {plan.contacts:,} mails, to have them opened")
+        await import_people(place, people, write_campaign(place.folder, 0, draw))
+        await place.resolve(pool)
+        await place.installation.command("program", "start", CAMPAIGN)
+        await send_all(place, pool, receiver, plan.contacts, signed=True)
+
+
+async def _under_kills(plan: Plan, place: Place, pool: Pool, port: int, paths: Path, draw: random.Random) -> Told:
+    say(f"{plan.rate:,.0f} hits a second, and {plan.kills} times kill -9 of the worker")
+    async with hitting(port, paths, rate=plan.rate, connections=plan.connections, mark=_KILLS) as process:
+        for number in range(plan.kills):
+            await asyncio.sleep(draw.uniform(_SHORTEST, _LONGEST))
+            workers = place.started()
+            os.kill(workers[-1], signal.SIGKILL)
+            began = time.monotonic()
+            while len(place.started()) == len(workers):
+                if time.monotonic() - began > _RETURN:
+                    raise Problem(f"no worker came back after kill {number + 1}: see {place.installation.log_path}")
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(_SHORTEST)
+        outcome = await outcome_of(process)
+    return await _told(pool, outcome, _KILLS)
+
+
+async def _under_outage(plan: Plan, place: Place, pool: Pool, port: int, paths: Path) -> Told:
+    say(f"{plan.rate:,.0f} hits a second, and Postgres stopped for {plan.outage:g} s")
+    async with hitting(port, paths, rate=plan.rate, connections=plan.connections, mark=_OUTAGE) as process:
+        await asyncio.sleep(_SHORTEST)
+        await asyncio.to_thread(place.postgres.stop)
+        await asyncio.sleep(plan.outage)
+        await asyncio.to_thread(place.postgres.start)
+        await asyncio.sleep(_SHORTEST)
+        outcome = await outcome_of(process)
+    place.started()  # or nobody survived it
+    return await _told(pool, outcome, _OUTAGE)
+
+
+async def _told(pool: Pool, outcome: Outcome, mark: int) -> Told:
+    behind = await until_ingested(pool, datetime.now(UTC))
+    found = await noted(pool, mark)
+    return Told(
+        seconds=round(outcome.seconds, 1),
+        sent=outcome.sent,
+        answered=outcome.answered,
+        failed=len(outcome.failed),
+        p99_ms=outcome.p99_ms,
+        max_ms=outcome.max_ms,
+        lost=found.lost(outcome),
+        doubled=found.doubled,
+        ingest_behind_s=round(behind, 2),
+    )
+
+
+if __name__ == "__main__":
+    main()
