@@ -29,7 +29,7 @@ from mtad.compose.preview import tracking_keys
 from mtad.consent import signup
 from mtad.consent.desk import ConsentDesk
 from mtad.dkim.sign import Signer as Dkim
-from mtad.ops import sites
+from mtad.ops import retention, sites
 from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
@@ -116,6 +116,7 @@ async def _tracked(
         worker=lambda: tracking.worker,
         unsubscribe=partial(engine.unsubscribe, pool),
         trusted_proxies=config.tracker.trusted_proxies,
+        journal_bytes=config.tracker.journal_limit << 20,
         clock=clock,
         desk=ConsentDesk(pool, config),
         event_keys=read_event_keys(config),
@@ -279,4 +280,5 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),
         Sweep("unconfirmed", 60.0, partial(signup.sweep, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
+        *(Sweep(name, 3600.0, sweep) for name, sweep in retention.sweeps(pool, config).items()),
     ]
