@@ -62,6 +62,8 @@ def page(request: web.Request, which: Page, status: int, *, language: str | None
 def html(text: str, status: int, language: str) -> web.Response:
     """A whole page that nobody may keep, index or frame."""
     headers = {**PAGE_HEADERS, "Content-Language": language}
+    if status in (429, 503):
+        headers["Retry-After"] = "60"
     return web.Response(status=status, text=text, content_type="text/html", charset="utf-8", headers=headers)
 
 

@@ -19,6 +19,10 @@ from tracker.plain import Plain, read_plain
 # What is held of requests that come before the one in hand is answered; then the socket is not read.
 MOST_HELD = 64 * 1024
 
+# A head that is not complete is waited for here, as long as a connection may idle, and up to so
+# many bytes: aiohttp has a limit of its own for what is longer, but no time for the first of them.
+MOST_HEAD = 16 * 1024
+
 
 class Answers(Protocol):
     """What plain requests get: False when it is not ours to answer, else `answer` is called once, now or later."""
@@ -68,6 +72,7 @@ class Door(asyncio.Protocol):
         self._busy = False  # a request waits for its answer
         self._full = False  # the client does not read
         self._held = b""
+        self._begun = b""  # a request whose head is not complete
         self._heard = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -85,7 +90,13 @@ class Door(asyncio.Protocol):
             if len(self._held) > MOST_HELD and self._transport is not None:
                 self._transport.pause_reading()
             return
-        self._heard = self._loop.time()
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        else:
+            self._heard = self._loop.time()
+        if b"\r\n\r\n" not in data and len(data) <= MOST_HEAD:
+            self._begun = data
+            return
         self._busy = True
         if not self._answered(data):
             self._hand_over(data)

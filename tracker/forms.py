@@ -68,13 +68,13 @@ class Forms:
         given = await fields(request)
         visitor = self._visitors.visitor(request)
         if not self._limits.take(household(visitor.ip), self._clock.monotonic()):
-            return _later(page(request, Page.SLOW, 429))
+            return page(request, Page.SLOW, 429)
         if given.get("website"):
             # A robot filled in what nobody sees. It is told what everybody is told.
             return page(request, Page.CHECK_MAIL, 200)
         found = await committed(_found(self._desk, given.get("form", "")), "a sign-up")
         if not found:
-            return page(request, Page.BAD_LINK, 404) if found is not None else _away(request)
+            return page(request, Page.BAD_LINK, 404) if found is not None else page(request, Page.LATER, 503)
         typed = Typed(given.get("email", "").strip(), "consent" in given, "measuring" in given)
         return await self._ask(request, found[0], typed, visitor)
 
@@ -88,7 +88,7 @@ class Forms:
         except ValueError:
             return self._form(request, form, 422, typed=typed, wrong=Wrong.EMAIL)
         if done is None:
-            return _away(request)
+            return page(request, Page.LATER, 503)
         return page(request, Page.CHECK_MAIL, 200, language=known_language(form.language))
 
     async def look(self, request: web.Request) -> web.Response:
@@ -110,7 +110,7 @@ class Forms:
             self._desk.confirm(job_id, self._visitors.visitor(request), event_id=event_id, at=at), "a confirmation"
         )
         if confirmed is None:
-            return _away(request)
+            return page(request, Page.LATER, 503)
         return page(request, *_CONFIRMED[confirmed])
 
     def _form(
@@ -131,12 +131,3 @@ async def _found(desk: Desk, name: str) -> tuple[Form] | tuple[()]:
     """The form, if there is one; so that none is not taken for a database that is away."""
     form = await desk.form(name) if _NAME.fullmatch(name) else None
     return (form,) if form else ()
-
-
-def _away(request: web.Request) -> web.Response:
-    return _later(page(request, Page.LATER, 503))
-
-
-def _later(response: web.Response) -> web.Response:
-    response.headers["Retry-After"] = "60"
-    return response

@@ -41,7 +41,9 @@ class Origins:
         for hop in reversed([hop for value in forwarded for hop in value.split(",")]):
             if found is None or not self._hop(str(found))[1]:
                 break
-            found = _address(hop) or found
+            if (further := _address(hop)) is None:
+                break
+            found = further
         return str(found) if found else None
 
 

@@ -257,6 +257,17 @@ async def test_one_connection_serves_many_plain_requests_and_then_others(both: B
     assert len(both.outsides[0].hits) == 4
 
 
+async def test_who_never_ends_a_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.web.KEEPALIVE", 0.01)
+    async with slowly() as (port, asked, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST " + leaving().encode() + b" HTTP/1.1\r\nHost: t\r\n")
+
+        assert await reader.read() == b""
+        assert not asked.is_set()
+        writer.close()
+
+
 async def test_answers_come_in_the_order_of_the_requests() -> None:
     async with slowly() as (port, asked, durable):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from tracker.origin import Origins
+from tracker.origin import Origins, household
 
 TRUSTED = [ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("10.0.0.0/8")]
 
@@ -30,3 +30,28 @@ def test_the_client_is_the_rightmost_address_that_is_no_proxy(
     peer: str, forwarded: list[str], expected: str | None
 ) -> None:
     assert Origins(TRUSTED).origin(peer, forwarded) == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "expected"),
+    [
+        ("203.0.113.77", ["198.51.100.1"], "203.0.113.77"),
+        ("127.0.0.1", ["6.6.6.6, 198.51.100.9"], "198.51.100.9"),
+        ("127.0.0.1", ["6.6.6.6", "198.51.100.9:4711, 10.1.1.1"], "198.51.100.9"),
+        ("127.0.0.1", ["6.6.6.6, unknown"], "127.0.0.1"),
+        ("127.0.0.1", [], "127.0.0.1"),
+        ("", ["198.51.100.9"], None),
+    ],
+)
+def test_a_proof_has_the_whole_address_of_the_same_client(
+    peer: str, forwarded: list[str], expected: str | None
+) -> None:
+    assert Origins(TRUSTED).address(peer, forwarded) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("203.0.113.7", "203.0.113.7"), ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"), (None, "None")],
+)
+def test_what_is_limited_together_is_one_connection_to_the_net(address: str | None, expected: str) -> None:
+    assert household(address) == expected

@@ -1,0 +1,282 @@
+"""The pages and forms of people over real sockets: what a desk is asked, and what is answered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from uuid import UUID
+
+import aiohttp
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtad.base.clock import SystemClock
+from tests.tracker.made import KEYS
+from tests.tracker.test_web import Outside, leaving
+from tracker import tokens
+from tracker.desk import Act, Confirmed, Form, Person, Subscription, Visitor
+from tracker.forms import BURST
+from tracker.limits import Limits
+from tracker.web import make_app, make_runner
+
+FORM = Form("site", "de", "", "Der Brief", "", "Ja, schreibt mir.", "Messt mich.")
+GOOD = {"form": "site", "email": "ann@reader.test", "consent": "1"}
+PERSON = Person("ann@reader.test", "ru", 1, [Subscription(1, "<Brief>", True, None, True, False, True)])
+
+
+class FakeDesk:
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Visitor, bool]] = []
+        self.confirmed: list[tuple[int, Visitor]] = []
+        self.acts: list[tuple[Act, int, int | None]] = []
+        self.answer = Confirmed.DONE
+        self.away = False
+
+    def _here(self) -> None:
+        if self.away:
+            raise ConnectionRefusedError("away")
+
+    async def person(self, contact_id: int, program_id: int) -> Person | None:
+        self._here()
+        return PERSON if contact_id == 11 else None
+
+    async def form(self, name: str) -> Form | None:
+        self._here()
+        return FORM if name == "site" else None
+
+    async def subscribe(self, name: str, address: str, visitor: Visitor, *, measuring: bool) -> bool:
+        self._here()
+        if "@" not in address:
+            raise ValueError("no @ in it")
+        self.asked.append((name, address, visitor, measuring))
+        return True
+
+    async def confirm(self, job_id: int, visitor: Visitor, *, event_id: UUID, at: datetime) -> Confirmed:
+        self._here()
+        self.confirmed.append((job_id, visitor))
+        return self.answer
+
+    async def act(
+        self, act: Act, contact_id: int, stream_id: int | None, visitor: Visitor, *, event_id: UUID, at: datetime
+    ) -> bool:
+        self._here()
+        self.acts.append((act, contact_id, stream_id))
+        return True
+
+
+@pytest.fixture
+def desk() -> FakeDesk:
+    return FakeDesk()
+
+
+@pytest.fixture
+async def http(desk: FakeDesk) -> AsyncIterator[aiohttp.ClientSession]:
+    outside = Outside()
+    app = make_app(
+        keys=KEYS,
+        links=outside,
+        record=outside.record,
+        unsubscribe=outside.unsubscribe,
+        trusted_proxies=["127.0.0.0/8"],
+        ready=lambda: True,
+        clock=SystemClock(),
+        desk=desk,
+    )
+    runner = make_runner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+            yield session
+    finally:
+        await runner.cleanup()
+
+
+def confirming(job: int = 7) -> str:
+    return tokens.confirm_url("", tokens.confirm_token(KEYS, job))
+
+
+def preferring(contact: int = 11) -> str:
+    return tokens.preferences_url("", tokens.preferences_token(KEYS, contact, 13))
+
+
+# ── Signing up ──────────────────────────────────────────────────────────────
+
+
+async def test_what_a_form_posts_is_asked_for_with_who_did_it(http: aiohttp.ClientSession, desk: FakeDesk) -> None:
+    headers = {"X-Forwarded-For": "6.6.6.6, 203.0.113.77", "User-Agent": "Firefox", "Referer": "https://a.test/join"}
+    async with http.post("/subscribe", data={**GOOD, "measuring": "1"}, headers=headers) as answer:
+        assert (answer.status, "Postfach" in await answer.text()) == (200, True)
+
+    ((name, address, visitor, measuring),) = desk.asked
+    assert (name, address, measuring) == ("site", "ann@reader.test", True)
+    assert visitor == Visitor("203.0.113.77", "Firefox", "https://a.test/join")
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "says"),
+    [
+        ({**GOOD, "website": "https://buy.test"}, 200, "mailbox"),
+        ({**GOOD, "form": "nowhere"}, 404, "does not work"),
+        ({**GOOD, "form": "a\x00"}, 404, "does not work"),
+        ({**GOOD, "email": "ann"}, 422, "keine Mailadresse"),
+        ({"form": "site", "email": "<b>@x"}, 422, "&lt;b&gt;@x"),
+        ({"form": "site", "email": "ann@reader.test"}, 422, "Bitte kreuzen Sie das an"),
+        ({}, 404, "does not work"),
+    ],
+)
+async def test_what_is_no_sign_up_asks_nobody(
+    http: aiohttp.ClientSession, desk: FakeDesk, given: dict[str, str], status: int, says: str
+) -> None:
+    async with http.post("/subscribe", data=given) as answer:
+        assert (answer.status, says in await answer.text()) == (status, True)
+    assert desk.asked == []
+
+
+async def test_without_a_database_nobody_is_told_that_a_mail_comes(http: aiohttp.ClientSession, desk: FakeDesk) -> None:
+    desk.away = True
+    for path, data in (("/subscribe", GOOD), (confirming(), {}), (preferring(), {"act": "leave"})):
+        async with http.post(path, data=data) as answer:
+            assert (answer.status, answer.headers.get("Retry-After")) == (503, "60"), path
+    async with http.get("/s/site") as answer:
+        assert answer.status == 503
+
+
+async def test_a_robot_is_slowed_down_and_its_neighbours_are_not(http: aiohttp.ClientSession, desk: FakeDesk) -> None:
+    async def tries(address: str) -> int:
+        async with http.post("/subscribe", data=GOOD, headers={"X-Forwarded-For": address}) as answer:
+            return answer.status
+
+    assert [await tries("203.0.113.77") for _ in range(BURST + 1)] == [200] * BURST + [429]
+    assert await tries("203.0.113.78") == 200
+    assert len(desk.asked) == BURST + 1
+
+
+@pytest.mark.parametrize("path", ["/subscribe", confirming(), preferring(), leaving()])
+async def test_bodies_are_small(http: aiohttp.ClientSession, desk: FakeDesk, path: str) -> None:
+    async with http.post(path, data=b"a=" + b"x" * 4096) as answer:
+        assert answer.status == 413
+    assert (desk.asked, desk.confirmed, desk.acts) == ([], [], [])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 100)), max_size=200))
+def test_no_key_is_used_more_often_than_its_limit_and_few_are_remembered(uses: list[tuple[int, float]]) -> None:
+    limits = Limits(burst=3, refill=10.0, most_keys=4)
+    alone = Limits(burst=3, refill=10.0)
+    taken: list[float] = []
+    now = 0.0
+    for key, pause in uses:
+        now += pause
+        limits.take(str(key), now)
+        if key == 0 and alone.take("0", now):
+            taken.append(now)
+        assert len(limits._free_at) <= 4
+
+    for first, last in zip(taken, taken[3:], strict=False):
+        assert last - first >= 10.0 - 1e-6
+
+
+# ── Confirming and preferring ───────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("came_to", "status", "says"),
+    [
+        (Confirmed.DONE, 200, "You are subscribed"),
+        (Confirmed.USED, 200, "used before"),
+        (Confirmed.UNKNOWN, 404, "has expired"),
+    ],
+)
+async def test_the_button_says_what_a_confirmation_came_to(
+    http: aiohttp.ClientSession, desk: FakeDesk, came_to: Confirmed, status: int, says: str
+) -> None:
+    desk.answer = came_to
+    async with http.post(confirming(), data={"confirm": "1"}, allow_redirects=False) as answer:
+        assert (answer.status, says in await answer.text()) == (status, True)
+    assert [job for job, _ in desk.confirmed] == [7]
+
+
+PURPOSES = {
+    "/u/": tokens.contact_token(KEYS, 11, 13),
+    "/p/": tokens.preferences_token(KEYS, 11, 13),
+    "/confirm/": tokens.confirm_token(KEYS, 11),
+}
+
+
+@pytest.mark.parametrize("prefix", PURPOSES)
+@pytest.mark.parametrize("of", ["x", *PURPOSES])
+async def test_a_token_opens_the_page_that_it_is_for_and_no_other(
+    http: aiohttp.ClientSession, desk: FakeDesk, prefix: str, of: str
+) -> None:
+    path = prefix + PURPOSES.get(of, "A" * 36)
+    async with http.get(path, allow_redirects=False) as answer:
+        assert answer.status == (200 if prefix == of else 404)
+        assert "Location" not in answer.headers
+    if prefix != of:
+        async with http.post(path, data={"act": "leave"}, allow_redirects=False) as answer:
+            assert answer.status in (200, 404)
+        assert (desk.confirmed, desk.acts) == ([], [])
+
+
+async def test_a_preview_leads_nowhere(http: aiohttp.ClientSession, desk: FakeDesk) -> None:
+    for path in (confirming(0), preferring(0)):
+        for method in ("GET", "POST"):
+            async with http.request(method, path) as answer:
+                assert (answer.status, "was a test" in await answer.text()) == (200, True)
+    assert (desk.confirmed, desk.acts) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("given", "acts"),
+    [
+        ({"act": "leave", "stream": "1"}, [(Act.LEAVE, 11, 1)]),
+        ({"act": "unmeasure"}, [(Act.UNMEASURE, 11, None)]),
+        ({"act": "erase", "stream": "1"}, []),
+        ({"act": "leave", "stream": "x"}, []),
+        ({}, []),
+    ],
+)
+async def test_a_button_does_what_it_says(
+    http: aiohttp.ClientSession, desk: FakeDesk, given: dict[str, str], acts: list[object]
+) -> None:
+    async with http.post(preferring(), data=given) as answer:
+        text = await answer.text()
+        assert (answer.status, "a•••@reader.test" in text, "&lt;Brief&gt;" in text) == (200, True, True)
+        assert "reader.test" not in text.replace("a•••@reader.test", "")
+        assert ('role="status"' in text) is bool(acts)
+    assert desk.acts == acts
+
+
+async def test_pages_of_a_person_are_in_her_language_and_without_a_database_in_the_browsers(
+    http: aiohttp.ClientSession, desk: FakeDesk
+) -> None:
+    for desk.away, language in ((False, "ru"), (True, "de")):
+        async with http.get(leaving(), headers={"Accept-Language": "de"}) as answer:
+            assert (answer.status, answer.headers["Content-Language"]) == (200, language)
+
+
+async def test_a_database_that_hangs_does_not_keep_anybody_from_leaving(
+    http: aiohttp.ClientSession, desk: FakeDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.answers.LOOK_PATIENCE", 0.05)
+
+    async def hang(contact_id: int, program_id: int) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(desk, "person", hang)
+    async with http.get(leaving()) as answer:
+        assert (answer.status, "Unsubscribe?" in await answer.text()) == (200, True)
+
+
+@pytest.mark.parametrize("path", ["/s/site", "/s/nowhere", leaving(), preferring(), confirming(), "/u/x"])
+async def test_nobody_may_keep_index_frame_or_refer_from_a_page(http: aiohttp.ClientSession, path: str) -> None:
+    for method in ("GET", "HEAD"):
+        async with http.request(method, path) as answer:
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["X-Robots-Tag"] == "noindex"
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+            assert "Set-Cookie" not in answer.headers
