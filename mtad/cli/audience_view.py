@@ -7,7 +7,7 @@ from rich.text import Text
 
 from mtad.cli import chart
 from mtad.cli.answers_view import plain
-from mtad.ops.answers.audience import MAILED, RESTING, RETURN_DAYS, Audience, Hold
+from mtad.ops.answers.audience import MAILED, RESTING, RETURN_DAYS, Audience, Hold, Returns
 from mtad.ops.answers.times import local
 
 # Days back for which a column stands in the table, as far as they were asked for.
@@ -79,27 +79,29 @@ def _moves(found: Audience, days: int) -> RenderableType:
 
 def _returns(found: Audience) -> list[RenderableType]:
     lines: list[RenderableType] = [Text("Expected returns", "bold")]
-    ending = sum(found.returns)
-    programs = ", ".join(found.reactivations)
-    taker = f"{programs} takes them in" if programs else "no reactivation program runs that would take them in"
-    if found.waiting:
-        lines.append(_indented(f"{found.waiting:,} have cooled down and wait; {taker}."))
-    lines.append(_indented(f"Of {ending:,} the cool-down ends in the next {RETURN_DAYS} days."))
-    if ending:
-        lines.append(
-            _indented(f"{chart.curve(found.returns, max(found.returns), RETURN_DAYS)}  today → {RETURN_DAYS} d")
-        )
-    if not found.waiting and not programs and ending:
-        lines.append(_indented(f"{taker[0].upper()}{taker[1:]}."))
+    lines += [_indented(text) for text in returns_lines(found.returns)]
+    if any(found.returns.ending):
+        bars = chart.curve(found.returns.ending, max(found.returns.ending), RETURN_DAYS)
+        lines.append(_indented(f"{bars}  today → {RETURN_DAYS} d"))
     if found.asked:
-        share = found.came_back / found.asked
-        lines.append(
-            _indented(
-                f"Of {found.asked:,} whose reactivation ended lately, {found.came_back:,} came back ({share:.0%})."
-            )
-        )
+        share = f"{found.came_back:,} came back ({found.came_back / found.asked:.0%})"
+        lines.append(_indented(f"Of {found.asked:,} whose reactivation ended lately, {share}."))
     if found.unmeasured:
         lines.append(_indented(f"{found.unmeasured:,} without tracking consent: elasticity will not act on them."))
+    return lines
+
+
+def returns_lines(returns: Returns) -> list[str]:
+    """Cool-downs that are over, those that end soon, and who takes these people in."""
+    programs = ", ".join(returns.reactivations)
+    lines = []
+    if returns.waiting:
+        lines.append(f"{returns.waiting:,} have cooled down and wait to be asked.")
+    lines.append(f"Of {sum(returns.ending):,} the cool-down ends in the next {RETURN_DAYS} days.")
+    if programs:
+        lines.append(f"{programs} takes them in.")
+    elif returns.waiting or any(returns.ending):
+        lines.append("No reactivation program runs that would take them in.")
     return lines
 
 

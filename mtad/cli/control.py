@@ -5,15 +5,21 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.console import Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from engine.gate import sentence
 from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.base.errors import InputError
 from mtad.cli import shell
+from mtad.cli.audience_view import returns_lines
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
+from mtad.compose.store import stream_by_name
+from mtad.ops.answers.audience import Returns, expected_returns
+from mtad.ops.answers.programs import program_by_name
 from mtad.queue import enqueue
 
 Name = Annotated[str, typer.Argument(help="The program.")]
@@ -102,25 +108,38 @@ def pause_everything(
 
 
 def forecast(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
-    """Ask the gate about the whole audience, without sending or writing anything."""
-    result = shell.run(config, lambda settings, pool: enqueue.forecast(pool, settings, name))
+    """Ask the gate about the whole audience, without sending or writing anything; and who may come back."""
+
+    async def work(settings: Config, pool: Pool) -> tuple[enqueue.Forecast, Returns]:
+        result = await enqueue.forecast(pool, settings, name)
+        async with pool.acquire() as conn:
+            stream = await stream_by_name(conn, (await program_by_name(conn, name)).stream)
+            assert stream is not None
+            return result, await expected_returns(conn, stream)
+
+    result, returns = shell.run(config, work)
     if as_json:
-        shell.print_json(msgspec.to_builtins(result))
-        return
-    table = Table(title=f"If {name} started now", title_justify="left")
+        shell.print_json({**msgspec.to_builtins(result), "returns": returns})
+    else:
+        shell.out.print(forecast_view(result, returns))
+
+
+def forecast_view(result: enqueue.Forecast, returns: Returns) -> RenderableType:
+    """Verdicts with their reasons, whom elasticity leaves alone, who may come back."""
+    table = Table(title=f"If {result.program} started now", title_justify="left", box=None, pad_edge=False)
     table.add_column("verdict")
     table.add_column("contacts", justify="right")
     table.add_column("because")
-    table.add_row(
-        "send", f"{result.send:,}", f"{result.untracked:,} without tracking consent" if result.untracked else ""
-    )
-    if result.deferred:
-        table.add_row("defer", f"{result.deferred:,}", "")
+    table.add_row("send", f"{result.send:,}", "")
+    for reason, number in result.waits.items():
+        table.add_row(f"defer {reason}", f"{number:,}", sentence(reason))
     for reason, number in result.skipped.items():
         table.add_row(f"skip {reason}", f"{number:,}", sentence(reason))
-    table.add_section()
-    table.add_row("audience", f"{result.audience:,}", "")
-    shell.out.print(table)
+    table.add_row("audience", f"{result.audience:,}", "", style="bold")
+    lines = [f"Expected returns: {' '.join(returns_lines(returns))}"]
+    if result.untracked:
+        lines.insert(0, f"{result.untracked:,} without tracking consent: elasticity will not act on them.")
+    return Group(table, Text(), *(Text(line) for line in lines))
 
 
 def _signed(why: str) -> str:

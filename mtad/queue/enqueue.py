@@ -49,7 +49,8 @@ class Forecast(msgspec.Struct):
     send: int
     deferred: int
     skipped: dict[str, int]  # by reason
-    untracked: int  # elasticity will not act on them
+    untracked: int  # of those who would get it, now or later: elasticity will not act on them
+    waits: dict[str, int]  # the deferred by reason
 
 
 async def schedule(pool: Pool, name: str) -> programs.ProgramRow:
@@ -209,10 +210,11 @@ async def forecast(pool: Pool, config: Config, name: str) -> Forecast:
     step, definition = await first_step(catalogue, config, program)
     yearly = definition.yearly
     days = birthdays(yearly, now.astimezone(ZoneInfo(yearly.zone)).date()) if yearly else None
-    context = gate.Context(definition, catalogue.suppressed_domains)
-    stream_mode = catalogue.stream(program.stream_id, program.stream_version).definition.tracking
-    result = Forecast(name, 0, 0, 0, {}, 0)
+    stream = catalogue.stream(program.stream_id, program.stream_version).definition
+    context = gate.Context(definition, catalogue.suppressed_domains, catalogue.suspended, stream.policy)
+    result = Forecast(name, 0, 0, 0, {}, 0, {})
     skipped: Counter[str] = Counter()
+    waits: Counter[str] = Counter()
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         after, size = 0, 0 if definition.enrol == "handed_over" else PAGE
         while size == PAGE:
@@ -224,17 +226,22 @@ async def forecast(pool: Pool, config: Config, name: str) -> Forecast:
             inside = [c.contact_id for c in page if c.in_audience]
             for facts in await entering_facts(conn, inside, step):
                 result.audience += 1
-                match gate.verdict(facts, context, now):
+                verdict = gate.verdict(facts, context, now)
+                measured = (facts.tracking or stream.tracking) == "full"
+                match verdict:
                     case Send() | Defer() if held_out(program.id, facts.contact_id, definition.holdout):
                         skipped[Reason.HOLDOUT] += 1
                     case Send():
                         result.send += 1
-                        result.untracked += "full" not in (facts.tracking or stream_mode)
-                    case Defer():
+                        result.untracked += not measured
+                    case Defer(_, reason):
                         result.deferred += 1
+                        result.untracked += not measured
+                        waits[reason] += 1
                     case Skip(reason):
                         skipped[reason] += 1
     result.skipped = dict(sorted(skipped.items()))
+    result.waits = dict(sorted(waits.items()))
     return result
 
 

@@ -102,14 +102,14 @@ select floor(extract(epoch from $4::timestamptz - at) / $3::float8)::int as ago,
  group by 1, 2, 3, 4;
 
 -- name: audience_returns
--- When the cool-downs of stream $1 end that end before $2 spans of $3 seconds after $4: how
--- many in which of these spans; -1: they are over. Who may not be mailed is not counted.
+-- When the cool-downs of stream $1 end that end within $2 spans of $3 seconds: how many in
+-- which of these spans; -1: they are over. Who may not be mailed is not counted.
 -- Plan: engagement_cooling_idx.
-select greatest(-1, floor(extract(epoch from g.cool_until - $4::timestamptz) / $3::float8))::int, count(*)
+select greatest(-1, floor(extract(epoch from g.cool_until - now()) / $3::float8))::int, count(*)
   from engagement g
   join subscription u on u.stream_id = g.stream_id and u.contact_id = g.contact_id and u.status = 'subscribed'
  where g.stream_id = $1 and g.state = 'cooling'
-   and g.cool_until < $4::timestamptz + make_interval(secs => $2::int * $3::float8)
+   and g.cool_until < now() + make_interval(secs => $2::int * $3::float8)
  group by 1 order by 1;
 
 -- name: audience_reactivations

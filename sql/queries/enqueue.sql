@@ -84,7 +84,7 @@ select 0::bigint, c.id, p.stream_id, p.id, $3::int, $4::int, null::bigint, coale
          where x.key = c.address_key and x.scope = 'marketing' and x.released is null and x.until > now()),
        g.state::text, g.since, g.cool_until, coalesce(g.cycle, 0),
        false, null::text,
-       f.version, p.fence, p.status::text, t.version, e.version
+       f.version, p.fence, p.status::text, t.version, e.version, null::timestamptz, f.sent, f.sent_on
   from unnest($1::bigint[]) as a (id)
   join lateral (select * from contact where id = a.id) c on true
   join lateral (select * from gate where contact_id = c.id) f on true

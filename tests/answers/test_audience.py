@@ -120,9 +120,9 @@ async def test_cool_downs_that_end_are_counted_by_day_and_those_that_are_over_ap
 
     found = await audience(rows.conn, "sales", 7)
 
-    assert found.waiting == 2
-    assert {day: n for day, n in enumerate(found.returns) if n} == {0: 2, 12: 1, 29: 1}
-    assert "no reactivation program runs that would take them in" in shown(found)
+    assert found.returns.waiting == 2
+    assert {day: n for day, n in enumerate(found.returns.ending) if n} == {0: 2, 12: 1, 29: 1}
+    assert "No reactivation program runs that would take them in" in shown(found)
 
 
 async def test_the_brake_is_told_with_its_reason(rows: Rows) -> None:

@@ -73,6 +73,24 @@ async def test_a_forecast_says_what_a_start_does(pool: Pool) -> None:
     assert predicted.send == await pool.fetchval("select count(*) from job") == 1
 
 
+async def test_a_forecast_tells_what_waits_and_on_whom_elasticity_will_not_act(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        await draft(rows)
+        contacts = await audience(rows)
+        cap = {"most": 1, "window": 86400.0, "name": "daily"}
+        await conn.execute(
+            "update stream_version set definition = jsonb_set(definition, '{policy}', $1)", {"slots": {"caps": [cap]}}
+        )
+        await conn.execute("update gate set sent = array[now()], sent_on = array[1] where contact_id = $1", contacts[0])
+        await conn.execute("update subscription set tracking = 'hygiene' where contact_id = any($1)", contacts[:3])
+
+    predicted = await enqueue.forecast(pool, CONFIG, "nudge")
+
+    assert (predicted.send, predicted.deferred, predicted.waits) == (19, 1, {"cap:daily": 1})
+    assert predicted.untracked == 3
+
+
 async def test_an_interrupted_start_goes_on_and_nobody_is_queued_twice(pool: Pool) -> None:
     async with pool.acquire() as conn:
         rows = Rows(conn)

@@ -13,7 +13,7 @@ import msgspec
 from mtad.base.db import Connection, row_values
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
-from mtad.compose.store import stream_by_name, stream_names
+from mtad.compose.store import StreamRow, stream_by_name, stream_names
 
 SQL = queries("elasticity")
 
@@ -41,6 +41,14 @@ class Hold(msgspec.Struct, frozen=True):
     since: datetime | None
 
 
+class Returns(msgspec.Struct, frozen=True):
+    """Who may come back: a cool-down ends, a reactivation asks, some answer."""
+
+    ending: list[int]  # people whose cool-down ends in each of the next days of the stream
+    waiting: int  # people whose cool-down is over
+    reactivations: list[str]  # programs that run and take them in
+
+
 class Audience(msgspec.Struct, frozen=True):
     """One stream at one moment. `history` is a row of sizes a day, the oldest first, the last that of now."""
 
@@ -52,9 +60,7 @@ class Audience(msgspec.Struct, frozen=True):
     unmeasured: int  # may be mailed, but their tracking mode lets elasticity do nothing
     history: list[dict[str, int]]
     moves: list[Move]  # since the first of them, the most first
-    returns: list[int]  # people whose cool-down ends in each of the next days
-    waiting: int  # people whose cool-down is over
-    reactivations: list[str]  # programs that run and would take them in
+    returns: Returns
     asked: int  # by reactivations, to their end, since the first day of the history
     came_back: int  # of them
     holds: list[Hold]
@@ -78,10 +84,8 @@ async def audience(conn: Connection, name: str, days: int) -> Audience:
             (row[0], Move(*row_values(row)[1:]))
             for row in await conn.fetch(SQL["audience_moves"], stream.id, days, day, at)
         ]
-        ending = await conn.fetch(SQL["audience_returns"], stream.id, RETURN_DAYS, day, at)
-        reactivations = [row[0] for row in await conn.fetch(SQL["audience_reactivations"], stream.id)]
+        returns = await expected_returns(conn, stream)
         holds = await _holds(conn, stream.id)
-    ends = {row[0]: row[1] for row in ending}
     counts = {state: people for state, (people, _) in sizes.items()}
     moves = _totals(move for _, move in changes)
     return Audience(
@@ -93,13 +97,19 @@ async def audience(conn: Connection, name: str, days: int) -> Audience:
         unmeasured=sum(unmeasured for state, (_, unmeasured) in sizes.items() if state in (*MAILED, *RESTING)),
         history=sizes_before(counts, changes, days),
         moves=moves,
-        returns=[ends.get(day, 0) for day in range(RETURN_DAYS)],
-        waiting=ends.get(-1, 0),
-        reactivations=reactivations,
+        returns=returns,
         asked=sum(move.people for move in moves if move.from_state == "trying" and move.to_state != "left"),
         came_back=sum(move.people for move in moves if (move.from_state, move.to_state) == ("trying", "reactivated")),
         holds=holds,
     )
+
+
+async def expected_returns(conn: Connection, stream: StreamRow) -> Returns:
+    """Cool-downs of a stream that end within 30 of its days, or have ended."""
+    rows = await conn.fetch(SQL["audience_returns"], stream.id, RETURN_DAYS, stream.definition.policy.day)
+    ends = {row[0]: row[1] for row in rows}
+    running = [row[0] for row in await conn.fetch(SQL["audience_reactivations"], stream.id)]
+    return Returns([ends.get(day, 0) for day in range(RETURN_DAYS)], ends.get(-1, 0), running)
 
 
 def sizes_before(now: Mapping[str, int], changes: Iterable[tuple[int, Move]], days: int) -> list[dict[str, int]]:
