@@ -72,6 +72,12 @@ HOT = {
     "move_jobs": (store.SQL["move_jobs"], "5, 5, 6, 0", 5000),
     # Behind half of the audience, which is enrolled already: a page costs what a page costs.
     "audience_page": (programs.SQL["audience_page"], "1, 30000, '{}'::jsonb, 1, 'a', 0, false, null, null", 5000 + 10),
+    # Behind all that was written so far.
+    "newly_eligible": (
+        programs.SQL["newly_eligible"],
+        "1, 1, '{}'::jsonb, 'a', now(), 0, true, now() + interval '1 h', '{1}'::int[], true, '{}'::bigint[]",
+        10,
+    ),
     "enqueue": (
         programs.SQL["enqueue"],
         f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, null, 0, 0, null",
