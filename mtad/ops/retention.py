@@ -65,7 +65,7 @@ def sweeps(pool: Pool, config: Config) -> dict[str, Callable[[], Awaitable[int]]
     """Each sweep by its name; it returns how many rows or files it removed, and may be run at any time."""
     terms = config.privacy.terms
     return {
-        "retention: hits": partial(strip_hits, pool, terms["hits"]),
+        "retention: hits": Stripper(pool, terms["hits"]).run,
         "retention: events": partial(drop_events, pool, terms["events"]),
         "retention: counted": partial(_changed, pool, "drop_counted"),
         "retention: rejects": partial(drop_files, pool, config.state, terms["rejects"]),
@@ -85,19 +85,29 @@ async def apply(pool: Pool, config: Config) -> list[Swept]:
     return done
 
 
-async def strip_hits(pool: Pool, term: timedelta) -> int:
-    """Take agent and network from hits older than `term`, in pages; how many.
+class Stripper:
+    """Takes agent and network from hits older than `term`; `run` says from how many.
 
-    Begins at the oldest event each time: what was stripped is read and left, 25 months at most.
+    Ids of events rise with time, so it goes on where it stopped; a new process begins at the
+    oldest event, and reads what was stripped once.
     """
-    stripped = 0
-    async with pool.acquire() as conn:
-        last = await conn.fetchval(SQL["last_id_before"], term)
-    after: UUID | None = NOBODY
-    while after is not None:
-        after, changed = await in_transaction(pool, partial(_strip_page, after=after, last=last))
-        stripped += changed
-    return stripped
+
+    def __init__(self, pool: Pool, term: timedelta) -> None:
+        self._pool = pool
+        self._term = term
+        self._after = NOBODY
+
+    async def run(self) -> int:
+        """Up to the term of now, a page of 5,000 a transaction."""
+        async with self._pool.acquire() as conn:
+            last = await conn.fetchval(SQL["last_id_before"], self._term)
+        stripped = 0
+        while True:
+            page, changed = await in_transaction(self._pool, partial(_strip_page, after=self._after, last=last))
+            stripped += changed
+            if page is None:
+                return stripped
+            self._after = page
 
 
 async def _strip_page(conn: Connection, *, after: UUID, last: UUID) -> tuple[UUID | None, int]:

@@ -1,0 +1,132 @@
+"""What is older than its term goes, and nothing else."""
+
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mtad.base.config import Config, Privacy
+from mtad.base.db import Pool
+from mtad.base.ids import uuid7
+from mtad.ops import retention
+from mtad.ops.retention import KINDS, apply
+from tests.rows import Rows
+
+NOW = datetime.now(UTC)
+README = Path(retention.__file__).with_name("README.md")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(domain="example.com", folder=tmp_path)
+
+
+async def event(pool: Pool, age: timedelta) -> str:
+    at = NOW - age
+    made = uuid7(int(at.timestamp() * 1000), os.urandom(10))
+    await pool.execute(
+        "insert into event (id, kind, at, contact_id, class, data) values ($1, 'click', $2, 1, 'human', $3)",
+        made, at, {"agent": "Firefox", "network": "192.0.2.0/24", "method": "GET", "why": ["x"]},
+    )  # fmt: skip
+    return str(made)
+
+
+async def test_hits_lose_agent_and_network_after_their_term_and_keep_the_verdict(pool: Pool, config: Config) -> None:
+    young, old = await event(pool, timedelta(days=89)), await event(pool, timedelta(days=91))
+    for _ in range(2):
+        await apply(pool, config)
+
+    data = {str(row[0]): row[1] for row in await pool.fetch("select id, data from event")}
+    assert data[old] == {"method": "GET", "why": ["x"]}
+    assert set(data[young]) == {"method", "why", "agent", "network"}
+
+
+async def test_events_and_counts_go_with_the_calendar_month_that_ended_a_term_ago(pool: Pool, config: Config) -> None:
+    (part,) = [
+        row[0]
+        for row in await pool.fetch(
+            "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+            " where i.inhparent = 'event'::regclass order by 1 limit 1"
+        )
+    ]
+    await pool.execute(f"alter table {part} rename to event_{NOW - timedelta(days=1000):%Y_%m}")
+    await event(pool, timedelta(days=900))
+    await pool.execute(
+        "insert into hit_count values (1, now() - interval '761 days', 'human', 5), (2, now(), 'human', 1)"
+    )
+
+    await apply(pool, config)
+
+    assert await pool.fetchval("select count(*) from event") == 0
+    assert [row[0] for row in await pool.fetch("select link_id from hit_count")] == [2]
+    await event(pool, timedelta(days=900))  # a journal that is read late still finds its place
+
+
+async def test_which_hits_were_counted_is_known_for_a_week(pool: Pool, config: Config) -> None:
+    for days in (6, 8):
+        made = uuid7(int((NOW - timedelta(days=days)).timestamp() * 1000), os.urandom(10))
+        await pool.execute("insert into hit_counted values ($1)", made)
+
+    await apply(pool, config)
+
+    assert await pool.fetchval("select count(*) from hit_counted") == 1
+
+
+async def test_files_of_rejects_and_segments_put_aside_go_after_their_term(
+    pool: Pool, config: Config, tmp_path: Path
+) -> None:
+    config = Config(domain="example.com", folder=tmp_path, privacy=Privacy(rejects="10d"))
+    slot = config.state / "journal" / "0"
+    slot.mkdir(parents=True)
+    for days in (9, 11):
+        for path in (tmp_path / f"{days}.rejects.csv", slot / f"{days}.bad"):
+            path.write_text("a@b.test")
+            os.utime(path, times=((NOW - timedelta(days=days)).timestamp(),) * 2)
+        await pool.execute(
+            "insert into rejects_file values ($1, $2, $3)",
+            socket.gethostname(), str(tmp_path / f"{days}.rejects.csv"), NOW - timedelta(days=days),
+        )  # fmt: skip
+    await pool.execute("insert into rejects_file values ('elsewhere', '/x', $1)", NOW - timedelta(days=99))
+
+    await apply(pool, config)
+
+    assert sorted(path.name for path in tmp_path.rglob("*.*") if path.is_file()) == ["9.bad", "9.rejects.csv"]
+    assert await pool.fetchval("select count(*) from rejects_file") == 2
+
+
+async def test_a_proof_goes_a_term_after_the_consent_ended_and_not_while_it_holds(pool: Pool, config: Config) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        stream = await rows.stream()
+        for number, status in enumerate(("subscribed", "unsubscribed", None), 1):
+            contact = await rows.contact(f"p{number}@x.test", subscribed=status)
+            await conn.execute(
+                "insert into proof (job_id, contact_id, stream_id, form_id, form_version, address, page, consent,"
+                " asked, asked_agent, message_id, due, confirmed) values ($1, $2, $3, 1, 1, 'a', '', '', now(), '',"
+                " '', now(), now())", number, contact, stream,
+            )  # fmt: skip
+
+    await apply(pool, config)
+    assert await _ended(pool) == {1: False, 2: True, 3: True}
+    await pool.execute("update proof set ended = now() - interval '1094 days' where job_id = 2")
+    await pool.execute("update proof set ended = now() - interval '1096 days' where job_id = 3")
+    await apply(pool, config)
+    assert await _ended(pool) == {1: False, 2: True}
+    await pool.execute("update subscription set status = 'subscribed'")
+    await apply(pool, config)
+    assert await _ended(pool) == {1: False, 2: False}
+
+
+async def _ended(pool: Pool) -> dict[int, bool]:
+    return {row[0]: row[1] for row in await pool.fetch("select job_id, ended is not null from proof order by 1")}
+
+
+def test_the_table_of_the_readme_is_that_of_the_command() -> None:
+    text = README.read_text(encoding="utf-8")
+    privacy = Privacy()
+
+    for kind in KINDS:
+        kept = f"`{kind.term}` ({getattr(privacy, kind.term)})" if hasattr(privacy, kind.term) else kind.term
+        assert f"| {kind.data} | {kept} | {kind.then} | {kind.sweep} |" in text
