@@ -1,5 +1,6 @@
 """`mtad audience STREAM`, `mtad audience release STREAM`."""
 
+import getpass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +8,14 @@ from typing import Annotated
 import typer
 import typer.core
 
+from engine.service import release_brake
 from mtad.base.config import Config
 from mtad.base.db import Pool
+from mtad.base.errors import InputError
 from mtad.base.plot import Line, Panel, svg
 from mtad.cli import chart, shell
 from mtad.cli.audience_view import audience_view
+from mtad.compose.store import stream_by_name, stream_names
 from mtad.ops.answers.audience import Audience, audience
 
 
@@ -55,6 +59,31 @@ def show(
         shell.print_json(found)
     else:
         shell.out.print(audience_view(found))
+
+
+@app.command()
+def release(
+    name: StreamArgument, config: shell.ConfigOption = shell.DEFAULT_CONFIG, *, as_json: shell.JsonOption = False
+) -> None:
+    """Let go of the brake: the silence up to now is believed, and the next sweep pauses whom it would."""
+
+    async def work(_: Config, pool: Pool) -> int | None:
+        async with pool.acquire() as conn:
+            if await stream_by_name(conn, name) is None:
+                others = ", ".join(await stream_names(conn)) or "none"
+                raise InputError(f"there is no stream {name!r} (there is: {others})")
+            return await release_brake(conn, name, getpass.getuser())
+
+    silent = shell.run(config, work)
+    if as_json:
+        shell.print_json({"stream": name, "released": silent is not None, "silent": silent or 0})
+    elif silent is None:
+        shell.out.print(f"{name}: the brake does not hold.", highlight=False)
+    else:
+        shell.out.print(
+            f"{name}: released. The next sweep makes whoever is still silent Inactive; it was {silent:,} people.",
+            highlight=False,
+        )
 
 
 def _svg(found: Audience) -> str:

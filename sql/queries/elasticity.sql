@@ -116,10 +116,6 @@ select greatest(-1, floor(extract(epoch from g.cool_until - now()) / $3::float8)
 -- The reactivation programs of stream $1 that run.
 select name from program where stream_id = $1 and kind = 'reactivation' and status = 'running' order by name;
 
--- name: audience_brake
--- What the sweep of stream $1 found when it stopped; no row: it does not hold.
-select stopped, silent, allowed, reachable from brake where stream_id = $1 and stopped is not null;
-
 -- ── A change of the rules, engine/revision.py ───────────────────────────────
 
 -- name: people_of_stream

@@ -1,6 +1,7 @@
 """`mtad audience`: sizes of any day equal a count over what each person's history says of that day."""
 
 import asyncio
+import getpass
 import json
 import random
 from collections import Counter
@@ -161,6 +162,21 @@ def mtad(database_url: str, tmp_path: Path) -> Mtad:
         return await asyncio.to_thread(lambda: CliRunner().invoke(app, typed))
 
     return run
+
+
+async def test_the_brake_is_released_once_by_name(rows: Rows, mtad: Mtad) -> None:
+    await rows.stream()
+    await rows.conn.execute(
+        "insert into brake (stream_id, stopped, silent) values ($1, now(), 1204)", rows.streams["sales"]
+    )
+
+    first, again, unknown = [await mtad("release", name) for name in ("sales", "sales", "sails")]
+
+    assert "it was 1,204 people" in first.stdout
+    assert again.stdout == "sales: the brake does not hold.\n"
+    assert "there is no stream 'sails'" in str(unknown.exception)
+    assert (await audience(rows.conn, "sales", 7)).holds == []
+    assert await rows.conn.fetchval("select released_by from brake") == getpass.getuser()
 
 
 async def test_the_command_prints_text_json_and_a_plot(rows: Rows, mtad: Mtad, tmp_path: Path) -> None:

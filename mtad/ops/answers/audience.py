@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from engine.service import brakes
 from mtad.base.db import Connection, row_values
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
@@ -85,7 +86,7 @@ async def audience(conn: Connection, name: str, days: int) -> Audience:
             for row in await conn.fetch(SQL["audience_moves"], stream.id, days, day, at)
         ]
         returns = await expected_returns(conn, stream)
-        holds = await _holds(conn, stream.id)
+        holds = await _holds(conn, name)
     counts = {state: people for state, (people, _) in sizes.items()}
     moves = _totals(move for _, move in changes)
     return Audience(
@@ -140,16 +141,14 @@ def _totals(moves: Iterable[Move]) -> list[Move]:
     return [Move(*key, count) for key, count in people.most_common()]
 
 
-async def _holds(conn: Connection, stream_id: int) -> list[Hold]:
-    row = await conn.fetchrow(SQL["audience_brake"], stream_id)
-    if row is None:
-        return []
-    stopped, silent, allowed, reachable = row_values(row)
+async def _holds(conn: Connection, stream: str) -> list[Hold]:
     return [
         Hold(
             "brake",
-            f"{silent:,} of {reachable:,} would become Inactive at once; at most {allowed:,} may in a day."
-            " So many silent people are more likely our fault than theirs.",
-            stopped,
+            f"{held.silent:,} of {held.reachable:,} would become Inactive at once; at most {held.allowed:,} may in a"
+            " day. So many silent people are more likely our fault than theirs.",
+            held.since,
         )
+        for held in await brakes(conn)
+        if held.stream == stream
     ]
