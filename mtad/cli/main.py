@@ -57,6 +57,7 @@ class _Root(_Lazy):
         "check": "server",
         "config": "config",
         "dkim": "dkim",
+        "keys": "keys",
         "migrate": "server",
         "run": "server",
         "stream": "stream",

@@ -92,8 +92,12 @@ async def test_files_of_rejects_and_segments_put_aside_go_after_their_term(
 
     await apply(pool, config)
 
-    assert sorted(path.name for path in tmp_path.rglob("*.*") if path.is_file()) == ["9.bad", "9.rejects.csv"]
+    assert _files(tmp_path) == ["9.bad", "9.rejects.csv"]
     assert await pool.fetchval("select count(*) from rejects_file") == 2
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*.*") if path.is_file())
 
 
 async def test_a_proof_goes_a_term_after_the_consent_ended_and_not_while_it_holds(pool: Pool, config: Config) -> None:
