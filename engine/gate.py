@@ -5,8 +5,9 @@ Reasons that are final stand before delays wherever both could apply for long, s
 nothing waits only to be dropped.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -151,20 +152,38 @@ def _suspended(facts: Facts, context: Context, now: datetime) -> Verdict | None:
 
 
 def _slot(facts: Facts, context: Context, now: datetime) -> Verdict | None:
-    """Caps, quiet hours and sending days, all at once, for each moves what the others say."""
-    rules = context.policy.slots
-    if rules.hold_nothing:
+    if context.policy.slots.hold_nothing:
         return None
-    zone = zone_of(facts.zone, facts.attributes.get(COUNTRY), context.policy.zone)
     # The slot that an earlier attempt took is this mail's own and does not stand in its way.
     sends = [(when, on) for when, on in zip(facts.sent or (), facts.sent_on or (), strict=True) if when != facts.slot]
+    return slot_for(
+        context.policy, facts.stream_id, facts.zone, facts.attributes, sends, now=now, not_after=facts.not_after
+    )
+
+
+def slot_for(
+    policy: Policy,
+    stream: int,
+    zone_name: str | None,
+    attributes: Mapping[str, Any],
+    sends: Sequence[tuple[datetime, int]],
+    *,
+    now: datetime,
+    not_after: datetime,
+) -> Skip | Defer | None:
+    """What caps, quiet hours and sending days say, all at once, for each moves what the others say; None: send it.
+
+    Of a contact with this zone and these attributes; `sends`: when other mail went to it, in
+    order, and on which stream.
+    """
+    zone = zone_of(zone_name, attributes.get(COUNTRY), policy.zone)
     slot = earliest(
         now,
-        rules,
+        policy.slots,
         zone.clock,
-        sent=[when for when, on in sends if on == facts.stream_id],
+        sent=[when for when, on in sends if on == stream],
         sent_all=[when for when, _ in sends],
-        latest=facts.not_after - _INSTANT,
+        latest=not_after - _INSTANT,
     )
     if slot is None:
         return Skip(Reason.NO_SLOT)

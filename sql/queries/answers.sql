@@ -229,9 +229,20 @@ select e.id, v.definition
   from entry e join program_version v on v.program_id = e.program_id and v.version = e.version
  where e.contact_id = $1;
 
+-- name: waiting_entries
+-- What decides when the next mail of each entry of contact $1 that waits for it may go: id,
+-- due, stream and its definition, zone, attributes, sends and their streams.
+select n.id, n.due, n.stream_id, w.definition, c.zone, c.attributes, f.sent, f.sent_on
+  from entry n
+  join contact c on c.id = n.contact_id
+  join gate f on f.contact_id = n.contact_id
+  join stream t on t.id = n.stream_id
+  join stream_version w on w.stream_id = t.id and w.version = t.version
+ where n.contact_id = $1 and n.ended is null and n.due is not null;
+
 -- name: facts_of_queued
 -- Facts (engine/facts.py) of the jobs that are queued for contact $1, and after them the
--- definitions of their program's version and of their stream.
+-- definitions of their program's version and of their stream, and when each is due.
 select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j.entry_id, coalesce(j.site_id, 0),
        j.class, j.attempt, j.doubts, j.created, j.not_after, m.node,
        c.address, c.address_key, d.name, c.locale, c.zone, c.attributes, c.erased,
@@ -246,7 +257,7 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
        case when j.doubts > 0
             then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end,
        f.sent, f.sent_on, j.slot,
-       v.definition, w.definition
+       v.definition, w.definition, j.due
   from job j
   join contact c on c.id = j.contact_id
   join gate f on f.contact_id = j.contact_id

@@ -37,4 +37,4 @@ async def test_the_facts_of_a_queued_job_are_those_of_the_claim(conn: Connection
     claimed = (await conn.prepare(queries("queue")["claim"])).get_attributes()
 
     assert len(claimed) == len(Facts.__struct_fields__)
-    assert [a.type.name for a in asked[:-2]] == [c.type.name for c in claimed]
+    assert [a.type.name for a in asked[:-3]] == [c.type.name for c in claimed]

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -190,6 +191,64 @@ async def test_the_gate_is_asked_about_what_is_queued(rows: Rows, conn: Connecti
 
     assert said.startswith(f"Mail 1 of nudge is queued, due {local(LATER)}. ")
     assert said.removesuffix(" Where mail for y.test goes is being looked up.").endswith(says)
+
+
+SLOTS = {
+    "zone": "Europe/Berlin",
+    "slots": {
+        "caps": [{"most": 1, "window": 3 * 86400, "name": "1/3d"}],
+        "quiet": {"start": "00:00:00", "end": "23:59:59"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("zone", "country", "whose"),
+    [
+        ("Asia/Tokyo", "AT", "Asia/Tokyo, the contact's"),
+        (None, "AT", "Europe/Vienna, the country's"),
+        (None, "US", "Europe/Berlin, the stream's"),
+    ],
+)
+async def test_what_waits_for_a_time_says_for_which_and_on_whose_wall(
+    rows: Rows, conn: Connection, zone: str | None, country: str, whose: str
+) -> None:
+    program = await rows.program()
+    ann = await rows.contact("ann@y.test", attributes={"country": country})
+    await conn.execute("update contact set zone = $1", zone)
+    await conn.execute("update stream_version set definition = jsonb_set(definition, '{policy}', $1)", SLOTS)
+    job, far = await rows.enrol(program, ann), START + timedelta(days=9)
+    await rows.queued(program, ann, job, not_after=far)
+
+    (queued,) = await told(conn)
+    await conn.execute("delete from job")
+    await conn.execute("delete from enrolled")
+    await rows.entry(program, ann, mail=2, due=START)
+    (waiting,) = await told(conn)
+
+    wall = (START + timedelta(minutes=1)).astimezone(ZoneInfo(whose.partition(",")[0]))
+    when = f"{wall:%A %Y-%m-%d} 23:59:59, waiting for quiet hours (zone {whose})."
+    assert f" Waits: next mail 1 of nudge, {when}" in queued
+    assert waiting == f"Waits: next mail 2 of nudge, {when}"
+
+
+async def test_what_waits_for_a_cap_names_it_and_asks_the_gate_for_the_time_when_it_is_due(
+    rows: Rows, conn: Connection
+) -> None:
+    program = await rows.program("news", mails=1)
+    ann = await rows.contact("ann@y.test")
+    policy = {"slots": {"caps": SLOTS["slots"]["caps"]}}  # type: ignore[index]
+    await conn.execute("update stream_version set definition = jsonb_set(definition, '{policy}', $1)", policy)
+    sent = START + timedelta(days=1)
+    await conn.execute("update gate set sent = array[$1::timestamptz], sent_on = array[$2::int]", sent, program.stream)
+    far = START + timedelta(days=9)
+    await rows.queued(program, ann, await rows.enrol(program, ann), due=sent + timedelta(hours=1), not_after=far)
+
+    (said,) = await told(conn, "news")
+
+    wall = sent + timedelta(days=3)
+    assert f"Waits: next mail of news, {wall:%A %Y-%m-%d %H:%M:}" in said
+    assert "waiting for a free slot of the cap 1/3d (zone UTC, the server's)." in said
 
 
 async def test_a_deferred_mail_says_how_often_and_why(rows: Rows, conn: Connection) -> None:

@@ -204,6 +204,8 @@ def test_every_reason_has_a_sentence(reason: Reason) -> None:
 
 # Not the gate's: where each is made.
 ELSEWHERE = {
+    Reason.HOLDOUT: "tests/programs/test_examples.py",
+    Reason.REDIRECTED: "tests/programs/test_examples.py",
     Reason.PURGED: "tests/operate/test_hold.py",
     Reason.MISSING_VALUE: "tests/compose/test_composer.py",
     Reason.CONTENT: "tests/compose/test_composer.py",

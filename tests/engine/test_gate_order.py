@@ -23,7 +23,10 @@ WEEK = 7 * 86400.0
 STREAM = 3
 
 
-Kind = Literal["campaign", "series"]
+Kind = Literal["campaign", "series", "reactivation"]
+
+
+KINDS: tuple[Kind, ...] = ("campaign", "series", "reactivation")
 
 
 class World(msgspec.Struct, frozen=True):
@@ -72,6 +75,8 @@ def left(world: World) -> str | None:
 def inactive(world: World) -> str | None:
     phases = {"cooling": "cooling", "trying": "in_reactivation", "resting": "resting"}
     phase = phases.get(world.facts.state or "")
+    if world.kind == "reactivation":
+        return {"in_reactivation": None, None: "left:came_back"}.get(phase, f"inactive:{phase}")
     return phase and f"inactive:{phase}"
 
 
@@ -194,7 +199,7 @@ def worlds(draw: st.DrawFn) -> World:
         days=frozenset(draw(st.sampled_from((range(7), range(7), (1, 3), (5, 6))))),
     )
     held = Suspended({"held.test": draw(st.sampled_from((NOW, NOW + HOUR, NOW + 9 * DAY)))}, {7: NOW + DAY})
-    kind: Kind = draw(st.sampled_from(("series", "campaign")))
+    kind: Kind = draw(st.sampled_from(KINDS))
     on_engaged: Literal["leave", "stay"] = draw(st.sampled_from(("leave", "stay")))
     return World(Facts(**values), kind, on_engaged, held, rules)
 
@@ -230,8 +235,7 @@ def test_of_every_two_things_that_are_wrong_the_first_decides() -> None:
     base |= USUAL | {"entry_why": "clicked", "since": NOW - MINUTE}
     held = Suspended({"held.test": NOW + HOUR}, {7: NOW + DAY})
     rules = Slots(quiet=Quiet(time(9), time(9, 45)))
-    kinds: tuple[Kind, ...] = ("series", "campaign")
-    for two, class_, kind in product(combinations(wrong, 2), (0, 1, 2), kinds):
+    for two, class_, kind in product(combinations(wrong, 2), (0, 1, 2), KINDS):
         world = World(Facts(**(base | dict(two) | {"class_": class_})), kind, "leave", held, rules)
 
         assert bare(said(world)) == expected(world), (two, class_, kind)

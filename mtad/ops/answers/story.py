@@ -18,6 +18,8 @@ from mtad.ops.answers.engagement import INACTIVE, became
 from mtad.ops.answers.person import Entry, Event, Mail, Person, Transition
 from mtad.ops.answers.times import local
 
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
 # Only these are a person's doing; the rest is told by `contact show`.
 _HUMAN = ("human", "proxy")
 
@@ -33,11 +35,15 @@ class Chapter(msgspec.Struct, frozen=True):
 
 
 class Present(msgspec.Struct, frozen=True):
-    """What holds now: the definition each entry keeps, and of each queued job what the gate says and it waits for."""
+    """What holds now: the definition each entry keeps, and of each queued job what the gate says and it waits for.
+
+    Last, of entries whose next mail may not go when its wait is over: when it may.
+    """
 
     definitions: dict[int, Definition]
     verdicts: dict[int, Verdict]
     waits: dict[int, list[str]]
+    slots: dict[int, Defer]
 
 
 def chapters(person: Person, programs: list[Candidate], present: Present, job: int | None = None) -> list[Chapter]:
@@ -61,7 +67,7 @@ def _told(person: Person, program: Candidate, present: Present, job: int | None)
     for entry in entries:
         queued = any(mail.entry == entry.id and mail.at is None for mail in mails)
         if not queued:
-            yield _entry(entry, present.definitions[entry.id])
+            yield _entry(entry, present.definitions[entry.id], present.slots.get(entry.id))
 
 
 def _mail(person: Person, program: Candidate, mail: Mail, present: Present) -> str:
@@ -84,7 +90,8 @@ def _mail(person: Person, program: Candidate, mail: Mail, present: Present) -> s
             became = f"is being sent since {local(mail.begun or mail.created)}{_in_doubt(mail)}."
         case _:
             now = present.verdicts[mail.job]
-            queued = f"is queued, due {local(mail.due or mail.created)}{_waits(mail)}. {_outlook(now)}"
+            name = _mail_name(program.definition, mail.message)
+            queued = f"is queued, due {local(mail.due or mail.created)}{_waits(mail)}. {_outlook(now, name)}"
             became = " ".join([queued, *present.waits.get(mail.job, ())])
     return f"{_mail_name(program.definition, mail.message)} {became}"
 
@@ -140,7 +147,7 @@ def _signs(person: Person, mail: Mail) -> str:
     return "".join(f", {text}" for text in done.values())
 
 
-def _entry(entry: Entry, definition: Definition) -> str:
+def _entry(entry: Entry, definition: Definition, slot: Defer | None) -> str:
     if entry.ended:
         return f"Left {entry.program} at {local(entry.ended)}: {sentence(f'left:{entry.why}')}"
     if entry.due is None:
@@ -154,19 +161,32 @@ def _entry(entry: Entry, definition: Definition) -> str:
     if isinstance(at, ChooseNode):
         offers = ", ".join(f"{option.next} if {option.if_}" for option in at.options)
         return f"Waits: what comes next in {entry.program} is chosen {local(entry.due)}: {offers}."
-    return f"Waits: next {_lowered(_mail_name(definition, node))} due {local(entry.due)}."
+    name = _lowered(_mail_name(definition, node))
+    return f"Waits: {_next(name, slot)}" if slot else f"Waits: next {name} due {local(entry.due)}."
 
 
-def _outlook(now: Verdict) -> str:
+def _outlook(now: Verdict, name: str) -> str:
     match now:
         case Send():
             return "The gate would let it go now."
         case Skip(reason):
             return f"The gate would withdraw it now: {sentence(reason)}"
+        case Defer(zone=zone) if zone:
+            return f"Waits: {_next(_lowered(name), now)}"
         case Defer(until, reason):
             return f"The gate would hold it until {local(until)}: {sentence(reason)}"
         case _:
             assert_never(now)
+
+
+def _next(name: str, slot: Defer) -> str:
+    """'next mail 2 of nudge, Tuesday 2026-11-03 09:00, waiting for quiet hours (zone Europe/Berlin, the contact's).'"""
+    assert slot.zone is not None
+    wall = slot.until.astimezone(slot.zone.clock)
+    kind, _, cap = slot.reason.partition(":")
+    what = {"quiet_hours": "quiet hours", "sending_day": "a sending day", "cap": f"a free slot of the cap {cap}"}[kind]
+    seconds = "" if wall.second == wall.microsecond == 0 else f":{wall.second:02}"
+    return f"next {name}, {_DAYS[wall.weekday()]} {wall:%Y-%m-%d %H:%M}{seconds}, waiting for {what} ({slot.zone})."
 
 
 def _mail_name(definition: Definition, node: str) -> str:

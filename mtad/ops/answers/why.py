@@ -1,11 +1,11 @@
 """Why did somebody get a mail, or not, and what comes next?"""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
-from engine.facts import Facts, Verdict
-from engine.gate import Context, verdict
+from engine.facts import Defer, Facts, Send, Verdict
+from engine.gate import Context, slot_for, verdict
 from engine.policy import StreamDefinition
 from engine.programs import Definition
 from mtad.base.db import Connection, Row
@@ -19,6 +19,9 @@ from mtad.ops.answers.story import Chapter, Present, chapters
 
 SQL = queries("answers")
 OPERATE = queries("operate")
+
+# A mail that is not made yet has no end.
+FAR = datetime.max.replace(tzinfo=UTC)
 
 # Of a bigint.
 MOST_ID = 2**63 - 1
@@ -51,8 +54,9 @@ async def why(conn: Connection, whose: str, program: str | None = None) -> Expla
         at: datetime = await conn.fetchval("select clock_timestamp()")
         verdicts = await _verdicts(conn, person, at)
         waits = await deliveries(conn, person.contact.id)
+        slots = await _slots(conn, person, at)
     candidates = [_candidate(row) for row in rows]
-    present = Present({row[0]: Definition.from_json(row[1]) for row in kept}, verdicts, waits)
+    present = Present({row[0]: Definition.from_json(row[1]) for row in kept}, verdicts, waits, slots)
     return Explanation(person.contact.address, at, chapters(person, candidates, present, job))
 
 
@@ -72,12 +76,30 @@ def _candidate(row: Row) -> Candidate:
 
 
 async def _verdicts(conn: Connection, person: Person, at: datetime) -> dict[int, Verdict]:
-    """What the gate says of each of the person's queued jobs."""
+    """What the gate says of each of the person's queued jobs now; of what it lets go, when that is due."""
     domains = frozenset(row.key[1:] for row in person.suppressions if row.open and row.key.startswith("@"))
     found = {}
     for row in await conn.fetch(SQL["facts_of_queued"], person.contact.id):
-        *facts, program, stream = row.values()
-        policy = StreamDefinition.from_json(stream).policy
+        *columns, program, stream, due = row.values()
+        facts, policy = Facts(*columns), StreamDefinition.from_json(stream).policy
         context = Context(Definition.from_json(program), domains, policy=policy)
-        found[facts[0]] = verdict(Facts(*facts), context, at)
+        said = verdict(facts, context, at)
+        if isinstance(said, Send) and due > at:
+            later = verdict(facts, context, due)
+            # Anything else may have changed by then; when mail may go does not.
+            said = later if isinstance(later, Defer) and later.zone else said
+        found[facts.job_id] = said
+    return found
+
+
+async def _slots(conn: Connection, person: Person, at: datetime) -> dict[int, Defer]:
+    """Of the entries that wait for their next mail those that will wait longer, for a time at which it may go."""
+    found = {}
+    for row in await conn.fetch(SQL["waiting_entries"], person.contact.id):
+        entry, due, stream, definition, zone, attributes, sent, sent_on = row.values()
+        policy = StreamDefinition.from_json(definition).policy
+        sends = list(zip(sent or (), sent_on or (), strict=True))
+        slot = slot_for(policy, stream, zone, attributes, sends, now=max(at, due), not_after=FAR)
+        if isinstance(slot, Defer):
+            found[entry] = slot
     return found
