@@ -65,16 +65,27 @@ def test_what_we_did_not_make_is_nothing(text: str) -> None:
     assert tokens.read_return_path(KEYS, text) is None
 
 
-@given(jobs, links)
-def test_a_token_is_good_for_one_purpose(job: int, link: int) -> None:
-    opened = tokens.link_token(KEYS, Purpose.OPEN, job, link)
-    clicked = tokens.link_token(KEYS, Purpose.CLICK, job, link)
-    leaving = tokens.contact_token(KEYS, job, link)
+ALIKE = [purpose for purpose in Purpose if purpose is not Purpose.RETURN_PATH]
 
-    assert tokens.read_link_token(KEYS, Purpose.CLICK, opened) is None
-    assert tokens.read_link_token(KEYS, Purpose.OPEN, clicked) is None
-    assert tokens.read_link_token(KEYS, Purpose.CLICK, leaving) is None
-    assert tokens.read_contact_token(KEYS, clicked) is None
+
+@given(st.sampled_from(ALIKE), st.sampled_from(ALIKE), jobs, links)
+def test_a_token_is_good_for_one_purpose(made: Purpose, asked: Purpose, job: int, link: int) -> None:
+    token = tokens.link_token(KEYS, made, job, link)
+
+    assert (tokens.read_link_token(KEYS, asked, token) is not None) == (made is asked)
+    assert (tokens.read_pixel_token(KEYS, token) is not None) == (made in (Purpose.OPEN, Purpose.HYGIENE))
+    assert (tokens.read_contact_token(KEYS, token) is not None) == (made is Purpose.UNSUBSCRIBE)
+    assert tokens.read_return_path(KEYS, token) is None
+
+
+@given(jobs, st.integers(0, 27 * 8 - 1))
+def test_no_flipped_bit_makes_a_pixel_that_may_keep_more(job: int, bit: int) -> None:
+    token = tokens.link_token(KEYS, Purpose.HYGIENE, job, 5)
+    raw = bytearray(base64.urlsafe_b64decode(token))
+    raw[bit // 8] ^= 1 << bit % 8
+
+    assert tokens.read_pixel_token(KEYS, token) == LinkToken(job, 5, hygiene=True)
+    assert tokens.read_pixel_token(KEYS, base64.urlsafe_b64encode(bytes(raw)).decode()) is None
 
 
 @given(values, values)
