@@ -22,6 +22,10 @@ from tracker.tokens import Keys, Purpose, click_url, link_token, pixel_url
 # How long ingest may take to catch up with the journal.
 CATCH_UP = 120.0
 
+# The outcome names each request that failed. Beyond twice its limit asyncio stops reading, and what
+# the process had written by its exit was cut there.
+_OUTCOME = 1 << 26
+
 _TRACKED = """
 select l.job_id, k.id, k.position
   from (select job_id, message_id from ledger where outcome = 'delivered' order by job_id limit $1) l
@@ -88,6 +92,7 @@ async def hitting(
         sys.executable, "-m", "benchmarks.openloop", f"--port={port}", f"--paths={paths}", f"--rate={rate}",
         f"--connections={connections}", f"--mark={mark}",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1],
+        limit=_OUTCOME,
     )  # fmt: skip
     try:
         assert process.stdout is not None
