@@ -33,6 +33,10 @@ class Shape(Section, frozen=True, kw_only=True):
     """Messages to one site, over all workers and hosts: N/s, N/min, N/h, N/d, `,max_burst=M`."""
     max_connection_rate: str = ""
     """Connections opened to one site, likewise. Empty: as many as are needed."""
+    provider_connection_limit: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    """Sessions from one source to all sites of a provider together. 0: no such limit. In [shape.provider] alone."""
+    provider_message_rate: str = ""
+    """Messages likewise. Empty: no such limit."""
     max_deliveries_per_connection: Positive = 100
     """Then the session is closed and a new one opened."""
     idle_timeout: str = "5s"
@@ -79,6 +83,8 @@ class Knobs(Section, frozen=True, kw_only=True):
     connection_limit: Sessions | UnsetType = UNSET
     max_message_rate: str | UnsetType = UNSET
     max_connection_rate: str | UnsetType = UNSET
+    provider_connection_limit: Annotated[int, msgspec.Meta(ge=0, le=1000)] | UnsetType = UNSET
+    provider_message_rate: str | UnsetType = UNSET
     max_deliveries_per_connection: Positive | UnsetType = UNSET
     idle_timeout: str | UnsetType = UNSET
     consecutive_connection_failures_before_delay: Positive | UnsetType = UNSET
@@ -121,9 +127,12 @@ class Shaping(Layer, frozen=True, kw_only=True):
     domain: dict[str, Layer] = msgspec.field(default_factory=dict)
 
 
+_OF_PROVIDERS = ("provider_connection_limit", "provider_message_rate")
+
 GRAMMAR: Mapping[str, Callable[[str], object]] = {
     "max_message_rate": rate,
     "max_connection_rate": lambda text: text and rate(text),
+    "provider_message_rate": lambda text: text and rate(text),
     "idle_timeout": seconds,
     "remember_broken_tls": seconds,
     "connect_timeout": seconds,
@@ -171,6 +180,10 @@ def texts(shaping: Shaping, routes: Mapping[str, Layer]) -> Iterator[tuple[str, 
         for knob, parse in GRAMMAR.items():
             if isinstance(text := getattr(table, knob, UNSET), str):
                 yield f"{name}.{knob}", parse, text
+        if not name.startswith("shape.provider."):
+            for knob in _OF_PROVIDERS:
+                if getattr(table, knob) not in (UNSET, 0, ""):
+                    yield f"{name}.{knob}", _misplaced, knob
     for domain in shaping.domain:
         yield dotted("shape", "domain", domain), _normal_domain, domain
     for name, provider in shaping.provider.items():
@@ -193,6 +206,10 @@ def sources_named(shaping: Shaping, routes: Mapping[str, Layer]) -> Iterator[tup
 def known_providers(shaping: Shaping) -> frozenset[str]:
     """Those that mtad knows, and the operator's."""
     return frozenset(shipped_providers()) | frozenset(shaping.provider)
+
+
+def _misplaced(knob: str) -> None:
+    raise ValueError(f"say {knob} in [shape.provider.NAME]: it is of all sites of a provider together")
 
 
 def _normal_domain(text: str) -> None:

@@ -8,6 +8,7 @@ begin takes what an idle session holds in its hand.
     lane      the sessions from one source to one site
     sources   which sources there are, and which of them are well
     allowances  what is left of the day of those that are being warmed up
+    providers  what all sites of a provider share
     signer    composes and signs the next mails that sessions want, a short step per turn of the loop
     beginner  the commit after which an attempt may touch the network
     endings   verdicts and outcomes as rows for settle (pure)

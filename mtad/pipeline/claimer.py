@@ -27,6 +27,7 @@ from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.dials import Dials
 from mtad.pipeline.endings import Mail, ended_by_doubt, ended_by_proof, ended_by_skip, returned_by_deferral
+from mtad.pipeline.providers import Providers
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
 from mtad.pipeline.site import SiteRunner
@@ -90,12 +91,16 @@ class Pipeline:
         plans = {source.name: source.warmup for source in config.source if source.warmup}
         self._allowances = Allowances(pool, clock, plans)
         dials = Dials(pool)
+        providers = Providers(pool, clock, worker)
         automation = Automation(pool, clock, worker, rules_in_force(config.automation), self._shaper.provider)
-        self._services = (self._settler, signer, beginner, self._sessions, dials, automation, self._allowances)
+        self._services = [
+            service.run
+            for service in (self._settler, signer, beginner, self._sessions, dials, automation, self._allowances)
+        ] + [providers.run_paces, providers.run_sessions]
         self._tools = Tools(
             pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, sources=self._sources,
-            allowances=self._allowances, dials=dials, signer=signer, beginner=beginner, settler=self._settler,
-            automation=automation, retries=config.retry, luck=luck,
+            allowances=self._allowances, dials=dials, providers=providers, signer=signer, beginner=beginner,
+            settler=self._settler, automation=automation, retries=config.retry, luck=luck,
         )  # fmt: skip
         self._sites: dict[int, SiteRunner] = {}
         self._draining = asyncio.Event()
@@ -104,7 +109,7 @@ class Pipeline:
     async def run(self) -> None:
         """Deliver until drained or cancelled. What is cancelled in the middle of a mail is in doubt."""
         async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as lanes:
-            running = [services.create_task(service.run()) for service in self._services]
+            running = [services.create_task(run()) for run in self._services]
             await self._claim_until_drained(lanes)
             await asyncio.gather(*(site.drain() for site in self._sites.values()))
             await self._allowances.end()

@@ -32,6 +32,7 @@ from mtad.pipeline.terms import terms_of
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.dials import Dial
+from mtad.queue.providers import Pace
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Offer, Released, Returned, Trip, Wish
 from mtad.queue.workers import IN_DOUBT
@@ -124,6 +125,7 @@ class LaneRunner:
         self._site = site
         self._tools = tools
         self._group = group
+        self._provider = lane.source, lane.provider
         self._egress = tools.sources.egress(lane.source)
         self._allowance = tools.allowances.of(lane.source, lane.provider)  # None: the source is established
         self._attempts = _attempts(lane.source, lane.provider)
@@ -148,6 +150,8 @@ class LaneRunner:
     def can(self, now: float) -> bool:
         """Whether its mails could go: it is open, and its source is well."""
         if now < self._shut_until or not self._tools.sources.is_well(self.lane.source):
+            return False
+        if self._shape.provider_message_rate and self._tools.providers.is_out(self._provider):
             return False
         return self._allowance is None or not self._allowance.is_used_up
 
@@ -218,10 +222,12 @@ class LaneRunner:
             async with self._counting:
                 number, growing = self.asked, self._grows
                 self._grows = False
-                await self._hold(self.running + number, growing=growing)
+                allowed = await self._provider_allows(number)
+                await self._hold(self.running + allowed, growing=growing)
                 opened = self._held - self.running
                 self.running += opened
                 self.asked -= number
+            await self._provider_has_back(allowed - opened)
             for _ in range(opened):
                 self._run(self._session())
             if opened < number:
@@ -251,7 +257,17 @@ class LaneRunner:
                     await self._hold(self.running + again)
                 again = self._held > self.running
                 self.running += again
+        await self._provider_has_back(1)
         self._site.session_ended(self)
+
+    async def _provider_allows(self, number: int) -> int:
+        """How many further sessions all sites of the provider together leave to this lane."""
+        most = self._shape.provider_connection_limit
+        return await self._tools.providers.take(self._provider, most, number) if most else number
+
+    async def _provider_has_back(self, number: int) -> None:
+        if number and (most := self._shape.provider_connection_limit):
+            await self._tools.providers.give_back(self._provider, most, number)
 
     async def _hold(self, wanted: int, *, growing: bool = False) -> None:
         self._held = await self._tools.sessions.hold(Wish(self.lane.id, wanted, self.running, growing), self._held)
@@ -365,18 +381,41 @@ class LaneRunner:
 
     async def _begin(self, mail: Mail, last: Ended | Returned | None) -> Begun | None:
         """The begin of a mail that may go now; None when it has been given back instead. `last` is settled."""
+        if self._shape.provider_message_rate:
+            if last is not None:
+                await self._settle(last)
+                last = None
+            if not await self._provider_bears(mail):
+                return None
         while True:
             begun = await self._tools.beginner.begin(Turn(self._offer(mail), last))
             last = None
             if begun.wait == 0:
                 return begun
-            if begun.wait is None or begun.wait > PATIENCE or self._site.draining:
-                if begun.wait is not None:
-                    await self._shut()
-                if begun.wait is None or not self._site.put_back(mail, self):
-                    await self._settle(Released(mail.facts))
+            if begun.wait is None:
+                await self._settle(Released(mail.facts))
+                return None
+            if begun.wait > PATIENCE or self._site.draining:
+                await self._leave(mail)
                 return None
             await self._tools.clock.sleep(begun.wait)
+
+    async def _provider_bears(self, mail: Mail) -> bool:
+        """Take a token of all sites of the provider together; waits a moment for one. False: the mail went back."""
+        limit = rate(self._shape.provider_message_rate)
+        pace = Pace(*self._provider, limit.per_second, limit.burst)
+        while wait := await self._tools.providers.pace(pace):
+            if wait > PATIENCE or self._site.draining:
+                await self._leave(mail)
+                return False
+            await self._tools.clock.sleep(wait)
+        return True
+
+    async def _leave(self, mail: Mail) -> None:
+        """There is no token for it here for a while: to others, or back."""
+        await self._shut()
+        if not self._site.put_back(mail, self):
+            await self._settle(Released(mail.facts))
 
     def _offer(self, mail: Mail) -> Offer:
         yields = bool(self._keeps) and mail.facts.class_ != TRANSACTIONAL
@@ -430,7 +469,7 @@ class LaneRunner:
 
     async def _mail_arrives(self) -> bool:
         """False when none came for too long, or the session is to end."""
-        if self._site.draining:
+        if self._site.draining or self._tools.providers.is_tight(self._provider):
             return False
         arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._idle.append(arrived)

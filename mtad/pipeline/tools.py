@@ -11,6 +11,7 @@ from mtad.outcome.automation import Automation
 from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.dials import Dials
+from mtad.pipeline.providers import Providers
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
 from mtad.pipeline.sources import Sources
@@ -26,6 +27,7 @@ class Tools(msgspec.Struct, frozen=True):
     dialer: Dialer
     sessions: Sessions
     dials: Dials
+    providers: Providers
     sources: Sources
     allowances: Allowances
     signer: Signer

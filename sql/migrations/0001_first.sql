@@ -284,7 +284,7 @@ create table job (
   entry_id bigint,
   site_id int,                               -- null: the domain is not resolved yet
   class smallint not null,
-  prio smallint not null,                    -- class × 2, + 1 after the first attempt
+  prio smallint not null,                    -- class × 2, of bulk 2 + rank × 2; + 1 after the first attempt
   attempt smallint not null default 0,
   doubts smallint not null default 0,
   worker int,
@@ -547,6 +547,22 @@ create table lane_session (
   worker int not null references worker,
   sessions int not null,
   primary key (lane_id, worker)
+) with (fillfactor = 50);
+
+-- What all sites of a provider share, from one source, where the configuration limits that.
+create table provider_pace (
+  source text collate "C" not null,
+  provider text collate "C" not null,
+  tat timestamptz not null default '-infinity',
+  primary key (source, provider)
+) with (fillfactor = 30);
+
+create table provider_session (
+  source text collate "C" not null,
+  provider text collate "C" not null,
+  worker int not null references worker on delete cascade,
+  sessions int not null,
+  primary key (source, provider, worker)
 ) with (fillfactor = 50);
 
 -- What is held back by hand or by a rule on replies, until when and why. Rows are

@@ -83,8 +83,7 @@ def load(folder: Path, text: str) -> Config:
             "shape.provider.google.source.clod: there is no [[source]] named 'clod'; there are: default",
         ),
         (
-            "domain = 'x.test'\n[[automation.rule]]\nname='a'\nprovider='gogle'\nregex='x'\nduration='1h'\n"
-            "suspend='lane'",
+            "domain='x.test'\n[[automation.rule]]\nname='a'\nprovider='gogle'\nregex='x'\nduration='1h'\nsuspend='lane'",
             "automation.rule[0].provider: 'gogle' is none of apple, ",
         ),
         (
@@ -94,6 +93,14 @@ def load(folder: Path, text: str) -> Config:
         (
             "domain = 'x.test'\n[[route]]\ndomain='*'\nhost='a'\n[[route]]\ndomain='*'\nhost='b'",
             "route[1].domain: '*' is that of route[0] already",
+        ),
+        (
+            "domain = 'x.test'\n[shape]\nprovider_connection_limit = 5",
+            "shape.provider_connection_limit: say provider_connection_limit in [shape.provider.NAME]",
+        ),
+        (
+            "domain = 'x.test'\n[shape.provider.google]\nprovider_message_rate = 'x'",
+            "shape.provider.google.provider_message_rate: 'x' is not a rate",
         ),
         ("domain = 7", "domain: Expected `str`, got `int`"),
         ("domain = 'x.test'\ncolour = 'red'", "unknown field `colour`"),

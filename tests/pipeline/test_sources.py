@@ -42,6 +42,7 @@ class Place:
             pool=tuple(SourcePool(name=name, sources=dict(weights)) for name, weights in pools.items()),
         )  # fmt: skip
         self.site = 0
+        self.routed = [f"127.0.0.1:{receiver.port}"]
         self._queued = 0
 
     async def queue(self, number: int) -> None:
@@ -54,12 +55,11 @@ class Place:
 
     def pipeline(self, worker: int) -> Pipeline:
         clock = HastyClock()
-        routed = [f"127.0.0.1:{self.receiver.port}"]
         pool = self.world.pool
         return Pipeline(
             config=self.config, pool=pool, clock=clock, worker=worker, slot=worker, catalogue=Catalogue(pool),
             composer=PlainComposer(), dkim=PlainDkim(), luck=lambda: 0.5,
-            dialer=Dialer("mail.example.com", Resolver(clock), clock, routed=routed),
+            dialer=Dialer("mail.example.com", Resolver(clock), clock, routed=self.routed),
         )  # fmt: skip
 
     @contextlib.asynccontextmanager

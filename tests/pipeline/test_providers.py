@@ -1,0 +1,99 @@
+"""What holds for all sites of a provider together, over all workers."""
+
+import asyncio
+
+import pytest
+
+from mtad.base.shape import Provider, Shaping
+from mtad.queue import providers, store
+from mtad.queue.providers import Hold, Pace
+from tests.pipeline.receiver import Receiver
+from tests.pipeline.test_sources import COLD, WARM, Place, receiver, world
+from tests.queue.world import World
+
+__all__ = ["receiver", "world"]
+
+pytestmark = pytest.mark.timeout(60)
+
+KEY = ("warm", "big")
+
+
+async def hold(world: World, worker: int, wanted: int, running: int = 0) -> int:
+    async with world.pool.acquire() as conn, conn.transaction():
+        await providers.know(conn, [KEY])
+        (now,) = await providers.hold(conn, worker, [Hold(*KEY, wanted, running, 5)])
+        return now
+
+
+async def test_all_workers_together_hold_no_more_sessions_than_a_provider_may_have(world: World) -> None:
+    one, two = await world.worker(0), await world.worker(1)
+
+    assert await hold(world, one, 3) == 3
+    assert await hold(world, two, 4) == 2
+    assert await hold(world, one, 2, 2) == 2
+    assert await hold(world, two, 4, 2) == 3
+    await world.pool.execute("update worker set dead = now() where id = $1", one)
+    assert await hold(world, two, 9, 3) == 5
+    assert await world.pool.fetchval("select count(*) from provider_session") == 1
+
+
+async def test_mails_to_a_provider_take_turns_for_its_tokens(world: World) -> None:
+    pace, other = Pace(*KEY, 10.0, 4.0), Pace("cold", "big", 10.0, 1.0)
+    conn = world.rows.conn
+    await providers.know(conn, [KEY, ("cold", "big")])
+
+    first = await providers.take_paces(conn, [pace, other, pace, pace, pace])
+    second = await providers.take_paces(conn, [pace])
+
+    assert first == pytest.approx([0, 0, 0, 0, 0.1], abs=0.05), "one of the burst is kept in reserve"
+    assert second == pytest.approx([0.1], abs=0.1), "who waits has taken nothing"
+
+
+async def two_sites(place: Place, other: Receiver, number: int) -> None:
+    """As many mails for each of two sites of one provider, whose hosts end in .0.0.1."""
+    await place.queue(number)
+    name = f"127.0.0.1:{other.port}"
+    site = (await store.sites_by_name(place.world.rows.conn, {name: [f"0 {name}"]}))[name]
+    for n in range(number):
+        await place.world.job(f"q{n}@other.test", site_id=site)
+    place.routed.append(name)
+
+
+async def test_a_limit_of_sessions_holds_over_the_sites_of_a_provider_and_all_its_mail_goes(
+    world: World, receiver: Receiver
+) -> None:
+    shape = Shaping(provider={"big": Provider(mx_suffix=(".0.0.1",), provider_connection_limit=3)})
+    async with Receiver() as other:
+        place = Place(world, receiver, WARM, shape=shape)
+        await two_sites(place, other, 60)
+        open_, most = receiver.open, 0
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, open_["127.0.0.2"] + other.open["127.0.0.2"])
+                await asyncio.sleep(0)
+
+        watching = asyncio.create_task(watch())
+        async with place.workers(2):
+            await place.until_delivered(120)
+        watching.cancel()
+
+    assert most == 3
+    assert await world.pool.fetchval("select sum(sessions) from provider_session") == 0
+
+
+async def test_a_rate_holds_over_the_sites_of_a_provider_and_from_each_source_for_itself(
+    world: World, receiver: Receiver
+) -> None:
+    slow = Provider(mx_suffix=(".0.0.1",), provider_message_rate="4/h,max_burst=4")
+    async with Receiver() as other:
+        place = Place(world, receiver, WARM, COLD, shape=Shaping(provider={"big": slow}))
+        await two_sites(place, other, 20)
+
+        async with place.workers(2):
+            await place.until("select count(*) = 6 from ledger")
+            await place.until("select not exists (select from job where worker is not null)")
+
+    assert await place.sent_by() == {"warm": 3, "cold": 3}
+    assert await world.pool.fetchval("select count(*) from job where attempt = 0") == 34
