@@ -278,7 +278,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
         Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),
-        Sweep("unconfirmed", 60.0, partial(signup.sweep, pool)),
+        Sweep("forget unconfirmed", 60.0, partial(signup.sweep, pool)),
         Sweep("make partitions", 3600.0, make_partitions),
         *(Sweep(name, 3600.0, sweep) for name, sweep in retention.sweeps(pool, config).items()),
     ]

@@ -9,6 +9,7 @@ import os
 import re
 
 from aiohttp import web
+from prometheus_client import Counter
 
 from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
@@ -23,6 +24,8 @@ from tracker.tokens import Keys
 # A family signs up at once; who does it more often than once a minute is a robot.
 BURST = 10
 REFILL = 60.0
+
+FORMS = Counter("mtad_tracker_forms_total", "Forms that were posted, by what came of it", ["outcome"])
 
 # As the names of forms are; anything else is asked of nobody.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -68,9 +71,11 @@ class Forms:
         given = await fields(request)
         visitor = self._visitors.visitor(request)
         if not self._limits.take(household(visitor.ip), self._clock.monotonic()):
+            FORMS.labels(outcome="slow").inc()
             return page(request, Page.SLOW, 429)
         if given.get("website"):
             # A robot filled in what nobody sees. It is told what everybody is told.
+            FORMS.labels(outcome="robot").inc()
             return page(request, Page.CHECK_MAIL, 200)
         found = await committed(_found(self._desk, given.get("form", "")), "a sign-up")
         if not found:
@@ -80,15 +85,18 @@ class Forms:
 
     async def _ask(self, request: web.Request, form: Form, typed: Typed, visitor: Visitor) -> web.Response:
         if not typed.agreed:
+            FORMS.labels(outcome="refused").inc()
             return self._form(request, form, 422, typed=typed, wrong=Wrong.CONSENT)
         try:
             done = await committed(
                 self._desk.subscribe(form.name, typed.email, visitor, measuring=typed.measuring), "a sign-up"
             )
         except ValueError:
+            FORMS.labels(outcome="refused").inc()
             return self._form(request, form, 422, typed=typed, wrong=Wrong.EMAIL)
         if done is None:
             return page(request, Page.LATER, 503)
+        FORMS.labels(outcome="asked").inc()
         return page(request, Page.CHECK_MAIL, 200, language=known_language(form.language))
 
     async def look(self, request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ import asyncio
 import os
 
 from aiohttp import web
+from prometheus_client import Counter
 
 from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
@@ -17,6 +18,8 @@ from tracker.desk import Act, Desk, Person
 from tracker.pages import Page, render_preferences
 from tracker.tokens import Keys
 from tracker.words import WORDS
+
+ACTS = Counter("mtad_tracker_acts_total", "What people changed on the page of preferences", ["act"])
 
 
 class Preferences:
@@ -61,6 +64,8 @@ class Preferences:
         )
         if done is None:
             return page(request, Page.LATER, 503)
+        if done:
+            ACTS.labels(act=act).inc()
         return await self._page(request, (act, done))
 
     async def _page(self, request: web.Request, after: tuple[Act, bool] | None = None) -> web.Response:

@@ -148,7 +148,13 @@ async def _rendered(config: Config, pool: Pool, name: str, contact: str | None, 
 
     def sign(mail: Composed, stream: str, now: int) -> bytes:
         return signer.sign(
-            mail.headers, mail.body, mail.from_domain, now, return_domain=mail.return_domain, stream=stream
+            mail.headers,
+            mail.body,
+            mail.from_domain,
+            now,
+            return_domain=mail.return_domain,
+            stream=stream,
+            bulk=mail.bulk,
         )
 
     try:

@@ -80,6 +80,11 @@ class Composed(msgspec.Struct, frozen=True):
     body: bytes
 
     @property
+    def bulk(self) -> bool:
+        """Whether it owes its reader what bulk mail does."""
+        return _PRECEDENCE in self.headers
+
+    @property
     def return_domain(self) -> str:
         """The domain of the return path."""
         return self.return_path.rpartition("@")[2]
