@@ -99,25 +99,36 @@ select outcome::text, reason, count(*)
  order by outcome, count(*) desc, reason;
 
 -- name: clicks_of_program
--- The tracked links of program $1 with the clicks of people, and of how many. $2: an
--- event id older than the program, so that only newer partitions are read.
-select m.node, min(k.position), k.url, count(v.id), count(distinct v.contact_id)
-  from message m
-  join message_link k on k.message_id = m.id and k.position > 0 and k.tracked
-  left join event v on v.link_id = k.id and v.kind = 'click' and v.class in ('human', 'proxy') and v.id >= $2
- where m.program_id = $1
- group by m.node, k.url
- order by min(m.id), min(k.position);
+-- The tracked links of program $1 with the clicks of people, and of how many: of those who
+-- may only be counted nobody knows. $2: an event id older than the program, so that only
+-- newer partitions are read.
+with clicked as (
+  select m.node, min(m.id) as message, min(k.position) as position, k.url, array_agg(distinct k.id) as links,
+         count(v.id) as clicks, count(distinct v.contact_id) as people
+    from message m
+    join message_link k on k.message_id = m.id and k.position > 0 and k.tracked
+    left join event v on v.link_id = k.id and v.kind = 'click' and v.class in ('human', 'proxy') and v.id >= $2
+   where m.program_id = $1
+   group by m.node, k.url
+)
+select node, position, url,
+       clicks + coalesce((select sum(n) from hit_count where link_id = any(links) and class in ('human', 'proxy')),
+                         0)::bigint, people
+  from clicked
+ order by message, position;
 
 -- name: hits_of_program
--- Opens and clicks of program $1's mails by class; null: not judged yet. $2 as above.
-select h.kind, h.class, count(*)
+-- Opens and clicks of program $1's mails by class, those that are counted only among them;
+-- null: not judged yet. $2 as above.
+select h.kind, h.class, sum(h.n)::bigint
   from message m
   join message_link k on k.message_id = m.id
  cross join lateral (
-   select kind, class::text from event where link_id = k.id and id >= $2
+   select kind, class::text, 1 as n from event where link_id = k.id and id >= $2
    union all
-   select kind::text, null from pending where link_id = k.id and class is null) h
+   select kind::text, null, 1 from pending where link_id = k.id and class is null
+   union all
+   select case k.position when 0 then 'open' else 'click' end, class::text, n from hit_count where link_id = k.id) h
  where m.program_id = $1
  group by h.kind, h.class
  order by h.kind, h.class;

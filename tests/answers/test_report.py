@@ -47,6 +47,22 @@ async def test_every_link_is_listed_with_clicks_and_people(rows: Rows, conn: Con
     ]
 
 
+async def test_hits_that_may_only_be_counted_are_in_the_sums_and_are_nobodys(rows: Rows, conn: Connection) -> None:
+    program = await rows.program("news", mails=1)
+    ann = await rows.contact("ann@y.test")
+    await rows.hit("click", ann, await rows.mail(program, ann, "delivered"), program.links[0][2])
+    counts = [(0, "human", 5), (0, "veiled", 2), (3, "human", 4), (3, "proxy", 1), (3, "machine", 9)]
+    for position, class_, n in counts:
+        link = program.links[0][position - 1] if position else program.pixels[0]
+        await conn.execute("insert into hit_count values ($1, $2, $3, $4)", link, START, class_, n)
+
+    found = await report(conn, "news")
+
+    assert (found.opened, found.opens, found.clicks) == (0, 5, 6)
+    assert (found.links[2].clicks, found.links[2].people) == (6, 1)
+    assert found.machine == {"veiled": {"open": 2}, "machine": {"click": 9}}
+
+
 async def test_endings_are_told_by_reason_and_the_queue_by_state(rows: Rows, conn: Connection) -> None:
     program = await rows.program()
     ends = [

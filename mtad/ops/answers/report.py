@@ -29,7 +29,7 @@ class MailReport(msgspec.Struct, frozen=True):
 
 
 class LinkReport(msgspec.Struct, frozen=True):
-    """One link: clicks of people, and of how many people."""
+    """One link: clicks of people, and of how many people we know who."""
 
     message: str
     link: int
@@ -41,7 +41,8 @@ class LinkReport(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """One program at the moment `at`.
 
-    `opened` and `clicked` are mails; `opens` and `clicks` every hit that a person made;
+    `opened` and `clicked` are mails of whom we may know; `opens` and `clicks` every hit that a
+    person made, also of those who may only be counted (modes hygiene and aggregate);
     `machine` are the hits of the other classes, by class and kind; `unjudged` wait to
     be told apart.
     """
