@@ -1,7 +1,9 @@
 """``python -m benchmarks.gate``: the CPU time of one verdict, for a seeded mix of people, with all facts at hand.
 
 Seven in ten may be sent to; against each of the others speaks one of the things that the
-gate looks at. The share of each is that of --seed, the same in every run.
+gate looks at. The share of each is that of --seed, the same in every run. The stream has
+caps of its own and over all streams, quiet hours and sending days, and everybody has had
+16 mails of it and 16 of others; `plain` is the same on a stream without.
 """
 
 import argparse
@@ -9,7 +11,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ from benchmarks.cpu import Cost, costs, exhaust
 from benchmarks.entry import finish, machine
 from benchmarks.letters import NOW, letters
 from engine.facts import Defer, Facts, Send, Skip, Verdict
-from engine.gate import Context, verdict
+from engine.gate import Context, Suspended, verdict
 from engine.programs import Audience
+from engine.rules import Policy
+from engine.slots import EVERY_DAY, Cap, Quiet, Slots
 from mtad.base.errors import InputError
 
 MOST_FACTS = 200_000
 
 _SENT = 0.7
 _BLOCKED = "blocked.example.net"
+_SUSPENDED = 6
 
 # One thing that speaks against a mail, in the order in which the gate looks.
 _AGAINST: tuple[dict[str, Any], ...] = (
@@ -42,7 +47,27 @@ _AGAINST: tuple[dict[str, Any], ...] = (
     {"entry_ended": True, "entry_why": "clicked"},
     {"state": "cooling"},
     {"attributes": {"country": "FR"}},
+    {"program_id": _SUSPENDED},
+    {"sent": [NOW - timedelta(hours=hour) for hour in (30, 20)], "sent_on": [3, 3]},
+    {"zone": "Asia/Tokyo"},
+    {"zone": "Pacific/Auckland"},
 )
+
+# It is five in the afternoon of a Sunday, and night in Tokyo and Auckland.
+_POLICY = Policy(
+    slots=Slots(
+        caps=(Cap(2, 2 * 86400.0, "2/2d"), Cap(8, 30 * 86400.0, "8/30d")),
+        caps_all=(Cap(16, 30 * 86400.0, "16/30d/all"),),
+        quiet=Quiet(time(21), time(7)),
+        days=EVERY_DAY - {2},
+    ),
+    zone="Europe/Berlin",
+)
+# Nothing of it within the windows of the caps.
+_SENT_TO_ALL = {
+    "sent": [NOW - timedelta(days=31 + day) for day in range(32, 0, -1)],
+    "sent_on": [3, 4] * 16,
+}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -60,6 +85,7 @@ class Report(msgspec.Struct, frozen=True):
 
     facts: int
     mixed: Cost
+    plain: Cost
     by_verdict: Mapping[str, Cost]
     verdicts: Mapping[str, int]
     reasons: Mapping[str, int]
@@ -93,8 +119,10 @@ async def measure(plan: Plan) -> Report:
     made = letters(plan.facts, 0, plan.seed)
     draw = random.Random(plan.seed)
     audience = Audience({"country": ["DE", "AT", "CH"]})
-    context = Context(msgspec.structs.replace(made.program.definition, audience=audience), frozenset({_BLOCKED}))
-    mixed = [_against(facts, draw) for facts in made.facts]
+    definition = msgspec.structs.replace(made.program.definition, audience=audience)
+    plain = Context(definition, frozenset({_BLOCKED}), Suspended({}, {_SUSPENDED: NOW + timedelta(days=1)}))
+    context = msgspec.structs.replace(plain, policy=_POLICY)
+    mixed = [_against(msgspec.structs.replace(facts, **_SENT_TO_ALL), draw) for facts in made.facts]
     said = [verdict(facts, context, NOW) for facts in mixed]
     kinds: dict[str, list[Facts]] = {"send": [], "skip": [], "defer": []}
     for facts, what in zip(mixed, said, strict=True):
@@ -105,11 +133,12 @@ async def measure(plan: Plan) -> Report:
     works: dict[str, Callable[[], object]] = {
         name: _judging((few * (plan.facts // len(few) + 1))[: plan.facts], context)
         for name, few in {"mixed": mixed, **kinds}.items()
-    }
+    } | {"plain": _judging(mixed, plain)}
     found = await costs(works, plan.facts, plan.rounds)
     return Report(
         facts=len(mixed),
         mixed=found.pop("mixed"),
+        plain=found.pop("plain"),
         by_verdict=found,
         verdicts={name: len(few) for name, few in kinds.items()},
         reasons=Counter(str(getattr(what, "reason", "send")) for what in said),
@@ -138,7 +167,7 @@ def _judging(all_facts: list[Facts], context: Context) -> Callable[[], object]:
 
 def _line(report: Report) -> str:
     kinds = ", ".join(f"{name} {cost.median:.2f}" for name, cost in report.by_verdict.items())
-    return f"{report.mixed.median:.2f} µs a verdict ({kinds})"
+    return f"{report.mixed.median:.2f} µs a verdict ({kinds}); {report.plain.median:.2f} without slots"
 
 
 if __name__ == "__main__":

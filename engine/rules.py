@@ -6,7 +6,7 @@ it would quietly pause or praise the wrong people.
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import time
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
@@ -100,6 +100,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def event(self, name: str, properties: Mapping[str, Any]) -> EventRule | None:
         """The rule for an event; None: it is no sign of a person on this stream."""
         return next((rule for rule in self.events if rule.event == name and matches(rule.where, properties)), None)
+
+    def advice(self) -> Iterator[tuple[str, str]]:
+        """What is allowed, but seldom meant: what it comes to, and a line of the file that would mend it."""
+        rules = self.slots
+        if not (rules.caps or rules.caps_all):
+            yield "nothing limits how often somebody is mailed", 'caps = [{ most = 3, window = "7d" }]'
+        if rules.quiet is None:
+            yield "mail goes at any hour of the night", 'quiet_hours = "21:00-07:00"'
+        if (rules.quiet or rules.days != EVERY_DAY) and not self.zone:
+            yield "whose zone nobody knows is held to the hours of UTC", 'zone = "Europe/Berlin"'
 
 
 class CapTable(Table, frozen=True, kw_only=True):

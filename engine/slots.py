@@ -5,6 +5,7 @@ exist, the first moment after the gap counts; of those that exist twice, quiet h
 at the first and end at the second, so that nobody is woken early.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -103,8 +104,8 @@ def _end_of_what_is_broken(
 
 def _free(at: datetime, cap: Cap, sent: Sequence[datetime]) -> datetime:
     window = timedelta(seconds=cap.window)
-    within = [when for when in sent if at - window < when <= at]
-    return at if len(within) < cap.most else within[-cap.most] + window
+    last = bisect_right(sent, at)
+    return at if last - bisect_right(sent, at - window) < cap.most else sent[last - cap.most] + window
 
 
 def _after_quiet(at: datetime, quiet: Quiet, zone: ZoneInfo) -> datetime:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import msgspec
 
+from engine.policy import StreamDefinition
 from mtad.base.clock import SystemClock
 from mtad.base.config import Config, host_and_port
-from mtad.base.db import open_pool
+from mtad.base.db import Connection, open_pool
 from mtad.base.errors import Problem
 from mtad.base.migrate import migration_files, schema_version
+from mtad.base.sqlfiles import queries
 from mtad.dkim.keys import dns_record, read_key
 from mtad.ops.daemon import is_running
 from mtad.ops.keyfiles import read_tracking_keys
@@ -24,6 +26,8 @@ from mtad.wire.egress import CannotBindError, bound_socket
 from mtad.wire.hosts import is_public
 from mtad.wire.resolver import Resolver
 
+SQL = queries("operate")
+
 # A resolver that has not answered by then does not help today.
 DNS_PATIENCE = 4.0
 
@@ -32,12 +36,13 @@ class Level(StrEnum):
     """Whether anything is to be done."""
 
     OK = "ok"
+    ADVICE = "advice"
     SKIPPED = "skipped"
     BAD = "bad"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at. `mend` is empty unless it is bad."""
+    """One thing that was looked at. `mend` is empty unless it is bad or could be better."""
 
     level: Level
     about: str
@@ -59,7 +64,7 @@ async def check_all(config: Config, *, database: str | None, resolver: Resolver 
     if config.metrics.listen:
         findings += [_port(config, "metrics.listen", _metrics_ports(config))]
     findings += _sources(config)
-    findings.append(await _schema(database))
+    findings += await _database(database)
     return findings
 
 
@@ -230,20 +235,36 @@ def _sources(config: Config) -> Iterator[Finding]:
                 yield Finding(Level.OK, about, f"{source.name}: {address} can be bound")
 
 
-async def _schema(url: str | None) -> Finding:
+async def _database(url: str | None) -> list[Finding]:
     if url is None:
-        return Finding(Level.OK, "database", "embedded, made at the first `mtad run` or `mtad migrate`")
+        return [Finding(Level.OK, "database", "embedded, made at the first `mtad run` or `mtad migrate`")]
     try:
         pool = await open_pool(url, most=1, name="mtad check")
     except Problem as problem:
-        return Finding(Level.BAD, "database", str(problem), "start the server, or correct database.url")
+        return [Finding(Level.BAD, "database", str(problem), "start the server, or correct database.url")]
     try:
         async with pool.acquire() as conn:
-            version = await schema_version(conn)
+            schema = await _schema(conn)
+            # Of another schema nothing more can be asked.
+            return [schema] if schema.level is Level.BAD else [schema, *await _streams(conn)]
     finally:
         await pool.close()
-    newest = len(migration_files())
+
+
+async def _schema(conn: Connection) -> Finding:
+    version, newest = await schema_version(conn), len(migration_files())
     if version != newest:
         mend = "mtad migrate" if version < newest else "install the newer mtad"
         return Finding(Level.BAD, "database", f"schema {version}, this program needs {newest}", mend)
     return Finding(Level.OK, "database", f"schema {version}")
+
+
+async def _streams(conn: Connection) -> list[Finding]:
+    """What the policies of streams leave open."""
+    rows = await conn.fetch(SQL["stream_definitions"])
+    policies = {row[0]: StreamDefinition.from_json(row[1]).policy for row in rows}
+    return [
+        Finding(Level.ADVICE, f"stream {name}", text, f"say {line} in its [policy]")
+        for name, policy in policies.items()
+        for text, line in policy.advice()
+    ]

@@ -159,6 +159,12 @@ select j.id, j.program_id, j.version, m.node
    and ($6::int[] is null or j.stream_id = any($6))
  order by j.id;
 
+-- name: stream_definitions
+select s.name, v.definition
+  from stream s
+  join stream_version v on v.stream_id = s.id and v.version = s.version
+ order by s.name;
+
 -- name: streams_of_pools
 -- The streams whose mail goes by one of pools $1.
 select s.id

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from mtad.base.clock import SystemClock
 from mtad.base.config import Config, Database, Dns, Metrics, Mta, Shape, Shaping, Tracker, load_config
+from mtad.base.db import open_pool
 from mtad.base.errors import InputError
 from mtad.ops.check import Finding, Level, check_all
 from mtad.ops.install import Installation, install
 from mtad.ops.records import Record
 from mtad.wire.dns import Records, Unresolved
 from mtad.wire.resolver import Resolver
+from tests.rows import Rows
 
 KEY = '# listen = "127.0.0.1:8025"'
 
@@ -301,3 +303,32 @@ async def test_a_port_of_metrics_that_is_taken_is_found_for_each_worker(config: 
 
     assert level is Level.BAD
     assert "another program listens there already" in text
+
+
+async def test_what_a_stream_leaves_open_is_advised_and_nothing_is_wrong(config: Config, database_url: str) -> None:
+    careful = {
+        "zone": "Europe/Berlin",
+        "slots": {
+            "caps_all": [{"most": 3, "window": 604800, "name": "3/7d/all"}],
+            "quiet": {"start": "21:00:00", "end": "07:00:00"},
+        },
+    }
+    pool = await open_pool(database_url, most=1)
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        for name, policy in (("careful", careful), ("loose", {}), ("weekdays", {"slots": {"days": [0, 1]}})):
+            await conn.execute(
+                "update stream_version set definition = jsonb_set(definition, '{policy}', $1) where stream_id = $2",
+                policy, await rows.stream(name),
+            )  # fmt: skip
+    await pool.close()
+
+    found = await check_all(config, database=database_url, resolver=resolver(None))
+
+    advice = [finding for finding in found if finding.level is Level.ADVICE]
+    assert [finding.about for finding in advice] == ["stream loose"] * 2 + ["stream weekdays"] * 3
+    assert advice[0] == Finding(
+        Level.ADVICE, "stream loose", "nothing limits how often somebody is mailed",
+        'say caps = [{ most = 3, window = "7d" }] in its [policy]',
+    )  # fmt: skip
+    assert "hours of UTC" in advice[-1].text

@@ -97,6 +97,18 @@ async def import_other_attributes(conn: Connection, world: World, job: int) -> N
         await import_contacts(on_one(conn), path, options, now=datetime.now(UTC), progress=lambda *_: None)
 
 
+async def use_up_cap(conn: Connection, world: World, job: int) -> None:
+    """Another mail to the contact begins, by another worker over another lane."""
+    contact = world.contacts[job]
+    (lane,) = await store.lanes_of(conn, [store.Limit(world.site, 100, 100, 8, source="other")])
+    worker = await store.register_worker(conn, "there", 0, 1)
+    other = await Rows(conn).enrol(world.program, contact, mail=2)
+    await Rows(conn).queued(world.program, contact, other, mail=2, site_id=world.site)
+    await conn.execute("update site set ready_at = '-infinity'")
+    (facts,) = await store.claim(conn, worker)
+    assert await store.begin(conn, worker, [store.Offer(facts, lane.id, counts=True)]) == {other: 0}
+
+
 def on_one(conn: Connection) -> Pool:
     """A pool of one connection, so that a whole transaction of the engine stays open in ours."""
 
@@ -110,7 +122,7 @@ def on_one(conn: Connection) -> Pool:
 
 DISQUALIFIERS = [
     suppress_address, complain, suppress_domain, pause_program, cancel_program, series_ends_in_silence,
-    unsubscribe_from_stream, become_engaged, change_policy, import_other_attributes,
+    unsubscribe_from_stream, become_engaged, use_up_cap, change_policy, import_other_attributes,
 ]  # fmt: skip
 
 
@@ -182,7 +194,7 @@ async def test_what_commits_while_begin_is_open_waits_for_its_commit(fence: Fenc
 @pytest.mark.parametrize("disqualify", DISQUALIFIERS, ids=lambda f: f.__name__)
 async def test_what_commits_while_begin_waits_for_a_row_is_seen(fence: Fence, disqualify: Disqualify) -> None:
     async with fence.world.pool.acquire() as holder, holder.transaction():
-        await holder.execute("select from lane for update")
+        await holder.execute("select from lane where id = $1 for update", fence.world.lane.id)
         begin = fence.begin()
         assert await fence.blocked_or_done(fence.beginner, begin)
         async with fence.other.transaction():
