@@ -26,7 +26,7 @@ BODY_PATIENCE = 10.0
 COMMIT_PATIENCE = 10.0
 
 # How long a person waits for what would only be nicer: a name, a language.
-LOOK_PATIENCE = 1.0
+LOOK_PATIENCE = 0.25
 
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
@@ -115,6 +115,12 @@ async def looked_up(ask: Callable[[], Awaitable[T]], places: asyncio.Semaphore) 
     except Exception:
         log.exception("what would make a page nicer cannot be asked")
     return None
+
+
+async def in_turn(ask: Callable[[], Awaitable[T]], places: asyncio.Semaphore) -> T:
+    """What a page cannot do without, asked when it is its turn."""
+    async with places:
+        return await ask()
 
 
 def _printable(text: str) -> str:

@@ -85,6 +85,10 @@ class Desk(Protocol):
         """
         ...
 
+    async def language_of(self, job_id: int) -> str | None:
+        """Of the form by which this mail was asked for."""
+        ...
+
     async def confirm(self, job_id: int, visitor: Visitor, *, event_id: UUID, at: datetime) -> Confirmed:
         """The mail of this job was answered; once it is done, doing it again changes nothing."""
         ...

@@ -7,6 +7,7 @@ is known: a form tells nobody who gets our mail.
 import asyncio
 import os
 import re
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import Counter
@@ -14,7 +15,7 @@ from prometheus_client import Counter
 from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
 from tracker import tokens
-from tracker.answers import Visitors, committed, fields, html, language_of, looked_up, page
+from tracker.answers import Visitors, committed, fields, html, in_turn, language_of, looked_up, page
 from tracker.desk import Confirmed, Desk, Form, Visitor
 from tracker.limits import Limits
 from tracker.origin import household
@@ -59,7 +60,7 @@ class Forms:
     async def show(self, request: web.Request) -> web.Response:
         """The hosted form."""
         name = request.match_info["form"]
-        found = await looked_up(lambda: _found(self._desk, name), self._places)
+        found = await committed(in_turn(partial(_found, self._desk, name), self._places), "a look at a form")
         if found is None:
             return page(request, Page.LATER, 503)
         if not found:
@@ -104,7 +105,9 @@ class Forms:
         job_id = tokens.read_confirm_token(self._keys, request.match_info["token"])
         if job_id is None:
             return page(request, Page.BAD_LINK, 404)
-        return page(request, Page.CONFIRM if job_id else Page.NOBODY, 200)
+        if not job_id:
+            return page(request, Page.NOBODY, 200)
+        return page(request, Page.CONFIRM, 200, language=await self._language(request, job_id))
 
     async def confirm(self, request: web.Request) -> web.Response:
         """The button."""
@@ -112,6 +115,7 @@ class Forms:
         job_id = tokens.read_confirm_token(self._keys, request.match_info["token"])
         if not job_id:
             return page(request, Page.BAD_LINK if job_id is None else Page.NOBODY, 404 if job_id is None else 200)
+        language = await self._language(request, job_id)
         at = self._clock.now()
         event_id = uuid7(int(at.timestamp() * 1000), os.urandom(10))
         confirmed = await committed(
@@ -119,7 +123,11 @@ class Forms:
         )
         if confirmed is None:
             return page(request, Page.LATER, 503)
-        return page(request, *_CONFIRMED[confirmed])
+        return page(request, *_CONFIRMED[confirmed], language=language)
+
+    async def _language(self, request: web.Request, job_id: int) -> str:
+        """That of the form and of the mail, if the database says it soon."""
+        return language_of(request, await looked_up(partial(self._desk.language_of, job_id), self._places))
 
     def _form(
         self,

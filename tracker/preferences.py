@@ -6,6 +6,7 @@ getting more than now only as undo within a day, else by a new double opt-in.
 
 import asyncio
 import os
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import Counter
@@ -13,7 +14,7 @@ from prometheus_client import Counter
 from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
 from tracker import tokens
-from tracker.answers import Visitors, committed, fields, html, language_of, page
+from tracker.answers import Visitors, committed, fields, html, in_turn, language_of, page
 from tracker.desk import Act, Desk, Person
 from tracker.pages import Page, render_preferences
 from tracker.tokens import Keys
@@ -74,8 +75,8 @@ class Preferences:
             return page(request, Page.BAD_LINK, 404)
         if not token.contact_id:
             return page(request, Page.NOBODY, 200)
-        async with self._places:
-            found = await committed(_found(self._desk, token.contact_id, token.program_id), "a look at preferences")
+        asking = partial(_found, self._desk, token.contact_id, token.program_id)
+        found = await committed(in_turn(asking, self._places), "a look at preferences")
         if found is None:
             return page(request, Page.LATER, 503)
         if not found:  # erased: there is nothing left to choose

@@ -56,6 +56,10 @@ class ConsentDesk:
 
         return await in_transaction(self._pool, work)
 
+    async def language_of(self, job_id: int) -> str | None:
+        """See tracker.desk."""
+        return await store.language_of(self._pool, job_id)
+
     async def confirm(self, job_id: int, visitor: Visitor, *, event_id: UUID, at: datetime) -> Confirmed:
         """See tracker.desk."""
         work = partial(signup.confirm, job_id=job_id, visitor=visitor, event_id=event_id, at=at)

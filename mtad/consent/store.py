@@ -159,6 +159,12 @@ async def ask(
     await conn.execute(SQL["add_unconfirmed"], form.stream_id, contact_id, f"form:{form.name}")
 
 
+async def language_of(pool: Pool, job_id: int) -> str | None:
+    """Of the form that a mail was asked for by."""
+    found: str | None = await pool.fetchval(SQL["language_of"], job_id)
+    return found
+
+
 async def lock_waiting(conn: Connection, job_id: int) -> Waiting | None:
     """What a mail asked for, its gate and its proof locked."""
     if await conn.fetchrow(SQL["lock_asked"], job_id) is None:

@@ -105,6 +105,11 @@ insert into subscription (stream_id, contact_id, status, basis, source, changed_
 values ($1, $2, 'unconfirmed', 'consent', $3, 'form')
 on conflict (stream_id, contact_id) do nothing;
 
+-- name: language_of
+select v.definition ->> 'language'
+  from proof p join form_version v on v.form_id = p.form_id and v.version = p.form_version
+ where p.job_id = $1;
+
 -- name: lock_asked
 -- The gate of whoever was asked by mail $1.
 select g.contact_id

@@ -54,6 +54,10 @@ class FakeDesk:
         self.asked.append((name, address, visitor, measuring))
         return True
 
+    async def language_of(self, job_id: int) -> str | None:
+        self._here()
+        return "de"
+
     async def confirm(self, job_id: int, visitor: Visitor, *, event_id: UUID, at: datetime) -> Confirmed:
         self._here()
         self.confirmed.append((job_id, visitor))
@@ -185,9 +189,9 @@ def test_no_key_is_used_more_often_than_its_limit_and_few_are_remembered(uses: l
 @pytest.mark.parametrize(
     ("came_to", "status", "says"),
     [
-        (Confirmed.DONE, 200, "You are subscribed"),
-        (Confirmed.USED, 200, "used before"),
-        (Confirmed.UNKNOWN, 404, "has expired"),
+        (Confirmed.DONE, 200, "Sie sind angemeldet"),
+        (Confirmed.USED, 200, "schon benutzt"),
+        (Confirmed.UNKNOWN, 404, "ist abgelaufen"),
     ],
 )
 async def test_the_button_says_what_a_confirmation_came_to(
@@ -253,9 +257,10 @@ async def test_a_button_does_what_it_says(
 async def test_pages_of_a_person_are_in_her_language_and_without_a_database_in_the_browsers(
     http: aiohttp.ClientSession, desk: FakeDesk
 ) -> None:
-    for desk.away, language in ((False, "ru"), (True, "de")):
-        async with http.get(leaving(), headers={"Accept-Language": "de"}) as answer:
-            assert (answer.status, answer.headers["Content-Language"]) == (200, language)
+    for path, hers in ((leaving(), "ru"), (confirming(), "de")):
+        for desk.away, language in ((False, hers), (True, "en")):
+            async with http.get(path) as answer:
+                assert (answer.status, answer.headers["Content-Language"]) == (200, language)
 
 
 async def test_a_database_that_hangs_does_not_keep_anybody_from_leaving(
