@@ -46,6 +46,7 @@ from engine.tables import Table, decoded, duration, moment, name
 from mtad.base.errors import InputError
 
 __all__ = [
+    "BULK",
     "TRIGGERED",
     "Answers",
     "Audience",

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from engine.facts import Facts
-from engine.programs import Yearly
+from engine.programs import BULK, Yearly
 from mtad.base.db import Connection, row_values
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
@@ -23,6 +23,7 @@ class ProgramRow(msgspec.Struct, frozen=True):
     kind: str
     stream_id: int
     class_: int
+    rank: int  # 1 goes first
     status: str
     version: int
     fence: int
@@ -34,6 +35,11 @@ class ProgramRow(msgspec.Struct, frozen=True):
     day: date | None  # of a yearly program: whose day is, or was, taken
     stream_version: int
     epoch: int
+
+    @property
+    def prio(self) -> int:
+        """Of its mail before the first attempt; what is less is claimed first. The same in entry.sql."""
+        return self.class_ * 2 if self.class_ < BULK else 2 + self.rank * 2
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -249,6 +255,7 @@ async def enqueue(conn: Connection, step: Step, slot: int, contacts: Sequence[tu
             step.round,
             step.spacing,
             step.latest,
+            program.prio,
         )
     )
 

@@ -1,7 +1,7 @@
 -- Audience → queue: mtad/queue/programs.py.
 
 -- name: program_by_name
-select p.id, p.name, p.kind::text, p.stream_id, p.class, p.status::text, p.version, p.fence, p.why, p.starts,
+select p.id, p.name, p.kind::text, p.stream_id, p.class, p.rank, p.status::text, p.version, p.fence, p.why, p.starts,
        p.not_after, p.enqueued_to, p.enqueued, p.day, s.version as stream_version, e.version as epoch
   from program p
   join stream s on s.id = p.stream_id
@@ -100,8 +100,8 @@ select 0::bigint, c.id, p.stream_id, p.id, $3::int, $4::int, null::bigint, coale
 -- Jobs for contacts $1, rising (with sites $2): program $3, version $4, stream $5,
 -- message $6, node $7, class $8, due $9, not after $10, slot $11 of the tally. With $12
 -- each gets an entry too, by way of $12. $13 the round. Each is due, and too late, $14
--- seconds after the one before, but too late by $15 (null: never). Who has this step in
--- this round already gets nothing: the caller holds lock_enqueue, so what a look at the
+-- seconds after the one before, but too late by $15 (null: never). $16 the prio. Who has
+-- this step in this round already gets nothing: the caller holds lock_enqueue, so what a look at the
 -- page's range shows is all there is, and costs a twentieth of `on conflict` for each
 -- (1.4 µs a mail).
 with known as materialized (
@@ -129,7 +129,7 @@ with known as materialized (
 ), queued as (
   insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
                    due, not_after)
-  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, m.site_id, $8::smallint, $8::smallint * 2,
+  select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, m.site_id, $8::smallint, $16::smallint,
          $9::timestamptz + m.later, least($10::timestamptz + m.later, $15::timestamptz)
     from made m
     left join entered n using (contact_id)

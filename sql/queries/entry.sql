@@ -97,7 +97,7 @@ with x as materialized (
   insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
                    due, not_after)
   select m.job_id, n.contact_id, n.stream_id, n.program_id, n.version, x.message_id, n.id, x.site_id,
-         p.class, p.class * 2, now(), x.not_after
+         p.class, case when p.class < 2 then p.class * 2 else 2 + p.rank * 2 end, now(), x.not_after
     from made m
     join entries n on n.program_id = m.program_id and n.contact_id = m.contact_id
     join x on x.entry_id = n.id

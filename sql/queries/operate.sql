@@ -74,18 +74,18 @@ select s.id,
        (select count(*) from (
           select from job where site_id = s.id and worker is null limit 10000) x),
        (select count(*) from (
-          select from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint), (4::smallint), (5::smallint)) p (prio)
+          select from generate_series(0, 21) p (prio)
            cross join lateral (
-             select from job where site_id = s.id and prio = p.prio and worker is null and due <= now() limit 10000) y
+             select from job where site_id = s.id and prio = p.prio::smallint and worker is null and due <= now() limit 10000) y
            limit 10000) x),
        (select count(*) from (
-          select from (values (1::smallint), (3::smallint), (5::smallint)) p (prio)
-           cross join lateral (select from job where site_id = s.id and prio = p.prio and worker is null limit 10000) y
+          select from generate_series(1, 21, 2) p (prio)
+           cross join lateral (select from job where site_id = s.id and prio = p.prio::smallint and worker is null limit 10000) y
            limit 10000) x),
        (select y.reason
-          from (values (1::smallint), (3::smallint), (5::smallint)) p (prio)
+          from generate_series(1, 21, 2) p (prio)
          cross join lateral (
-           select reason, due from job where site_id = s.id and prio = p.prio and worker is null
+           select reason, due from job where site_id = s.id and prio = p.prio::smallint and worker is null
             order by due desc limit 1) y
          order by y.due desc
          limit 1)
@@ -301,10 +301,10 @@ select s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
 select j.id, j.site_id, s.name, d.name, p.name, j.due, j.worker, d.trouble,
        case when j.worker is null and j.due <= now() then (
          select count(*)
-           from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint), (4::smallint), (5::smallint)) v (prio)
+           from generate_series(0, 21) v (prio)
           cross join lateral (
             select from job
-             where site_id = j.site_id and prio = v.prio and worker is null
+             where site_id = j.site_id and prio = v.prio::smallint and worker is null
                and due < case when v.prio < j.prio then now() else j.due end
              limit 10000) x
           where v.prio <= j.prio) end

@@ -407,7 +407,7 @@ with o as materialized (
   update job
      set worker = null, begun = null, due = now() + o.delay * interval '1 s', reason = o.reason,
          attempt = o.attempts, doubts = job.doubts + o.doubt::int,
-         prio = job.class * 2 + (o.attempts > 0)::int
+         prio = (job.prio & ~1) | (o.attempts > 0)::int
     from jobs
     join o on o.job_id = jobs.id
    where job.id = jobs.id
@@ -544,7 +544,7 @@ update job
        begun = null,
        attempt = job.attempt + (jobs.begun is not null)::int,
        doubts = job.doubts + (jobs.begun is not null)::int,
-       prio = job.class * 2 + (job.attempt > 0 or jobs.begun is not null)::int,
+       prio = (job.prio & ~1) | (job.attempt > 0 or jobs.begun is not null)::int,
        due = case when jobs.begun is null then job.due else now() + ($2::float8[])[job.class + 1] * interval '1 s' end,
        reason = case when jobs.begun is null then job.reason
                      else 'in doubt: its worker died between begin and the answer to the final dot' end

@@ -80,7 +80,7 @@ HOT = {
     ),
     "enqueue": (
         programs.SQL["enqueue"],
-        f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, null, 0, 0, null",
+        f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, null, 0, 0, null, 12",
         5000 + 10,
     ),
 }  # fmt: skip

@@ -11,7 +11,8 @@ import pytest
 from engine.programs import held_out
 from engine.service import Suppress, suppress
 from mtad.base.errors import InputError
-from mtad.queue import enqueue, newcomers, programs
+from mtad.queue import enqueue, newcomers, programs, store
+from mtad.queue.store import Returned
 from tests.programs.theatre import CONFIG, EXAMPLES, Theatre
 
 
@@ -312,3 +313,21 @@ async def test_a_new_version_is_for_newcomers_and_with_move_for_all(theatre: The
     for _ in range(4):
         await theatre.days(3.01)
     assert (await theatre.audit("welcome")).ended == {"silent": 3}
+
+
+async def test_of_two_programs_the_one_of_lower_priority_number_goes_first_and_a_retry_keeps_its_place(
+    theatre: Theatre, tmp_path: Path
+) -> None:
+    await theatre.people("a")
+    for name, priority in (("later", 8), ("sooner", 2)):
+        await theatre.apply(campaign(tmp_path, f"priority = {priority}", name=name))
+        await theatre.start(name)
+    await theatre.conn.execute("update site set ready_at = '-infinity'")
+
+    claimed = await store.claim(theatre.conn, theatre.worker)
+    await store.settle_returned(theatre.conn, theatre.worker, 0, [Returned(claimed[1], 0.0, "451 later", 1)])
+
+    names = await theatre.conn.fetch("select id, name from program")
+    assert [dict(map(tuple, names))[facts.program_id] for facts in claimed] == ["sooner", "later"]
+    prios = await theatre.conn.fetch("select prio from job order by prio")
+    assert [row[0] for row in prios] == [2 + 2 * 2, 2 + 8 * 2 + 1]

@@ -39,7 +39,7 @@ class Theatre:
         self.conn = conn
         self.rows = Rows(conn)
         self._catalogue = Catalogue(pool)
-        self._worker = worker
+        self.worker = worker
         self._clock = SystemClock()
         self._hits = 0
         self._shift: list[str] = []
@@ -107,11 +107,11 @@ class Theatre:
 
     async def deliver(self) -> int:
         """What is due now, as far as the gate lets it."""
-        settler = Settler(self.pool, self._clock, self._worker, 0, config=CONFIG, more=lambda: False)
+        settler = Settler(self.pool, self._clock, self.worker, 0, config=CONFIG, more=lambda: False)
         number = 0
         while True:
             await self.conn.execute("update site set ready_at = '-infinity'")
-            claimed = await store.claim(self.conn, self._worker)
+            claimed = await store.claim(self.conn, self.worker)
             if not claimed:
                 return number
             await self._catalogue.need(

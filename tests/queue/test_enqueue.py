@@ -214,7 +214,7 @@ async def test_an_entry_whose_wait_is_over_gets_its_next_mail_once(pool: Pool) -
     assert (first, second) == (1, 0)
     job = await pool.fetchrow("select message_id, class, prio, entry_id is not null as has_entry from job")
     assert job is not None
-    assert tuple(job.values()) == (program.messages[1], 2, 4, True)
+    assert tuple(job.values()) == (program.messages[1], 2, 12, True)
 
 
 async def test_a_series_that_ends_in_silence_makes_inactive_once_all_was_heard_and_one_that_was_answered_does_not(
