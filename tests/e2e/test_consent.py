@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from mtad.base.errors import Problem
 from tests.e2e.place import FIREFOX, Place
 
 FORM = """
@@ -22,6 +23,11 @@ async def test_who_signs_up_and_confirms_is_mailed_and_who_takes_a_break_is_not(
     html = (await place.mtad("form", "snippet", "site"))["html"]
     action = re.search(r'action="([^"]+)"', html)
     assert action is not None
+    with pytest.raises(Problem, match="there is no form 'nowhere' \\(there is: site\\)"):
+        await place.mtad("form", "snippet", "nowhere")
+    out = place.installation.folder / "out"
+    await place.mtad("program", "preview", "confirm-site", "--dir", str(out))
+    assert "/confirm/" in (out / "confirm-site-confirm.txt").read_text(encoding="utf-8")
 
     fields = {"form": "site", "email": "ann@reader.test", "consent": "1"}
     for _ in range(2):
