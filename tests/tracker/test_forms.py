@@ -166,6 +166,21 @@ async def test_bodies_are_small(http: aiohttp.ClientSession, desk: FakeDesk, pat
     assert (desk.asked, desk.confirmed, desk.acts) == ([], [], [])
 
 
+@pytest.mark.parametrize("path", ["/subscribe", confirming(), preferring(), leaving()])
+async def test_who_does_not_send_the_body_is_not_waited_for(
+    http: aiohttp.ClientSession, desk: FakeDesk, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.answers.BODY_PATIENCE", 0.02)
+    base = http._base_url
+    assert base is not None
+    reader, writer = await asyncio.open_connection(base.host, base.port)
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\nConnection: close\r\n\r\na=".encode())
+
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+    assert (desk.asked, desk.confirmed, desk.acts) == ([], [], [])
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 100)), max_size=200))
 def test_no_key_is_used_more_often_than_its_limit_and_few_are_remembered(uses: list[tuple[int, float]]) -> None:
     limits = Limits(burst=3, refill=10.0, most_keys=4)
