@@ -54,6 +54,8 @@ def queue_view(found: QueueState) -> RenderableType:
         parts += [Text(), sites_table(found.sites)]
     if lanes := [lane for site in found.sites for lane in site.lanes if lane.sessions or lane_state(lane)]:
         parts += [Text(), lanes_table(lanes)]
+    if warmups := {warmup for site in found.sites for lane in site.lanes if (warmup := warmup_over(lane))}:
+        parts += [Text(), *(plain(warmup, "yellow") for warmup in sorted(warmups))]
     if remarks := [line for site in found.sites for line in _remarks(site)]:
         parts += [Text(), *remarks]
     if found.unresolved_domains:
@@ -135,8 +137,6 @@ def lane_state(lane: LaneState) -> str:
         f"{limit.knob} {limit.value} until {local(limit.until)} by {limit.made_by}: {limit.reason}"
         for limit in lane.limits
     ]
-    if warmup := warmup_over(lane):
-        said.append(warmup[0].lower() + warmup[1:])
     return "; ".join(said)
 
 

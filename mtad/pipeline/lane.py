@@ -14,6 +14,7 @@ import logging
 from collections.abc import Coroutine
 from datetime import date
 from functools import cache
+from math import inf
 from typing import Protocol
 
 from prometheus_client import Counter, Histogram
@@ -141,6 +142,8 @@ class LaneRunner:
         self._blamed = 0  # mails in a row that were refused for good because of us
         self._blocks = 0  # how often in a row that closed the lane
         self._shut_until = 0.0
+        self._opens_at = 0.0  # when it may open, where that is known to be later
+        self.shut_why = ""  # what was the last to close it
         self._full_until = 0.0  # no further session before
         self._held_until = 0.0  # what is held need not be asked for again before
         self._retries = [retry_of(class_, tools.retries, shape) for class_ in range(3)]
@@ -154,6 +157,12 @@ class LaneRunner:
         if self._shape.provider_message_rate and self._tools.providers.is_out(self._provider):
             return False
         return self._allowance is None or not self._allowance.is_used_up
+
+    def opens_in(self, now: float) -> float:
+        """Seconds until it may send again, as far as this worker knows; infinite: not by itself."""
+        if self._allowance is not None and self._allowance.is_used_up:
+            return inf
+        return max(self._shut_until, self._opens_at) - now
 
     @property
     def is_warming(self) -> bool:
@@ -396,7 +405,7 @@ class LaneRunner:
                 await self._settle(Released(mail.facts))
                 return None
             if begun.wait > PATIENCE or self._site.draining:
-                await self._leave(mail)
+                await self._leave(mail, begun.wait)
                 return None
             await self._tools.clock.sleep(begun.wait)
 
@@ -406,14 +415,14 @@ class LaneRunner:
         pace = Pace(*self._provider, limit.per_second, limit.burst)
         while wait := await self._tools.providers.pace(pace):
             if wait > PATIENCE or self._site.draining:
-                await self._leave(mail)
+                await self._leave(mail, wait)
                 return False
             await self._tools.clock.sleep(wait)
         return True
 
-    async def _leave(self, mail: Mail) -> None:
-        """There is no token for it here for a while: to others, or back."""
-        await self._shut()
+    async def _leave(self, mail: Mail, wait: float) -> None:
+        """There is no token for it here for so many seconds: to others, or back."""
+        await self._shut(wait, f"nothing begins for {wait:,.0f} s")
         if not self._site.put_back(mail, self):
             await self._settle(Released(mail.facts))
 
@@ -504,7 +513,7 @@ class LaneRunner:
         log.warning("lane closed", extra={
             "site": self.lane.name, "source": self.lane.source, "seconds": closed, "why": why
         })  # fmt: skip
-        await self._shut()
+        await self._shut(closed, why)
         try:
             async with self._tools.pool.acquire() as conn:
                 await store.close_lane(conn, self.lane.id, closed, why)
@@ -517,8 +526,9 @@ class LaneRunner:
             return
         await self._settle(self._ending(mail, failure, since, Trip(self.lane.source, failure.host)))
 
-    async def _shut(self) -> None:
-        self._shut_until = self._tools.clock.monotonic() + SHUT_FOR
+    async def _shut(self, closed: float = SHUT_FOR, why: str = "") -> None:
+        now = self._tools.clock.monotonic()
+        self._shut_until, self._opens_at, self.shut_why = now + SHUT_FOR, now + closed, why
         await self._site.shut()
 
     async def _settle(self, row: Ending) -> None:

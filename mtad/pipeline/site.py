@@ -34,9 +34,9 @@ BEHIND_FOR = 1.0
 # the tokens are kept for the next.
 KEEPS_FOR = 3600.0
 
-# Mail of a pool that cannot go, where others can, is out of their way for so many seconds:
-# claimed again at once it would stand at the head of the queue before them.
-STRANDED_FOR = 60.0
+# Mail of a pool that cannot go, where others can, is out of their way until it can, within
+# these seconds: claimed again at once it would stand at the head of the queue before them.
+STRANDED_LEAST, STRANDED_FOR = 5.0, 60.0
 
 
 class _Queue(msgspec.Struct):
@@ -94,7 +94,8 @@ class SiteRunner:
 
     def is_shut(self, now: float) -> bool:
         """Whether nothing should be claimed for it."""
-        return not any(lane.can(now) for lane in self._lanes)
+        asked = self._tools.sources.is_asked
+        return not any(lane.can(now) for lane in self._lanes if asked(lane.lane.source))
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
@@ -227,13 +228,20 @@ class SiteRunner:
                 # Their due time stands: the hint of the site keeps claims away.
                 back += [Released(mail.facts) for mail in mails]
             else:
-                why = f"no source of pool {queue.pool!r} can send here now"
-                back += [Returned(mail.facts, STRANDED_FOR, why, mail.facts.attempt) for mail in mails]
+                back += self._stranded(queue, mails, now)
         self._wake()
         self.open_for_backlog()
         await self._settle(back)
 
     # How
+
+    def _stranded(self, queue: _Queue, mails: Sequence[Mail], now: float) -> Iterator[Returned]:
+        opens = min((lane.opens_in(now) for lane in queue.lanes), default=STRANDED_FOR)
+        delay = min(max(opens, STRANDED_LEAST), STRANDED_FOR)
+        whys = ", ".join(f"{lane.lane.source}: {lane.shut_why}" for lane in queue.lanes if lane.shut_why)
+        why = f"no source of pool {queue.pool!r} can send here now{whys and f' ({whys})'}"
+        for mail in mails:
+            yield Returned(mail.facts, delay, why, mail.facts.attempt)
 
     def _open(self, queue: _Queue, number: int, *, growing: bool = False) -> None:
         """Choose a source for each further session; a turn is lost to nobody who cannot have one."""

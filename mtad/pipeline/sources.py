@@ -33,6 +33,8 @@ class Sources:
         self._egress = {source.name: _egress(source) for source in sources_of(config.source)}
         self.pools = {name: Rotation(weights) for name, weights in weights_of(config.source, config.pool).items()}
         self._members = {name: frozenset(weights) for name, weights in weights_of(config.source, config.pool).items()}
+        self._seen: set[str] = set()  # pools
+        self._asked: frozenset[str] = frozenset(self._egress)
         self._out: dict[str, float] = {}  # until when, monotonic
         for name in self.names:
             OUT.labels(source=name).set(0)
@@ -52,7 +54,15 @@ class Sources:
 
     def pool_of(self, stream: Stream) -> str:
         """The pool of a stream's mail, perhaps one that is not configured."""
-        return stream.definition.pool
+        pool = stream.definition.pool
+        if pool not in self._seen:
+            self._seen.add(pool)
+            self._asked = frozenset().union(*(self._members.get(name, ()) for name in self._seen))
+        return pool
+
+    def is_asked(self, name: str) -> bool:
+        """Whether a source is of a pool that there was mail for; until there was any, all are."""
+        return name in self._asked
 
     def is_well(self, name: str) -> bool:
         """Whether nothing is known against its address."""

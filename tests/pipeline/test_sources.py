@@ -221,6 +221,20 @@ async def test_mail_of_a_pool_that_cannot_go_does_not_stand_in_the_way_of_others
     assert await place.sent_by() == {"cold": 1}
 
 
+async def test_mail_that_cannot_go_keeps_its_time_where_no_other_pool_has_mail(
+    world: World, receiver: Receiver
+) -> None:
+    place = Place(world, receiver, WARM, COLD, pools={"default": {"cold": 1}, "news": {"warm": 1}})
+    await place.queue(20)
+    await suspensions.suspend(world.rows.conn, "source", "cold", until=None, reason="blocked", by="ann")
+
+    async with place.workers():
+        await place.until("select exists (select from job where worker is not null)")
+        await place.until("select not exists (select from job where worker is not null)")
+
+    assert await world.pool.fetchval("select count(*) from job where due <= now() and reason is null") == 20
+
+
 async def test_mail_of_a_pool_that_is_not_configured_waits_and_says_so(world: World, receiver: Receiver) -> None:
     place = Place(world, receiver, WARM)
     await world.rows.conn.execute(
