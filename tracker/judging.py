@@ -49,10 +49,16 @@ def judge(
     belong to visits of one range to the mails of many (tracker.ranges).
     """
     against = conduct([*hits, *beside], mail.links, networks) if len(hits) + len(beside) > 1 else {}
-    return [
-        _judgement(hit, mail, networks.known(hit.network), against.get(index), swept=hit.event_id in swept)
-        for index, hit in enumerate(hits)
-    ]
+    calm = None if mail.accepted_at is None or mail.doubts else mail.accepted_at + mail.quickest
+    found: list[Judgement] = []
+    for index, hit in enumerate(hits):
+        known = networks.known(hit.network)
+        asked = signs_of_request(hit.kind, hit.method, hit.agent)
+        if calm is not None and hit.at >= calm and known.clicks is None and not swept and not against:
+            found.append(judgement_of(asked))  # nothing but the request can speak against it: most hits
+        else:
+            found.append(_judgement(hit, mail, known, asked, against.get(index), swept=hit.event_id in swept))
+    return found
 
 
 def visits(hits: Iterable[Hit], mail: Mail, contact_id: int, networks: Networks) -> Iterator[tuple[str, Visit]]:
@@ -71,8 +77,10 @@ def visits(hits: Iterable[Hit], mail: Mail, contact_id: int, networks: Networks)
             yield hit.network, Visit(hit.at, hit.event_id, contact_id)
 
 
-def _judgement(hit: Hit, mail: Mail, known: Known, conduct: str | None, *, swept: bool) -> Judgement:
-    signs = [*signs_of_request(hit.kind, hit.method, hit.agent), *_signs_of_time(hit, mail)]
+def _judgement(
+    hit: Hit, mail: Mail, known: Known, asked: Sequence[tuple[HitClass, str]], conduct: str | None, *, swept: bool
+) -> Judgement:
+    signs = [*asked, *_signs_of_time(hit, mail)]
     label = known.opens if hit.kind is Kind.OPEN else known.clicks
     if label:
         signs.append((HitClass.SCANNER, f"network:{label}"))
