@@ -8,7 +8,7 @@ from rich.text import Text
 from mtad.cli import chart
 from mtad.cli.answers_view import plain
 from mtad.ops.answers.audience import MAILED, RESTING, RETURN_DAYS, Audience, Hold, Returns
-from mtad.ops.answers.times import local
+from mtad.ops.answers.times import local, span
 
 # Days back for which a column stands in the table, as far as they were asked for.
 COLUMNS = (7, 30, 90, 365)
@@ -20,7 +20,7 @@ def audience_view(found: Audience) -> RenderableType:
     days = len(found.history) - 1
     columns = [[sizes.get(band.label, 0) for band in chart.STATES] for sizes in found.history]
     return Group(
-        Text.assemble(plain(found.stream, "bold"), f"  version {found.version}, {local(found.at)}"),
+        Text.assemble(plain(found.stream, "bold"), f"  version {found.version}, {local(found.at)}{_day(found.day)}"),
         Text(),
         _sizes(found),
         Text(),
@@ -115,6 +115,11 @@ def _held(stream: str, hold: Hold) -> list[RenderableType]:
 
 def _indented(text: str) -> RenderableType:
     return Padding(plain(text), (0, 0, 0, 2))
+
+
+def _day(seconds: float) -> str:
+    """Said where a stream's days are no days."""
+    return "" if seconds == 86400 else f"; a day lasts {span(seconds)} here"
 
 
 def _days(days: int) -> str:

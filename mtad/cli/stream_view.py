@@ -38,23 +38,32 @@ def policy_words(policy: Policy) -> dict[str, str]:
 
 def _word(key: str, value: Any, day: float) -> str:  # noqa: ANN401 - of any field
     match key:
-        case "window" | "settle":
+        case "window":
             text = span(value, day)
-        case "day":
+        case "settle" | "day":
             text = span(value)
         case "cool_downs":
             text = ", then ".join(span(seconds, day) for seconds in value)
         case "missing_limit":
-            text = f"{value:.4g} of the mails"
+            text = f"{value * 100:g}% of a program's mails"
         case "events":
-            text = "; ".join(f"{rule.event} {rule.points}" for rule in value) or "none"
+            text = "; ".join(_fields(rule) for rule in value) or "none"
+        case "pages":
+            text = ", ".join(value) or "none"
         case "brake":
             text = f"{value.share:.0%} in a day, never fewer than {value.least:,}"
         case "points" | "on_engaged":
-            text = ", ".join(f"{name} {inner}" for name, inner in msgspec.structs.asdict(value).items())
+            text = _fields(value)
         case _:
             text = str(value) if value != "" else "-"
     return text
+
+
+def _fields(struct: msgspec.Struct) -> str:
+    """What of a table is not empty."""
+    return ", ".join(
+        f"{name} {inner}" for name, inner in msgspec.structs.asdict(struct).items() if inner not in ("", {})
+    )
 
 
 def _slots(slots: Any, day: float) -> Mapping[str, str]:  # noqa: ANN401 - engine.slots is behind its door

@@ -23,8 +23,8 @@ from mtad.lab import store
 from mtad.lab.installation import Installation, fdatasync_ms, free_port, next_commands
 from mtad.lab.mailbox import Mailbox
 from mtad.lab.people import DOMAINS, VIEWER, VIEWER_DOMAIN, VIEWER_NAME, Crowd, crowd
-from mtad.lab.recipients import Character, Recipients, character_of
-from mtad.lab.reckoning import Facts, Result, reckon, table
+from mtad.lab.recipients import SERIES_MAILS, Character, Recipients, character_of, reads
+from mtad.lab.reckoning import Everybody, Facts, Result, reckon, table
 from mtad.lab.screen import Screen, View
 from mtad.lab.sink import Sink
 from mtad.lab.verify import Verifier, verify_all
@@ -33,7 +33,7 @@ from tracker.tokens import Keys, read_return_path
 T = TypeVar("T")
 
 DOMAIN = "fernweh.example"
-STREAM, SERIES, NEWSLETTER = "courses", "first-steps", "newsletter"
+STREAM, SERIES, NEWSLETTER, WINBACK = "courses", "first-steps", "newsletter", "winback"
 THRESHOLD = 20
 DAY = 1.0
 
@@ -121,6 +121,7 @@ class Demo:
         await self._responses()
         await self._silence()
         await self._newsletter()
+        await self._winback()
         await self._quiet()
 
     async def watch(self) -> None:
@@ -201,7 +202,9 @@ class Demo:
     async def _kill(self) -> None:
         await self._until(lambda conn: _is(store.mails(conn), lambda mails: mails[0].delivered > mails[0].enrolled / 5))
         # In a small crowd we may never meet a worker with a mail under way: then any will do.
-        killed = await self._while_running(SERIES, _busiest) or await self._until(_any_worker)
+        killed = await self._while_running(SERIES, _busiest)
+        if killed is None:
+            killed = await self._until(_any_worker)
         os.kill(killed.pid, signal.SIGKILL)
         at = self._clock.monotonic()
         self._screen.act(
@@ -274,6 +277,23 @@ class Demo:
         await self._place.command("program", "start", NEWSLETTER)
         await self._over(NEWSLETTER)
 
+    async def _winback(self) -> None:
+        await self._place.command("program", "apply", f"{WINBACK}.toml")
+        self._line = "waiting for the end of the cool-downs"
+        await self._until(lambda conn: _is(store.cooling(conn, STREAM), lambda count: count == 0))
+        self._line = ""
+        started = await self._place.command("program", "start", WINBACK)
+        self._screen.act(
+            "The cool-down is over.",
+            f"{started['queued']:,} Inactive ones are asked once more, by one plain mail. Nothing else may mail them.",
+        )
+        await self._over(WINBACK)
+        ended = (await self._place.command("audit", WINBACK))["ended"]
+        self._screen.say(
+            f"{ended.get('came_back', 0):,} answered: they are back in the audience. {ended.get('silent', 0):,} stayed"
+            " silent: they rest, not deleted, and any sign of life would bring them back."
+        )
+
     async def _quiet(self) -> None:
         """Everybody has acted, and all of it has been counted."""
         self._line = "letting the last answers settle"
@@ -287,7 +307,7 @@ class Demo:
 
     async def settle_books(self) -> Result:
         """Compare what everybody says, and show it."""
-        audits = [await self._place.command("audit", name) for name in (SERIES, NEWSLETTER)]
+        audits = [await self._place.command("audit", name) for name in (SERIES, NEWSLETTER, WINBACK)]
         verdicts = await verify_all(
             Verifier.from_config(self._place.config), [copy.message for copy in self._sink.messages]
         )
@@ -309,6 +329,8 @@ class Demo:
                 failed_requests=self._recipients.failed,
                 workers=await store.workers_ever(conn),
                 exit_code=self.exit_code,
+                read=await store.read(conn, (SERIES, NEWSLETTER)),
+                everybody=everybody(self._people, self._options.seed),
                 deadlocks=await store.deadlocks(conn),
                 fdatasync_ms=await asyncio.to_thread(fdatasync_ms, self._place.folder),
                 seconds=self._clock.monotonic() - self._began,
@@ -317,7 +339,7 @@ class Demo:
         self._screen.show(table(facts, result))
         self._screen.act(
             "Ask it yourself.",
-            *next_commands(self._place, f"why {VIEWER}", f"program report {SERIES}", f"audit {NEWSLETTER}"),
+            *next_commands(self._place, f"why {VIEWER}", f"program report {SERIES}", f"audience {STREAM}"),
         )
         return result
 
@@ -349,6 +371,23 @@ class Demo:
             if now - self._moved > PATIENCE:
                 raise Problem(f"nothing has moved for {PATIENCE:.0f} s; see {self._place.log_path}")
             await self._clock.sleep(0.2)
+
+
+def everybody(people: Crowd, seed: int) -> Everybody:
+    """What series and newsletter would have been with nobody left alone: the same people, computed.
+
+    Who leaves by the second mail gets no third one, as the law has it. You are silent.
+    """
+    got = {
+        address: 2 if character_of(address, seed) is Character.LEAVER else SERIES_MAILS + 1
+        for address in people.reachable
+    }
+    return Everybody(
+        mails=sum(got.values()) + SERIES_MAILS + 1,
+        read=sum(
+            reads(character_of(address, seed), number) for address, n in got.items() for number in range(1, n + 1)
+        ),
+    )
 
 
 def first_reject(path: Path) -> dict[str, str]:

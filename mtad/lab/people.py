@@ -38,6 +38,10 @@ BAD_ROWS = (
 HEADER = ("email", "first_name", "country", "course")
 
 
+# Whose mail the receiving server never takes.
+_REFUSED = ("unknown-", "spam-")
+
+
 class Crowd(msgspec.Struct, frozen=True):
     """Who takes part. `addresses` are those of the good rows without the viewer's, in order."""
 
@@ -45,6 +49,11 @@ class Crowd(msgspec.Struct, frozen=True):
     contacts_csv: str
     suppressed_csv: str
     suppressed: frozenset[str]
+
+    @property
+    def reachable(self) -> tuple[str, ...]:
+        """Those whom a mail can reach at all."""
+        return tuple(a for a in self.addresses if a not in self.suppressed and not a.startswith(_REFUSED))
 
 
 def crowd(count: int, seed: int) -> Crowd:

@@ -41,6 +41,10 @@ SHARES = [
     (Character.SILENT, 36),
 ]
 
+# The silent answer nothing of the series; the one mail that asks whether to go on, some do.
+SERIES_MAILS = 3
+RETURNS = 0.35
+
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148"
 # Gmail loads pictures through its proxy when a person opens the mail.
@@ -102,9 +106,24 @@ def plan(character: Character, number: int, letter: Letter, dice: random.Random)
             acts = [Act(0.0, method, url, GATEWAY, "scan") for url in urls for method in ("HEAD", "GET")]
         case Character.APPLE:
             acts = [Act(0.2, "GET", url, APPLE_PROXY, "open") for url in letter.images]
+        case Character.SILENT if number > SERIES_MAILS and letter.links and dice.random() < RETURNS:
+            acts = [Act(dice.uniform(0.5, 2.0), "GET", letter.links[0], browser, "click")]
         case _:
             pass
     return acts
+
+
+def reads(character: Character, number: int) -> bool:
+    """Whether a person would read the `number`-th mail of series and newsletter: as `plan`, of any letter."""
+    match character:
+        case Character.OPENER:
+            return True
+        case Character.READER:
+            return number <= 2
+        case Character.LURKER | Character.LEAVER:
+            return number == 1
+        case _:
+            return False
 
 
 class Recipients:
@@ -164,12 +183,14 @@ class Recipients:
     def _acts(self, copy: Received) -> list[tuple[Act, Character]]:
         mail = (copy.recipient, copy.header("Message-ID"))
         character = character_of(copy.recipient, self._seed)
-        # The silent do not even look; parsing what they got was a third of the demo's own work.
-        if mail in self._read or character is Character.SILENT:
+        if mail in self._read:
             return []
         self._read.add(mail)
         self._mails[copy.recipient] += 1
         number = self._mails[copy.recipient]
+        # The silent do not even look; parsing what they got was a third of the demo's own work.
+        if character is Character.SILENT and number <= SERIES_MAILS:
+            return []
         dice = random.Random(f"{self._seed}:{copy.recipient}:{number}")  # noqa: S311 - repeatable on purpose
         return [(act, character) for act in plan(character, number, read_letter(copy.message), dice)]
 

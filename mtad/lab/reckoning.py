@@ -13,6 +13,13 @@ from mtad.lab.verify import Verdict
 _MACHINES = ("machine", "scanner", "veiled")
 
 
+class Everybody(msgspec.Struct, frozen=True):
+    """Series and newsletter to all who can be reached, whatever they do: computed, not sent."""
+
+    mails: int
+    read: int
+
+
 class Facts(msgspec.Struct, frozen=True):
     """What everybody said, each from its own books."""
 
@@ -24,6 +31,8 @@ class Facts(msgspec.Struct, frozen=True):
     hits: dict[str, tuple[int, int]]  # by class: how many, and the points that they earned
     scanner_points: int
     newsletter: dict[str, int]  # delivered, by state at the send
+    read: int  # mails of series and newsletter, by people
+    everybody: Everybody
     sessions: int
     refused: int
     failed_requests: list[str]
@@ -48,6 +57,9 @@ class Result(msgspec.Struct):
     machine_hits: int
     machine_points: int
     states: dict[str, int]
+    mails: int  # of series and newsletter, delivered
+    read: int
+    everybody: Everybody
     fdatasync_ms: float
     disagreements: list[str]
 
@@ -68,6 +80,9 @@ def reckon(facts: Facts) -> Result:
         machine_hits=sum(count for count, _ in machines),
         machine_points=sum(points for _, points in machines),
         states=facts.states,
+        mails=sum(audit["delivered"] for audit in facts.audits[:2]),
+        read=facts.read,
+        everybody=facts.everybody,
         fdatasync_ms=round(facts.fdatasync_ms, 2),
         disagreements=[],
     )
@@ -101,7 +116,7 @@ def _claims_of_books(facts: Facts, result: Result) -> list[tuple[bool, str]]:
 
 def _claims_of_story(facts: Facts, result: Result) -> list[tuple[bool, str]]:
     """What the story promises to show."""
-    series, newsletter = facts.audits
+    series, newsletter, winback = facts.audits
     return [
         (result.machine_hits > 0, "no scanner was seen"),
         (series["ended"].get("engaged", 0) > 0, "nobody left the series as Engaged"),
@@ -112,6 +127,9 @@ def _claims_of_story(facts: Facts, result: Result) -> list[tuple[bool, str]]:
         (series["skipped"].get("unsubscribed", 0) > 0, "no queued mail of somebody who left was withdrawn"),
         (facts.newsletter.get("engaged", 0) > 0, "no Engaged contact got the newsletter"),
         (any(why.startswith("inactive") for why in newsletter["skipped"]), "nobody was left out as Inactive"),
+        (winback["ended"].get("came_back", 0) > 0, "nobody came back from the reactivation"),
+        (winback["ended"].get("silent", 0) > 0, "nobody stayed silent through the reactivation"),
+        (facts.states.get("resting", 0) > 0, "nobody rests"),
     ]
 
 
@@ -139,6 +157,12 @@ def table(facts: Facts, result: Result) -> Table:
     made.add_row("audience", ", ".join(f"{n:,} {state}" for state, n in sorted(result.states.items())))
     newsletter = ", ".join(f"{n:,} {state}" for state, n in sorted(facts.newsletter.items()))
     made.add_row("newsletter went to", newsletter)
+    made.add_row(
+        "beside mail to everybody",
+        f"{result.mails:,} mails of series and newsletter, not {result.everybody.mails:,}"
+        f" ({1 - result.mails / result.everybody.mails:.0%} saved); read {result.read:,} times,"
+        f" not {result.everybody.read:,} ({result.read / max(result.everybody.read, 1):.0%} kept)",
+    )
     made.add_row("SMTP", f"{facts.sessions:,} sessions for {result.copies:,} mails, {facts.refused:,} refusals")
     made.add_row("disk", f"fdatasync takes {result.fdatasync_ms:.2f} ms")
     made.add_row("time", f"{result.seconds:.0f} s")

@@ -22,6 +22,7 @@ STATES = {
     "reactivated": "cyan",
     "engaged": "green",
     "inactive": "yellow",
+    "resting": "grey50",
     "left": "red",
     "bounced": "magenta",
     "suppressed": "grey30",

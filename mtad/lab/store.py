@@ -111,5 +111,13 @@ async def got_by_state(conn: Connection, node: str) -> dict[str, int]:
     return {state: count for state, count in await conn.fetch(SQL["got_by_state"], node)}  # noqa: C416 - rows
 
 
+async def cooling(conn: Connection, stream: str) -> int:
+    return int(await conn.fetchval(SQL["cooling"], stream))
+
+
+async def read(conn: Connection, programs: Sequence[str]) -> int:
+    return int(await conn.fetchval(SQL["read"], list(programs)))
+
+
 async def deadlocks(conn: Connection) -> int:
     return int(await conn.fetchval(SQL["deadlocks"]))

@@ -39,7 +39,7 @@ select case when s.status <> 'subscribed' then 'left'
             when x.bounced then 'bounced'
             when x.key is not null then 'suppressed'
             when e.state is null or (e.state = 'active' and e.first_sent is null) then 'new'
-            when e.state in ('cooling', 'trying', 'resting') then 'inactive'
+            when e.state in ('cooling', 'trying') then 'inactive'
             else e.state::text end as state, count(*)
   from subscription s
   join stream t on t.id = s.stream_id and t.name = $1
@@ -128,6 +128,20 @@ select coalesce(l.state_at_send::text, 'new'), count(*)
   join message m on m.id = l.message_id
  where m.node = $1 and l.outcome = 'delivered'
  group by 1;
+
+-- name: cooling
+-- How many of stream $1 are not to be asked again yet.
+select count(*)
+  from engagement e join stream t on t.id = e.stream_id
+ where t.name = $1 and e.state = 'cooling' and e.cool_until > now();
+
+-- name: read
+-- How many mails of programs $1 were opened or clicked by a person.
+select count(distinct a.job_id)
+  from answer a
+  join ledger l on l.job_id = a.job_id
+  join program p on p.id = l.program_id
+ where p.name = any($1::text[]);
 
 -- name: deadlocks
 -- Counted by the server since the database was made.

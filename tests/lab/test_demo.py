@@ -22,3 +22,6 @@ def test_the_demo_ends_with_books_that_agree(tmp_path: Path) -> None:
     assert result["copies"] == result["delivered"] + result["duplicates"] + result["arrived_in_doubt"]
     assert result["signed"] == result["one_click"] == result["copies"]
     assert b"kill -9." in done.stderr
+    assert b"The cool-down is over." in done.stderr
+    assert result["mails"] < result["everybody"]["mails"]
+    assert 0 < result["read"] <= result["everybody"]["read"]

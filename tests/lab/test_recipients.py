@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from mtad.base.clock import ManualClock, SystemClock
 from mtad.lab.letter import read_letter
-from mtad.lab.recipients import SHARES, Act, Character, Recipients, character_of, network_of, plan
+from mtad.lab.recipients import (
+    RETURNS,
+    SERIES_MAILS,
+    SHARES,
+    Act,
+    Character,
+    Recipients,
+    character_of,
+    network_of,
+    plan,
+    reads,
+)
 from mtad.lab.sink import Received
 from tests.lab.letters import BASE, LEAVE, PIXEL, letter
 
@@ -47,6 +58,26 @@ def test_a_leaver_posts_one_click_from_the_second_mail_and_from_no_other() -> No
 
     assert (leaving.method, leaving.url, leaving.form) == ("POST", LEAVE, "List-Unsubscribe=One-Click")
     assert others == ["open"]
+
+
+def test_what_a_person_reads_of_series_and_newsletter_is_what_is_planned() -> None:
+    people = set(Character) - {Character.SCANNER, Character.APPLE, Character.SILENT}
+
+    for character in people:
+        for number in range(1, 6):
+            planned = {act.kind for act in acts(character, number)}
+            assert reads(character, number) == bool(planned & {"open", "click"}), (character, number)
+    assert not any(reads(character, 1) for character in set(Character) - people)
+
+
+def test_some_of_the_silent_answer_when_they_are_asked_whether_to_go_on() -> None:
+    offered = read_letter(letter())
+    asked = [plan(Character.SILENT, SERIES_MAILS + 1, offered, random.Random(n)) for n in range(1000)]
+    answered = [act for acts in asked for act in acts]
+
+    assert {(act.kind, act.url) for act in answered} == {("click", offered.links[0])}
+    assert abs(len(answered) / 1000 - RETURNS) < 0.05
+    assert plan(Character.SILENT, SERIES_MAILS, offered, random.Random(1)) == []
 
 
 def test_a_scanner_fetches_everything_at_once_and_posts_nothing() -> None:

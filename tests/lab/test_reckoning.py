@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mtad.lab.accounts import Ended
-from mtad.lab.reckoning import Facts, reckon, table
+from mtad.lab.reckoning import Everybody, Facts, reckon, table
 from mtad.lab.verify import Verdict
 
 PENDING = {"waiting": 0, "deferred": 0, "begun": 0, "in_doubt": 0}
@@ -21,10 +21,15 @@ NEWSLETTER: dict[str, Any] = {
     **SERIES, "program": "newsletter", "enrolled": 2, "bounced": 0, "skipped": {"inactive:cooling": 1},
     "entered": 0, "ended": {},
 }  # fmt: skip
+WINBACK: dict[str, Any] = {
+    **SERIES, "program": "winback", "enrolled": 0, "delivered": 0, "bounced": 0, "skipped": {},
+    "entered": 2, "ended": {"came_back": 1, "silent": 1},
+}  # fmt: skip
 GOOD = Facts(
-    audits=[SERIES, NEWSLETTER], jobs=[1, 2, 2], ledger=[Ended(1, "delivered", 0), Ended(2, "delivered", 1)],
-    verdicts=[Verdict(signed=True, one_click=True, why="")] * 3, states={"active": 1}, hits={"scanner": (9, 0)},
-    scanner_points=0, newsletter={"engaged": 1}, sessions=1, refused=0, failed_requests=[], workers=3, exit_code=0,
+    audits=[SERIES, NEWSLETTER, WINBACK], jobs=[1, 2, 2], ledger=[Ended(1, "delivered", 0), Ended(2, "delivered", 1)],
+    verdicts=[Verdict(signed=True, one_click=True, why="")] * 3, states={"active": 1, "resting": 1},
+    hits={"scanner": (9, 0)}, scanner_points=0, newsletter={"engaged": 1}, read=3,
+    everybody=Everybody(mails=8, read=4), sessions=1, refused=0, failed_requests=[], workers=3, exit_code=0,
     deadlocks=0, fdatasync_ms=1.0, seconds=60.0,
 )  # fmt: skip
 
@@ -39,13 +44,16 @@ def test_a_run_in_which_all_agree_has_no_disagreement() -> None:
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"audits": [{**SERIES, "adds_up": False}, NEWSLETTER]}, "does not add up"),
-        ({"audits": [{**SERIES, "pending": {**PENDING, "begun": 1}}, NEWSLETTER]}, "1 still pending"),
-        ({"audits": [{**SERIES, "delivered": 2}, NEWSLETTER]}, "audit says 3 delivered"),
-        ({"audits": [{**SERIES, "ended": {}}, NEWSLETTER]}, "nobody left the series as Engaged"),
-        ({"audits": [{**SERIES, "bounced": 0}, NEWSLETTER]}, "nothing bounced"),
-        ({"audits": [{**SERIES, "skipped": {}}, NEWSLETTER]}, "no queued mail of somebody who left"),
-        ({"audits": [SERIES, {**NEWSLETTER, "skipped": {}}]}, "nobody was left out as Inactive"),
+        ({"audits": [{**SERIES, "adds_up": False}, NEWSLETTER, WINBACK]}, "does not add up"),
+        ({"audits": [{**SERIES, "pending": {**PENDING, "begun": 1}}, NEWSLETTER, WINBACK]}, "1 still pending"),
+        ({"audits": [{**SERIES, "delivered": 2}, NEWSLETTER, WINBACK]}, "audit says 3 delivered"),
+        ({"audits": [{**SERIES, "ended": {}}, NEWSLETTER, WINBACK]}, "nobody left the series as Engaged"),
+        ({"audits": [{**SERIES, "bounced": 0}, NEWSLETTER, WINBACK]}, "nothing bounced"),
+        ({"audits": [{**SERIES, "skipped": {}}, NEWSLETTER, WINBACK]}, "no queued mail of somebody who left"),
+        ({"audits": [SERIES, {**NEWSLETTER, "skipped": {}}, WINBACK]}, "nobody was left out as Inactive"),
+        ({"audits": [SERIES, NEWSLETTER, {**WINBACK, "ended": {"silent": 2}}]}, "nobody came back"),
+        ({"audits": [SERIES, NEWSLETTER, {**WINBACK, "ended": {"came_back": 2}}]}, "silent through the reactivation"),
+        ({"states": {"active": 1}}, "nobody rests"),
         ({"jobs": [1, 2, None]}, "not ours"),
         ({"jobs": [1, 2, 3]}, "knows no delivery"),
         ({"jobs": [1]}, "no copy arrived"),
@@ -75,3 +83,4 @@ def test_the_table_shows_sums_that_add_up() -> None:
 
     assert "5 = 1 delivered + 1 bounced" in out.getvalue()
     assert "audit, sink and ledger agree" in out.getvalue()
+    assert "2 mails of series and newsletter, not 8 (75% saved); read 3 times, not 4 (75% kept)" in out.getvalue()
