@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from engine.facts import Defer, Facts, Skip
+from engine.facts import Defer, Facts, Send, Skip, Verdict
 from engine.gate import Context, verdict
 from engine.people import Answer, Person
 from engine.programs import Definition, EndNode, SendNode
@@ -72,6 +72,8 @@ class Life:
             nodes={"mail": SendNode("mail", "end"), "end": EndNode()}, on_engaged=rule.policy.on_engaged.campaign,
         )  # fmt: skip
         self._context = Context(campaign, frozenset(), policy=rule.policy)
+        reactivation = msgspec.structs.replace(campaign, kind="reactivation")
+        self._asking = Context(reactivation, frozenset(), policy=rule.policy)
         self._counts = bool(rule.policy.slots.caps or rule.policy.slots.caps_all)
         self._sent: list[datetime] = []  # as far as caps count them
 
@@ -122,13 +124,7 @@ class Life:
     def _mail(self, number: int, created: datetime) -> None:
         """One mail to everybody, if the gate lets it go."""
         self._count_mails()
-        row = self._row
-        facts = msgspec.structs.replace(
-            _FACTS, state=None if row.state is State.NEW else row.state, since=row.since, cool_until=row.cool_until,
-            cycle=row.cycle, created=created, not_after=created + _KEEPS, sent=self._sent,
-            sent_on=[1] * len(self._sent),
-        )  # fmt: skip
-        match verdict(facts, self._context, self._now):
+        match self._verdict(self._context, created):
             case Skip():
                 return
             case Defer(until):
@@ -137,6 +133,15 @@ class Life:
         self._event(Kind.ENTERS_CAMPAIGN)
         self._course.mailed.append(number)
         self._deliver()
+
+    def _verdict(self, context: Context, created: datetime) -> Verdict:
+        row = self._row
+        facts = msgspec.structs.replace(
+            _FACTS, state=None if row.state is State.NEW else row.state, since=row.since, cool_until=row.cool_until,
+            cycle=row.cycle, created=created, not_after=created + _KEEPS, sent=self._sent,
+            sent_on=[1] * len(self._sent),
+        )  # fmt: skip
+        return verdict(facts, context, self._now)
 
     def _count_mails(self) -> None:
         """What a rule that counts mails does where ours closes a window."""
@@ -181,8 +186,14 @@ class Life:
         self._at(began + ENDS * DAY, 1, number, "end")
 
     def _mail_again(self, number: int) -> None:
-        if self._tries(number):
-            self._deliver()
+        """A mail of the reactivation that began on that day, if it still goes on."""
+        if not self._tries(number):
+            return
+        match self._verdict(self._asking, self._now):
+            case Defer(until):
+                self._at(until - START, 1, number, "again")
+            case Send():
+                self._deliver()
 
     def _silent_end(self, number: int) -> None:
         if self._tries(number):
