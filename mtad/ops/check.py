@@ -19,7 +19,7 @@ from mtad.base.migrate import migration_files, schema_version
 from mtad.base.sqlfiles import queries
 from mtad.dkim.keys import dns_record, read_key
 from mtad.ops.daemon import is_running
-from mtad.ops.keyfiles import read_tracking_keys
+from mtad.ops.keyfiles import read_event_keys, read_networks, read_tracking_keys
 from mtad.ops.sockets import open_listener
 from mtad.wire.dns import Unresolved
 from mtad.wire.egress import CannotBindError, bound_socket
@@ -83,6 +83,12 @@ def _keys(config: Config) -> Iterator[Finding]:
     for number, dkim in enumerate(config.dkim):
         yield _secret(f"dkim[{number}].key", config.path(dkim.key), read_key)
     yield _secret("tracker.keys", config.path(config.tracker.keys), read_tracking_keys)
+    if config.tracker.event_keys:
+        yield _secret("tracker.event_keys", config.path(config.tracker.event_keys), lambda _: read_event_keys(config))
+    try:
+        read_networks(config)
+    except Problem as problem:
+        yield Finding(Level.BAD, "tracker.scanner_networks, trusted_networks", str(problem), "correct the line")
 
 
 def _secret(about: str, path: Path, read: Callable[[Path], object]) -> Finding:
