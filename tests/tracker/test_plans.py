@@ -1,10 +1,13 @@
 """The plans that the tracker's statements must keep, on 50,000 rows and as generic plans."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 
+from engine.past import SQL as REPLAY
 from mtad.base.db import Pool
 from tests.tracker.made import NOON, World
+from tracker.occurrences import SQL as INTAKE
 from tracker.store import SQL
 
 SEED = """
@@ -31,10 +34,10 @@ select $1, 2, n, 'm', '{}', true from generate_series(1, 4000) n
 """
 
 
-async def plan(pool: Pool, name: str, arguments: str) -> str:
+async def plan(pool: Pool, name: str, arguments: str, of: Mapping[str, str] = SQL) -> str:
     """The generic plan of a named query; `arguments` only have to fit."""
     async with pool.acquire() as conn, conn.transaction():
-        await conn.execute(f"prepare it as {SQL[name]}")
+        await conn.execute(f"prepare it as {of[name]}")
         found = await conn.fetch(f"explain execute it({arguments})")
         await conn.execute("deallocate it")
         return "\n".join(row[0] for row in found)
@@ -63,6 +66,13 @@ async def test_no_statement_reads_a_big_table_as_a_whole(pool: Pool) -> None:
         "mails_hit": await plan(pool, "mails_hit", "'{}'"),
         "evidence": await plan(pool, "evidence", f"'{{}}', '{{}}', '{{}}', '{{}}', '{{}}', {FIRST}, {LAST}"),
         "write_verdicts": await plan(pool, "write_verdicts", ", ".join(["'{}'"] * 6)),
+        "judged_hits": await plan(pool, "judged_hits", f"{FIRST}, {LAST}"),
+        "void_visits": await plan(pool, "void_visits", "'{}'"),
+        "change_verdicts": await plan(pool, "change_verdicts", "'{}', '{}', '{}'"),
+        "contacts_of": await plan(pool, "contacts_of", "'{}', '{}'", INTAKE),
+        "visited_mails": await plan(pool, "visited_mails", "'{}'", INTAKE),
+        "add_occurrences": await plan(pool, "add_occurrences", ", ".join(["'{}'"] * 5), INTAKE),
+        "free_of": await plan(pool, "free_of", "'{}', '{}', '{}'", REPLAY),
         "known_events": await plan(pool, "known_events", "'{}'"),
         "links": await plan(pool, "links", "0, '{}', 20000"),
     }
