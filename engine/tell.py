@@ -222,7 +222,7 @@ def _after(kept: Kept, done: Replayed, policy: Policy, heard: datetime, held: da
     wake = min((at for at in (timer.at if timer else None, held) if at), default=None)
     if kept.wake_at is not None and kept.wake_at > heard and (wake is None or kept.wake_at < wake):
         wake = kept.wake_at
-    return Kept(done.row, max(kept.told, done.last[0]), held, wake)
+    return Kept(done.row, done.last[0], held, wake)
 
 
 async def write(

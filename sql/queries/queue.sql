@@ -279,13 +279,12 @@ with o as materialized (
    order by g.contact_id
      for no key update
 ), rows as materialized (
-  select e.stream_id, e.contact_id, e.first_sent, e.told,
-         e.window_until is null and e.state in ('active', 'engaged', 'reactivated') as opens
+  select e.stream_id, e.contact_id
     from engagement e
     join o on o.stream_id = e.stream_id and o.contact_id = e.contact_id and o.outcome = 'delivered'
    where (select count(*) from gates) >= 0
-     and (e.window_until is null and e.state in ('active', 'engaged', 'reactivated')
-          or e.first_sent is null or e.told >= o.ended)
+     and (e.window_until is null and e.state < 'cooling' or e.first_sent is null
+          or e.told >= coalesce(o.ended, now()))
    order by e.stream_id, e.contact_id
      for no key update of e
 ), entries as materialized (
@@ -356,20 +355,25 @@ with o as materialized (
    where j.outcome = 'delivered' and j.class > 0
    order by j.stream_id, j.contact_id, j.ended
 ), told as (
+  -- Joined with `rows`, which has no statistics, it would be a nested loop over the batch.
   update engagement e
      set first_sent = coalesce(e.first_sent, a.at),
-         since = case when x.first_sent is null then a.at else e.since end,
-         score = case when x.first_sent is null then 0 else e.score end,
-         round_from = case when x.first_sent is null then a.at else e.round_from end,
-         window_until = case when x.opens then a.until else e.window_until end,
-         veiled = case when x.opens then a.unseen and a.until is not null else e.veiled end,
+         since = case when e.first_sent is null then a.at else e.since end,
+         score = case when e.first_sent is null then 0 else e.score end,
+         round_from = case when e.first_sent is null then a.at else e.round_from end,
+         window_until = case when e.window_until is null and e.state < 'cooling' and e.told < a.at then a.until
+                             else e.window_until end,
+         veiled = case when e.window_until is null and e.state < 'cooling' and e.told < a.at
+                       then a.unseen and a.until is not null else e.veiled end,
          told = greatest(e.told, a.at),
-         held = case when x.told >= a.at then least(e.held, a.at) else e.held end,
-         wake_at = least(e.wake_at, case when x.told >= a.at then a.at when x.opens then a.until end)
-    from rows x
-    join arrived a on a.stream_id = x.stream_id and a.contact_id = x.contact_id
-   where e.stream_id = x.stream_id and e.contact_id = x.contact_id
-     and (x.first_sent is null or x.told >= a.at or x.opens and a.until is not null)
+         held = case when e.told >= a.at then least(e.held, a.at) else e.held end,
+         wake_at = least(e.wake_at, case when e.told >= a.at then a.at
+                                         when e.window_until is null and e.state < 'cooling' then a.until end)
+    from arrived a
+   where exists (select from rows)
+     and e.stream_id = a.stream_id and e.contact_id = a.contact_id
+     and (e.first_sent is null or e.told >= a.at
+          or e.window_until is null and e.state < 'cooling' and a.until is not null)
 ), first_rows as (
   insert into engagement (stream_id, contact_id, since, round_from, first_sent, window_until, veiled, told, wake_at)
   select a.stream_id, a.contact_id, a.at, a.at, a.at, a.until, a.unseen and a.until is not null, a.at, a.until
