@@ -239,6 +239,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True, help="requests a second")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, help="default: until SIGTERM")
+    parser.add_argument("--outcome", type=Path, metavar="FILE", help="write it there instead of to stdout")
     parser.add_argument("--mark", type=int, default=1, help="0 to 255; stands before the number of each request")
     wanted = parser.parse_args()
     paths = wanted.paths.read_text(encoding="ascii").split()
@@ -257,7 +258,12 @@ def main() -> None:
             loop.call_later(wanted.seconds, load.stopping.set)
         return await running
 
-    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(run())) + b"\n")
+    outcome = msgspec.json.encode(uvloop.run(run())) + b"\n"
+    if wanted.outcome:
+        wanted.outcome.write_bytes(outcome)
+        sys.stdout.write(f"{wanted.outcome}\n")
+    else:
+        sys.stdout.buffer.write(outcome)
 
 
 if __name__ == "__main__":
