@@ -231,8 +231,11 @@ class LaneRunner:
             async with self._counting:
                 number, growing = self.asked, self._grows
                 self._grows = False
-                allowed = await self._provider_allows(number)
-                await self._hold(self.running + allowed, growing=growing)
+                await self._hold(self.running + number, growing=growing)
+                # In this order: a lane that is closed must not keep the provider's from others.
+                allowed = await self._provider_allows(self._held - self.running)
+                if allowed < self._held - self.running:
+                    await self._hold(self.running + allowed, growing=growing)
                 opened = self._held - self.running
                 self.running += opened
                 self.asked -= number
@@ -272,7 +275,7 @@ class LaneRunner:
     async def _provider_allows(self, number: int) -> int:
         """How many further sessions all sites of the provider together leave to this lane."""
         most = self._shape.provider_connection_limit
-        return await self._tools.providers.take(self._provider, most, number) if most else number
+        return await self._tools.providers.take(self._provider, most, number) if most and number else number
 
     async def _provider_has_back(self, number: int) -> None:
         if number and (most := self._shape.provider_connection_limit):

@@ -47,14 +47,18 @@ async def test_it_names_what_is_closed_and_suspended(world: World, conn: Connect
         await suspensions.suspend(conn, "source", "default", until=None, reason="a move", by="me")
         await suspensions.suspend(conn, "domain", "reader.test", until=UNTIL, reason="their wish", by="me")
         await suspensions.suspend(conn, "campaign", "other", until=None, reason="not this", by="me")
+        await suspensions.suspend(conn, "site", "mx.reader.test", until=None, reason="once only", by="me")
+        await store.lanes_of(conn, [store.Limit(world.site, 10, 10, 2, "cold")])
+        await conn.execute("update lane set suspended_until = 'infinity'")
 
     (said,) = await told(conn, "ann@reader.test")
 
     assert "The source default is suspended until it is resumed by me: a move." in said
     assert f"The domain reader.test is suspended until {local(UNTIL)} by me: their wish." in said
-    assert "Nothing begins at mx.reader.test until" in said
+    assert "Nothing begins at mx.reader.test from default until" in said
     assert said.index("their wish") < said.index("refused")
     assert "not this" not in said
+    assert said.count("once only") == 1
 
 
 async def test_it_names_a_warm_up_that_is_used_up_and_of_several_lanes_which_is_closed(

@@ -83,6 +83,24 @@ async def test_a_limit_of_sessions_holds_over_the_sites_of_a_provider_and_all_it
     assert await world.pool.fetchval("select sum(sessions) from provider_session") == 0
 
 
+async def test_a_lane_that_is_closed_keeps_no_session_of_the_provider_from_others(
+    world: World, receiver: Receiver
+) -> None:
+    shape = Shaping(provider={"big": Provider(mx_suffix=(".0.0.1",), provider_connection_limit=1)})
+    async with Receiver() as other:
+        place = Place(world, receiver, WARM, shape=shape)
+        await two_sites(place, other, 5)
+        limit = store.Limit(place.site, 100, 100, 10, "warm", "big")
+        (lane,) = await store.lanes_of(world.rows.conn, [limit])
+        await store.close_lane(world.rows.conn, lane.id, 600, "no answer")
+        await world.rows.conn.execute("update site set ready_at = now()")  # as if its claims had just been made
+
+        async with place.workers():
+            await place.until_delivered(5)
+
+    assert receiver.mails == {}
+
+
 async def test_a_rate_holds_over_the_sites_of_a_provider_and_from_each_source_for_itself(
     world: World, receiver: Receiver
 ) -> None:

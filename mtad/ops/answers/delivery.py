@@ -59,6 +59,7 @@ def waits_for(mail: Queued, lanes: Sequence[LaneState], held: Sequence[Suspensio
         said += [_limit(row, there) for row in lane.limits]
         if warmup := warmup_over(lane):
             said.append(f"{warmup}.")
+    said = list(dict.fromkeys(said))  # what holds a site holds each of its lanes
     if mail.worker:
         said.append(f"A worker has it and sends it with its next session: {_sessions(lanes)}.")
     if mail.ahead is not None and mail.due <= at:
