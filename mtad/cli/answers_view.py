@@ -66,7 +66,7 @@ def status_view(now: Progress) -> RenderableType:
     _reasons(table, "skipped", now.skipped)
     _counts(table, {"bounced": now.bounced, "expired": now.expired, "in doubt": now.in_doubt + now.pending.in_doubt})
     _counts(table, {"queued": now.pending.waiting + now.pending.begun})
-    if now.kind == "series":
+    if now.kind != "campaign":
         _counts(table, {"people on their way": now.running})
     table.add_row("mails a second", "-" if now.rate is None else f"{now.rate:,.1f}")
     table.add_row("time left", duration(now.seconds_left))

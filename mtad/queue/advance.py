@@ -16,6 +16,7 @@ from engine.service import Catalogue, end_silent, set_program_status
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.queue import entries, programs, store
+from mtad.queue.enqueue import cancel
 from mtad.queue.entries import DueEntry
 from mtad.queue.intake import COMMAND_SLOT
 
@@ -116,9 +117,13 @@ async def _send_next(conn: Connection, catalogue: Catalogue, config: Config, due
 
 
 async def finish(pool: Pool) -> int:
-    """Programs with nothing left to do are done; how many became so."""
+    """Programs with nothing left to do are done, reactivations paused past their end are cancelled; how many."""
     async with pool.acquire() as conn:
-        return len(await programs.finish_programs(conn))
+        done = len(await programs.finish_programs(conn))
+        paused = await programs.paused_for_good(conn)
+    for name in paused:
+        await cancel(pool, name, "it was paused past its end")
+    return done + len(paused)
 
 
 async def pause_on_content_faults(pool: Pool) -> int:

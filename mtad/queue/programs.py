@@ -316,6 +316,11 @@ async def finish_programs(conn: Connection) -> list[str]:
     return [row[0] for row in await conn.fetch(SQL["finish_programs"])]
 
 
+async def paused_for_good(conn: Connection) -> list[str]:
+    """Reactivations that were paused past their end."""
+    return [row[0] for row in await conn.fetch(SQL["paused_for_good"])]
+
+
 async def content_faults(conn: Connection) -> list[tuple[int, str, str, int]]:
     """(program, name, reason, how many) where one content reason fails more mails than the policy allows."""
     return [(row[0], row[1], row[2], row[3]) for row in await conn.fetch(SQL["content_faults"])]

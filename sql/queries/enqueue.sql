@@ -354,6 +354,10 @@ with over as materialized (
 )
 update program set status = 'done' from over where program.id = over.id returning program.name;
 
+-- name: paused_for_good
+-- Reactivations that were paused past their end: nobody may be left trying.
+select name from program where kind = 'reactivation' and status = 'paused' and not_after <= now() order by id;
+
 -- name: content_faults
 -- Running programs whose mails fail for one content reason in more than the share
 -- and the number that the policy of their stream allows.

@@ -270,6 +270,21 @@ async def test_cycles_and_targets_that_take_nobody_are_refused(theatre: Theatre,
     )
 
 
+async def test_a_reactivation_paused_past_its_end_leaves_nobody_trying(theatre: Theatre, tmp_path: Path) -> None:
+    await inactive(theatre, await theatre.person("a@reader.test"))
+    await theatre.apply(variant(tmp_path, "winback", 'not_after = "2099-01-01 00:00 UTC"'))
+    await theatre.start("winback")
+    await theatre.round()
+    await enqueue.pause(theatre.pool, "winback", "test")
+    await theatre.conn.execute("update program set not_after = now() - interval '1 s'")
+
+    await theatre.round()
+
+    assert await theatre.state("a") == "cooling"
+    assert await theatre.entries("winback") == {"a": "cancelled"}
+    assert await theatre.conn.fetchval("select status::text from program") == "cancelled"
+
+
 async def test_who_tries_without_a_way_left_cools_down_again(theatre: Theatre) -> None:
     people = await theatre.people("bounced", "cancelled")
     for contact in people.values():

@@ -29,7 +29,7 @@ def never_enrolled(person: Person, program: Candidate) -> str:
     elif on is None:
         why = f"not subscribed to {program.stream}"
     else:
-        why = _outside(person, program) or _too_early_or_late(on, program)
+        why = _outside(person, program) or _by_itself(program.definition) or _too_early_or_late(on, program)
     return f"Never enrolled in {program.name}: {why}."
 
 
@@ -40,6 +40,17 @@ def _outside(person: Person, program: Candidate) -> str:
         if not Audience({name: wanted}).holds(have):
             value = f"is {have[name]!r}" if name in have else "is not known"
             return f"not in its audience: {name} {value}, wanted is {' or '.join(map(repr, wanted))}"
+    return ""
+
+
+def _by_itself(definition: Definition) -> str:
+    """What brings people into a program that does not take its audience at the start; '' where it does."""
+    if definition.kind == "reactivation":
+        return "it takes people when their cool-down is over"
+    if definition.yearly:
+        return f"it takes people on the day of their {definition.yearly.on}"
+    if definition.enrol == "handed_over":
+        return "it takes only whom another program hands over"
     return ""
 
 
