@@ -23,6 +23,9 @@ from mtad.queue.programs import Candidate, Newcomer, ProgramRow, Standing, Step
 # Tally rows are one a worker slot; commands and the housekeeper share this one.
 COMMAND_SLOT = -1
 
+# What is about a day of the year makes no sense later.
+ONE_DAY = timedelta(days=1)
+
 
 class Taken(msgspec.Struct, frozen=True):
     """What became of some people at the door of a program."""
@@ -43,11 +46,11 @@ async def first_step(catalogue: Catalogue, config: Config, program: ProgramRow) 
     definition = held.definition
     starts = program.starts or datetime.now(UTC)
     program = msgspec.structs.replace(program, starts=starts)
-    return at_time(
-        Step(program, held.messages[definition.first], definition.first, starts, spacing=definition.spacing),
-        config,
-        starts,
-    ), definition
+    step = Step(program, held.messages[definition.first], definition.first, starts, spacing=definition.spacing)
+    step = at_time(step, config, starts)
+    if definition.yearly:
+        step = msgspec.structs.replace(step, not_after=min(step.not_after, starts + ONE_DAY))
+    return step, definition
 
 
 def at_time(step: Step, config: Config, due: datetime) -> Step:

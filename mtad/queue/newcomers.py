@@ -5,7 +5,7 @@ that changed, states that changed, cool-downs that ended, people who were handed
 look costs what has happened, not what there is.
 """
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from engine.programs import Yearly
@@ -18,6 +18,9 @@ from mtad.queue.programs import Birthdays, Open
 
 # The literal limit of the query newly_eligible.
 BATCH = 5000
+
+# Where nobody came, how far a look reached is written down so often: it costs little to look there again.
+MARKED_EVERY = timedelta(minutes=1)
 
 
 async def take_newcomers(pool: Pool, config: Config) -> int:
@@ -53,7 +56,8 @@ async def _look(pool: Pool, catalogue: Catalogue, config: Config, one: Open, bef
         now = datetime.now(UTC)
         inside = await let_in(conn, catalogue, config, at_time(step, config, now), definition, people, standing)
         full = len(people) == BATCH
-        await programs.mark_open(conn, program.id, (people[-1].at, people[-1].contact_id) if full else (before, 0))
+        if people or before - after[0] > MARKED_EVERY:
+            await programs.mark_open(conn, program.id, (people[-1].at, people[-1].contact_id) if full else (before, 0))
         return len(inside) or int(full)
 
     return await in_transaction(pool, work)
