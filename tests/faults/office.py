@@ -15,6 +15,7 @@ from mtad.outcome.automation import Automation
 from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail
+from mtad.pipeline.providers import Providers
 from mtad.pipeline.signer import Signed
 from mtad.pipeline.site import SiteRunner
 from mtad.pipeline.sources import Sources
@@ -99,6 +100,7 @@ async def story_of(peer: Peer, mails: int, *, big: bool = False) -> Story:
     others: dict[str, object] = {
         "clock": clock, "dialer": dialer, "automation": automation, "retries": Retries(), "luck": lambda: 0.5,
         "sources": Sources(Config(domain="me.test"), clock), "allowances": Allowances(cast(Any, desk), clock, {}),
+        "providers": Providers(cast(Any, desk), clock, 1),
     }  # fmt: skip
     tools = Tools(**{name: cast(Any, others.get(name, desk)) for name in Tools.__struct_fields__})
     lane = Lane(1, 1, "peer.test", (peer.host,), 1)
