@@ -211,7 +211,9 @@ select v.id, v.kind, v.at, v.class, v.job_id, p.name, m.node, k.position, nullif
  order by v.at, v.id;
 
 -- name: transitions_of_contact
-select t.id, s.name, coalesce(t.from_state::text, 'new'), t.to_state::text, t.why, t.fact, t.at, t.takes_back
+-- The last column: the version of the stream's rules when it was written down.
+select t.id, s.name, coalesce(t.from_state::text, 'new'), t.to_state::text, t.why, t.fact, t.at, t.takes_back,
+       (select max(v.version) from stream_version v where v.stream_id = t.stream_id and v.made <= t.made)
   from transition t join stream s on s.id = t.stream_id
  where t.contact_id = $1
  order by t.at, t.id;

@@ -150,9 +150,11 @@ async def test_a_state_is_explained_by_rules_facts_cause_and_what_comes_next(row
         f"Next, if nothing is heard: ignored attempt 5 of 5 at {local(START + minutes(5))}, and so Inactive."
     )
     cause, next_ = told["bob"][2:]
-    assert cause == f"Became Inactive at {local(START)}: ignored attempt 5 of 5."
+    assert cause == f"Became Inactive at {local(START)}: ignored attempt 5 of 5 (rules of sales, version 1)."
     assert next_ == (
         f"Next: cool-down 1 ends at {local(START + timedelta(days=30))}, then a reactivation program may ask;"
         " none runs; 1 more may follow."
     )
-    assert told["eve"][2] == f"Became Engaged at {local(START)} by a click on link 3 of nudge-2, job 17."
+    assert told["eve"][2] == (
+        f"Became Engaged at {local(START)} by a click on link 3 of nudge-2, job 17 (rules of sales, version 1)."
+    )

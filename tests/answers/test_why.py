@@ -33,7 +33,7 @@ async def test_a_mail_withdrawn_from_who_became_engaged_names_the_click(rows: Ro
     assert await told(conn) == [
         (
             f"Mail 3 of nudge withdrawn at {local(ENDED)}: This person had become Engaged and left the program."
-            f" Became Engaged at {local(START)} by a click on link 3 of nudge-2, job 17."
+            f" Became Engaged at {local(START)} by a click on link 3 of nudge-2, job 17 (rules of sales, version 1)."
         ),
         f"Left nudge at {local(START)}: This person had become Engaged and left the program.",
     ]

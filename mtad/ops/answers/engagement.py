@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Protocol
 
 from engine.outlook import Coming, Standing
 from engine.policy import Policy
@@ -21,22 +22,42 @@ def name_of(state: str) -> str:
     return "Inactive" if state in INACTIVE else state.capitalize()
 
 
-def became(to_state: str, why: str, fact: str, at: datetime) -> str:
-    """'Became Engaged at 2026-03-01 10:02:11 by a click on link 3 of nudge-2, job 17.'"""
-    when = f"at {local(at)}{_by(fact)}"
-    match why:
-        case "came_back":
-            return f"Came back {when}."
-        case "reactivated":
-            return f"Came back {when}, an answer to a reactivation."
-        case "reactivation":
-            return f"Began to be asked whether to go on {when}."
-        case "silent" if to_state in INACTIVE:
-            return f"{'Became Inactive' if to_state == 'cooling' else 'Was left alone'} {when}, without a sign."
-        case "entered":
-            return f"Became {name_of(to_state)} again {when}."
-        case _:
-            return f"Became {name_of(to_state)} {when}."
+class Change(Protocol):
+    """A row of the log of transitions."""
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def to_state(self) -> str: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def fact(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def version(self) -> int | None: ...
+
+
+def became(change: Change) -> str:
+    """'Became Engaged at 2026-03-01 10:02:11 by a click on link 3 of nudge-2, job 17 (rules of sales, version 1).'"""
+    what = "" if change.why == "entered" else f" (rules of {change.stream}, version {change.version})"
+    return f"{_deed(change)} at {local(change.at)}{_by(change.fact)}{what if change.version else ''}."
+
+
+_DEEDS = {
+    "came_back": "Came back",
+    "reactivated": "Came back, as an answer to a reactivation,",
+    "reactivation": "Began to be asked whether to go on",
+}
+
+
+def _deed(change: Change) -> str:
+    if change.why == "silent":
+        resting = change.to_state == "resting"
+        return "Stayed silent to the end and is left alone" if resting else "Became Inactive without a sign"
+    again = " again" * (change.why == "entered")
+    return _DEEDS.get(change.why, f"Became {name_of(change.to_state)}{again}")
 
 
 def _by(fact: str) -> str:

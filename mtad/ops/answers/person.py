@@ -126,6 +126,7 @@ class Transition(msgspec.Struct, frozen=True, tag="transition"):
     fact: str
     at: datetime
     takes_back: int | None
+    version: int | None  # of the stream's rules, when it was logged
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -217,7 +218,7 @@ def _explained(
     measured = (on.tracking or definition.tracking) == "full"
     said = [engagement.rules(on.stream, on.version, policy), engagement.standing(row, policy, measured=measured)]
     if moved:
-        said.append(engagement.became(moved.to_state, moved.why, moved.fact, moved.at))
+        said.append(engagement.became(moved))
     return [*said, *engagement.outlook(row, coming(row, policy), policy, reactivations, now)]
 
 

@@ -102,7 +102,7 @@ def _cause(person: Person, mail: Mail) -> str:
     if kind in ("left", "inactive"):
         states = ("engaged",) if detail == "engaged" else INACTIVE
         if change := _last_change(person, mail, states):
-            return became(change.to_state, change.why, change.fact, change.at)
+            return became(change)
         if detail in ("clicked", "opened"):
             return _first_sign(person, mail, "click" if detail == "clicked" else "open")
     if kind == "unsubscribed" or mail.reason == "left:unsubscribed":
