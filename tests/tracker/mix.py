@@ -42,10 +42,10 @@ def read_mix() -> list[MixedMail]:
             case [after, kind, link, method, agent, network, expected]:
                 of = mails[-1]
                 assert of.mail.accepted_at is not None
-                at = of.mail.accepted_at + timedelta(seconds=float(after))
+                when = of.mail.accepted_at + timedelta(seconds=float(after))
                 number = of.number * 100 + int(link) if kind == "click" else 0
                 of.hits.append(
-                    Hit(minted(at), at, KINDS[kind], Method(method), agents[agent], network, of.number, number)
+                    Hit(minted(when), when, KINDS[kind], Method(method), agents[agent], network, of.number, number)
                 )
                 of.expected.append(expected)
             case _:
