@@ -148,7 +148,10 @@ def read_pixel_token(keys: Keys, token: str) -> LinkToken | None:
     if found := read_link_token(keys, Purpose.OPEN, token):
         return found
     head = _opened(keys, Purpose.HYGIENE, token, b"")
-    return LinkToken(*_HEAD.unpack(head)[1:], hygiene=True) if head else None
+    if not head:
+        return None
+    _, job_id, link_id = _HEAD.unpack(head)
+    return LinkToken(job_id, link_id, hygiene=True)
 
 
 def contact_token(keys: Keys, contact_id: int, program_id: int) -> str:
