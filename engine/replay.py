@@ -16,7 +16,7 @@ import msgspec
 
 from engine.policy import Policy
 from engine.states import Event, Kind, Row, Transition, apply
-from engine.timers import next_timer
+from engine.timers import next_at, next_timer
 
 # Before every fact: nothing has been read so far.
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -101,7 +101,12 @@ def forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: dateti
 
     def run_timers(until: datetime) -> None:
         nonlocal held
-        while (timer := _heard(next_timer(row, policy, last[0]), deaf_until)) and timer.at <= until:
+        while (
+            (at := next_at(row, policy, last[0])) is not None
+            and at <= until
+            and (timer := _heard(next_timer(row, policy, last[0]), deaf_until))
+            and timer.at <= until
+        ):
             if timer.at > heard:
                 held = min(held or timer.at, timer.at)
                 return

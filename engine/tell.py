@@ -21,7 +21,7 @@ from engine.replay import NEVER, Earned, Fact, Replayed, forward, replay
 from engine.rows import Change, Kept
 from engine.score import Hit, Key, Leave, ends
 from engine.states import Kind, Row, State, Transition, new_row
-from engine.timers import next_timer
+from engine.timers import next_at
 from mtad.base.db import Connection
 
 # Triggered and bulk; transactional mail goes on whatever somebody's state is.
@@ -116,7 +116,7 @@ async def judged(
         begun = Replayed(kept.row, last=(kept.told, ""), answered=frozenset(answered))
         done = forward(begun, given, policies[key[0]], heard)
         changes = tuple(Change(logged.transition) for logged in done.log)
-        held = min((at for at in (kept.held, done.held) if at), default=None)
+        held = _earlier(kept.held, done.held)
         told[key] = Told(kept, _after(kept, done, policies[key[0]], heard, held), changes, done.earned, {})
     if late:
         told |= await _replayed(conn, rows, late, policies, heard, deaf)
@@ -172,7 +172,7 @@ async def _spans(
 ) -> Outages:
     """When nobody listened, asked only where silence may be concluded, or a replay is due."""
     if len(early) == len(rows) and not any(
-        (timer := next_timer(rows[key].row, policies[key[0]], rows[key].told)) and timer.at <= heard for key in early
+        (at := next_at(rows[key].row, policies[key[0]], rows[key].told)) and at <= heard for key in early
     ):
         return []
     since = NEVER if heard == NEVER else heard - LONGEST_OUTAGE
@@ -181,10 +181,10 @@ async def _spans(
 
 def _was_deaf(kept: Kept, policy: Policy, heard: datetime, deaf: Outages) -> bool:
     """Whether the row's window, or the end of its days, met a span in which nobody listened."""
-    timer = next_timer(kept.row, policy, kept.told)
-    if timer is None or timer.at > heard:
+    at = next_at(kept.row, policy, kept.told)
+    if at is None or at > heard:
         return False
-    since = _opened(kept.row, policy) if kept.row.window_until else timer.at
+    since = _opened(kept.row, policy) if kept.row.window_until else at
     return any(until > since for _, until in deaf)
 
 
@@ -218,11 +218,14 @@ def _unknown(facts: Collection[Fact], kept: Kept) -> Row:
 
 def _after(kept: Kept, done: Replayed, policy: Policy, heard: datetime, held: datetime | None) -> Kept:
     """As it is stored. A time to wake that is to come and too early stays: a vain sweep is cheaper than an index."""
-    timer = next_timer(done.row, policy, done.last[0])
-    wake = min((at for at in (timer.at if timer else None, held) if at), default=None)
+    wake = _earlier(next_at(done.row, policy, done.last[0]), held)
     if kept.wake_at is not None and kept.wake_at > heard and (wake is None or kept.wake_at < wake):
         wake = kept.wake_at
     return Kept(done.row, done.last[0], held, wake)
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return one if other is None or (one is not None and one < other) else other
 
 
 async def write(

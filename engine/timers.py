@@ -4,7 +4,6 @@ A timer is an event of the state table at an exact time, so it makes no differen
 a sweep comes round to it.
 """
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from engine.policy import Policy
@@ -19,26 +18,35 @@ def next_timer(row: Row, policy: Policy, after: datetime) -> Event | None:
     Its time is never before `after`, for what became true by that event happens with it.
     At one moment a window closes before days are counted.
     """
-    return min(_timers(row, policy, after), key=lambda timer: timer.at, default=None)
-
-
-def _timers(row: Row, policy: Policy, after: datetime) -> Iterator[Event]:
+    at = next_at(row, policy, after)
+    if at is None:
+        return None
     if row.state is State.COOLING:
-        if row.cool_until is not None and row.cool_until > after:
-            yield Event(Kind.COOL_DOWN_OVER, row.cool_until, f"cool-down {row.cycle} over")
-        return
+        return Event(Kind.COOL_DOWN_OVER, at, f"cool-down {row.cycle} over")
+    if row.window_until is not None and row.window_until <= at:
+        return _window(row, policy, at)
+    return Event(Kind.DAYS_OVER, at, f"no sign for {_days(row, policy)} days")
+
+
+def next_at(row: Row, policy: Policy, after: datetime) -> datetime | None:
+    """When that is; it is asked for each fact, and mostly in vain."""
+    if row.state is State.COOLING:
+        return row.cool_until if row.cool_until is not None and row.cool_until > after else None
     if row.state not in _MAILED:
-        return
-    if row.window_until is not None:
-        yield _window(row, policy, max(row.window_until, after))
+        return None
+    at = row.window_until
     heard = row.last_sign or row.first_sent
-    if heard is None:
-        return
-    day = timedelta(seconds=policy.day)
+    if heard is not None and (days := _days(row, policy)):
+        over = heard + timedelta(seconds=days * policy.day)
+        at = over if at is None or over < at else at
+    return at if at is None or at > after else after
+
+
+def _days(row: Row, policy: Policy) -> int:
+    """How many without a sign make somebody Inactive; 0: none do yet."""
     if row.ignored >= policy.days_need_attempts:
-        yield _days(max(heard + policy.days * day, after), policy.days)
-    elif row.ignored + row.unclear >= policy.days_need_attempts:
-        yield _days(max(heard + policy.days_unclear * day, after), policy.days_unclear)
+        return policy.days
+    return policy.days_unclear if row.ignored + row.unclear >= policy.days_need_attempts else 0
 
 
 def _window(row: Row, policy: Policy, at: datetime) -> Event:
@@ -47,7 +55,3 @@ def _window(row: Row, policy: Policy, at: datetime) -> Event:
     attempt = row.ignored + 1
     kind = Kind.WINDOW_IGNORED if attempt < policy.attempts else Kind.WINDOW_LAST
     return Event(kind, at, f"ignored attempt {attempt} of {policy.attempts}")
-
-
-def _days(at: datetime, days: int) -> Event:
-    return Event(Kind.DAYS_OVER, at, f"no sign for {days} days")

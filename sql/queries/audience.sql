@@ -179,15 +179,19 @@ with added as (
   where i.last_sign is not null or i.mails_since_sign > 0 or i.state <> 'new'
 ), based as (
   insert into engagement (stream_id, contact_id, state, since, round_from, last_sign, first_sent,
-                          ignored, cycle, cool_until)
+                          ignored, cycle, cool_until, told, wake_at)
   select $1, h.contact_id, h.state::contact_state, now(), now(), h.last_sign, coalesce(h.last_sign, now()),
          case when h.state = 'cooling' then 0 else h.ignored end,
          case when h.state = 'cooling' then 1 else 0 end,
-         case when h.state = 'cooling' then now() end
+         case when h.state = 'cooling' then now() end,
+         now(), case when h.state <> 'cooling' and h.ignored > 0 then now() end
   from history h
   order by h.contact_id
   on conflict do nothing
-  returning contact_id, state, since
+  returning engagement.*
+), bases as (
+  -- What came before is not known: a replay begins here.
+  insert into engagement_base select * from based order by contact_id
 ), logged as (
   insert into transition (stream_id, contact_id, from_state, to_state, why, fact, at)
   select $1, contact_id, null, state, 'imported', $2, since from based where state <> 'active'
