@@ -199,11 +199,12 @@ async def suppress(conn: Connection, rows: Sequence[Suppress]) -> int:
 async def _complained(conn: Connection, contacts: Sequence[int]) -> None:
     """On every stream."""
     now = await store.now(conn)
-    facts: dict[int, Fact] = {}
-    for contact in contacts:
-        event_id = uuid7(int(now.timestamp() * 1000), os.urandom(10))
-        await store.add_event(conn, event_id, "complaint", now, {}, contact=contact)
-        facts[contact] = Fact(id=f"told {event_id}", event=Event(Kind.COMPLAINED, now, "complaint"))
+    ids = {contact: uuid7(int(now.timestamp() * 1000), os.urandom(10)) for contact in contacts}
+    await store.add_complaints(conn, ids, now)
+    facts = {
+        contact: Fact(id=f"told {event_id}", event=Event(Kind.COMPLAINED, now, "complaint"))
+        for contact, event_id in ids.items()
+    }
     await tell(conn, {key: [facts[key[1]]] for key in await store.streams_of(conn, contacts)})
 
 

@@ -1,6 +1,6 @@
 """SQL of the engine, sql/queries/engine.sql. What locks rows says so in its name or its words."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -254,6 +254,11 @@ async def add_event(
 ) -> bool:
     """Record a fact; False when it was there already."""
     return await conn.fetchval(SQL["add_event"], event_id, kind, at, contact, stream, data) is not None
+
+
+async def add_complaints(conn: Connection, ids: Mapping[int, UUID], at: datetime) -> None:
+    """Record one of each contact, under the id of its event."""
+    await conn.execute(SQL["add_complaints"], list(ids.values()), list(ids), at)
 
 
 async def now(conn: Connection) -> datetime:

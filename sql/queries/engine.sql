@@ -448,6 +448,11 @@ values ($1, $2, $3, $4, $5, $6)
 on conflict do nothing
 returning id;
 
+-- name: add_complaints
+-- Events $1 of contacts $2 at $3.
+insert into event (id, kind, at, contact_id)
+select a.id, 'complaint', $3, a.contact_id from unnest($1::uuid[], $2::bigint[]) as a (id, contact_id) order by a.id;
+
 -- name: now
 select now();
 
