@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from mtad.base.db import Pool
+from mtad.pipeline.claimer import VERDICTS
 from tests.pipeline.receiver import Receiver
 from tests.pipeline.test_sources import Place
 from tests.queue.world import World, new_world
@@ -85,3 +86,22 @@ async def test_nobody_gets_a_mail_too_many_and_the_rest_waits_for_the_exact_time
 def free_again(sent: list[datetime]) -> datetime:
     """The first moment at which fewer than two of these lie within a week."""
     return min(when + WEEK for when in sent if sum(when < other for other in sent) < 2)
+
+
+async def test_verdicts_are_counted_by_reason_and_not_by_the_name_of_a_cap(world: World) -> None:
+    stream = world.program.stream
+    await world.rows.conn.execute("update stream_version set definition = jsonb_set(definition, '{policy}', $1)", CAPS)
+    sums = [VERDICTS.labels(verdict="defer", reason="cap"), VERDICTS.labels(verdict="send", reason="")]
+    before = [counter._value.get() for counter in sums]
+    async with Receiver() as receiver:
+        place = Place(world, receiver)
+        await place.queue(2)
+        await world.rows.conn.execute(
+            "update gate set sent = array_fill(now() - interval '3 d', array[2]), sent_on = array[$1, $1]::int[]"
+            " where contact_id = (select min(contact_id) from gate)", stream,
+        )  # fmt: skip
+        async with place.workers():
+            await place.until_delivered(1)
+            await place.until("select count(*) = 1 from job where reason = 'cap:2/7d'")
+
+    assert [counter._value.get() - was for counter, was in zip(sums, before, strict=True)] == [1, 1]
