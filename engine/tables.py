@@ -48,7 +48,7 @@ def _choices(table: object, path: str) -> tuple[str, ...]:
         fields = {field.encode_name: field.name for field in msgspec.structs.fields(table)}  # type: ignore[arg-type]
         table = get_type_hints(table)[fields[key.partition("[")[0]]]
         if "[" in key:  # of what is in the list, the table
-            table = next((inner for inner in get_args(table) if isinstance(inner, type)), table)
+            table = next((inner for inner in get_args(table) if inner in Table.__subclasses__()), table)
     return _words(table)
 
 
