@@ -9,6 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mtad.base.errors import InputError
+from mtad.cli import shell
 from mtad.cli import simulate as command
 from mtad.cli.main import app
 
@@ -46,7 +47,7 @@ def test_a_stream_file_stands_beside_simpler_rules(stream: Path) -> None:
 
 
 def test_no_line_is_wider_than_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.shell, "out", Console(width=80))
+    monkeypatch.setattr(shell, "out", Console(width=80))
 
     assert max(map(len, run("--contacts", "40").splitlines())) <= 80
 

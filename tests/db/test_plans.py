@@ -61,8 +61,7 @@ HOT = {
     "claim": (store.SQL["claim"], "1, '{}'::int[], '{2}'::int[], 60", 60 * 64 * 2),
     "begin": (
         store.SQL["begin"],
-        f"1, {IDS}, {CONTACTS}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('1')}, {many('true')},"
-        f" {many('true')}",
+        ", ".join(["1", IDS, CONTACTS, *[many("1")] * 5, *[many("true")] * 2]),
         64 * 3,
     ),
     "settle_ended": (store.SQL["settle_ended"], SETTLED, 64 * 4),
@@ -80,7 +79,8 @@ HOT = {
     ),
     "enqueue": (
         programs.SQL["enqueue"],
-        f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, null, 0, 0, null, 12",
+        f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint,"
+        " null, 0, 0, null, 12",
         5000 + 10,
     ),
 }  # fmt: skip

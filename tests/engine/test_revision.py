@@ -81,6 +81,7 @@ async def test_people_are_counted_and_retimed(world: World) -> None:
 
     assert (found.inactive, found.returning, found.reachable, found.brake) == (3, 1, 3, 100)
     assert changed == 5
-    rows = dict(await world.conn.fetch("select contact_id, coalesce(cool_until, wake_at) from engagement"))
+    found_rows = await world.conn.fetch("select contact_id, coalesce(cool_until, wake_at) from engagement")
+    rows = {contact: at for contact, at in found_rows}  # noqa: C416 - rows
     assert rows == dict.fromkeys([*silent, gone], START + 30 * DAY) | {cooling: START + 35 * DAY}
     assert await retime(world.pool, stream, new) == 0

@@ -152,7 +152,8 @@ async def audience(world: World, stream: int, size: int, silent: int) -> None:
     await world.conn.execute("insert into gate (contact_id) select id from contact on conflict do nothing")
     await world.conn.execute(
         "insert into engagement (stream_id, contact_id, since, round_from, first_sent, told, ignored, window_until,"
-        " wake_at) select $1, id, $2, $2, $2, $2, 1, $3::timestamptz, $3::timestamptz + (id % 7) * interval '1 ms' from contact limit $4",
+        " wake_at) select $1, id, $2, $2, $2, $2, 1, $3::timestamptz, $3::timestamptz + (id % 7) * interval '1 ms'"
+        " from contact limit $4",
         stream, NOW - 4 * DAY, NOW - DAY, silent,
     )  # fmt: skip
     await world.conn.execute(
@@ -217,9 +218,7 @@ async def read_rows(conn: Connection) -> int:
     """Rows of engagement that were read so far."""
     await conn.execute("select pg_stat_force_next_flush()")
     return int(
-        await conn.fetchval(
-            "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'engagement'"
-        )
+        await conn.fetchval("select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'engagement'")
     )
 
 

@@ -208,7 +208,8 @@ class World:
         if class_ is not None:
             await self.conn.execute(
                 "insert into event (id, kind, at, contact_id, stream_id, job_id, link_id, class)"
-                " select p.event_id, p.kind::text, p.at, l.contact_id, l.stream_id, p.job_id, nullif(p.link_id, 0), p.class"
+                " select p.event_id, p.kind::text, p.at, l.contact_id, l.stream_id, p.job_id, nullif(p.link_id, 0),"
+                " p.class"
                 " from pending p left join ledger l using (job_id) where p.event_id = $1 on conflict do nothing",
                 id_,
             )
