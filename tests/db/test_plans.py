@@ -39,8 +39,8 @@ vacuum analyze;
 IDS, CONTACTS, ENTRIES = "{ids}::bigint[]", "{contacts}::bigint[]", "{entries}::bigint[]"
 
 
-def many(value: str) -> str:
-    return f"array_fill({value}, array[64])"
+def many(value: str, number: int = 64) -> str:
+    return f"array_fill({value}, array[{number}])"
 
 
 SETTLED = ", ".join([
@@ -79,8 +79,7 @@ HOT = {
     ),
     "enqueue": (
         programs.SQL["enqueue"],
-        f"{PAGE}, array_fill(1, array[5000]), 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint,"
-        " null, 0, 0, null, 12",
+        f"{PAGE}, {many('1', 5000)}, 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, null, 0, 0, null, 12",
         5000 + 10,
     ),
 }  # fmt: skip
