@@ -9,8 +9,10 @@ import msgspec
 from engine.replay import NEVER
 from engine.score import Key
 from engine.states import Row, State, Transition
-from engine.store import SQL
 from mtad.base.db import Connection, row_values
+from mtad.base.sqlfiles import queries
+
+SQL = queries("engine")
 
 # No row of an index stands before it.
 FIRST = (NEVER, 0)

@@ -20,9 +20,11 @@ from engine import store
 from engine.rows import FIRST, take_due
 from engine.score import Key
 from engine.silence import may_pause
-from engine.store import SQL
 from engine.tell import Told, judged, policies_of, tell, write
 from mtad.base.db import Connection, Pool, in_transaction, row_values
+from mtad.base.sqlfiles import queries
+
+SQL = queries("engine")
 
 log = logging.getLogger("engine.sweep")
 

@@ -19,6 +19,9 @@ from mtad.base.db import Pool, open_pool
 from mtad.base.migrate import migrate
 from mtad.ops.postgres import Postgres
 
+# Processes of xdist are told that there are 80 columns, and what commands print would depend on it.
+os.environ.pop("COLUMNS", None)
+
 TEMPLATE = "mtad_template"
 _numbers = itertools.count()
 

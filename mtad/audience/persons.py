@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from engine.service import Suppress, suppress
+from mtad.audience import store
 from mtad.audience.keyed import SuppressionKey, is_hash
 from mtad.base.address import Address, parse_address
 from mtad.base.config import Config
@@ -192,10 +193,10 @@ async def erased_among(conn: Connection, config: Config | None) -> list[tuple[in
     _require_mark(hashes, key)
     found = [
         (line, address)
-        for line, address_key, address in await conn.fetch(SQL["unknown_incoming"])
+        for line, address_key, address in await store.unknown_incoming(conn)
         if key.hash(address_key) in hashes
     ]
-    await conn.execute(SQL["drop_incoming"], [line for line, _ in found])
+    await store.drop_incoming(conn, [line for line, _ in found])
     return found
 
 

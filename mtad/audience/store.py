@@ -128,6 +128,16 @@ async def register_attributes(conn: Connection, types: Mapping[str, Type]) -> No
     await _execute(conn, "register_attributes", list(types), [str(kind) for kind in types.values()])
 
 
+async def unknown_incoming(conn: Connection) -> list[tuple[int, str, str]]:
+    """Line, key and address of the rows whose addresses nobody has."""
+    return [(row[0], row[1], row[2]) for row in await _fetch(conn, "unknown_incoming")]
+
+
+async def drop_incoming(conn: Connection, lines: Sequence[int]) -> None:
+    """Take these lines out of the import."""
+    await _execute(conn, "drop_incoming", lines)
+
+
 async def open_suppressions(pool: Pool) -> list[Suppression]:
     """All that are in force now, by key."""
     return [Suppression(*row) for row in await pool.fetch(SQL["open_suppressions"])]

@@ -232,3 +232,13 @@ select key, scope::text, reason, source, created, nullif(until, 'infinity') as u
 from suppression
 where released is null and until > now()
 order by key, scope;
+
+-- ── Erased people ───────────────────────────────────────────────────────────
+
+-- name: unknown_incoming
+-- The rows of an import whose addresses nobody has.
+select i.line, i.key, i.address from incoming i
+ where not exists (select from contact c where c.address_key = i.key);
+
+-- name: drop_incoming
+delete from incoming where line = any($1::int[]);

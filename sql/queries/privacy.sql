@@ -16,14 +16,6 @@ select distinct key from suppression
  where key >= '#' and key < '$' and released is null
  order by key;
 
--- name: unknown_incoming
--- The rows of an import whose addresses nobody has.
-select i.line, i.key, i.address from incoming i
- where not exists (select from contact c where c.address_key = i.key);
-
--- name: drop_incoming
-delete from incoming where line = any($1::int[]);
-
 -- name: keys_after
 -- The next 10,000 contacts after $1 that are not erased.
 select id, address_key from contact where id > $1 and not erased order by id limit 10000;
@@ -171,9 +163,6 @@ with page as materialized (
   update event e set data = e.data - 'agent' - 'network' from page p where e.id = p.id and p.whole returning 1
 )
 select (select max(id::text)::uuid from page), (select count(*) from stripped);
-
--- name: first_event
-select id from event order by id limit 1;
 
 -- name: old_event_partitions
 -- Partitions of event all of whose ids are of calendar months that ended $1 ago.

@@ -62,7 +62,7 @@ def test_toy_verdicts_are_of_every_kind_and_reason(tmp_path: Path) -> None:
     assert sum(found["verdicts"].values()) == sum(found["reasons"].values()) == found["facts"] == 2000
     assert set(found["by_verdict"]) == set(found["verdicts"]) == {"send", "skip", "defer"}
     assert found["reasons"]["send"] == found["verdicts"]["send"] > 1000
-    assert len(found["reasons"]) == 13  # sent, or held by one of the twelve checks
+    assert len(found["reasons"]) == 16  # sent, or held by one of the fifteen reasons
 
 
 def test_the_same_seed_makes_the_same_mails() -> None:

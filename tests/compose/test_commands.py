@@ -78,7 +78,7 @@ async def test_programs_are_applied_and_listed(pool: Pool, stream: Path, files: 
     created = await typed(program_app, "apply", files(), "-c", config_file, "--json")
     listed = await typed(program_app, "list", "-c", config_file)
 
-    assert json.loads(created.stdout) == {"name": "nudge", "version": 1, "did": "created"}
+    assert json.loads(created.stdout) == {"name": "nudge", "version": 1, "did": "created", "people": 0, "mails": 0}
     assert re.search(r"nudge +series +sales-de +draft", listed.stdout)
 
 
