@@ -1,7 +1,7 @@
 """What servers tell of people: the items of POST /events. Bytes in, items and errors out; pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -11,7 +11,8 @@ import msgspec
 from mtad.base.address import parse_address
 
 MOST_ITEMS = 1000
-MOST_PROPERTIES = 4096  # octets of JSON
+MOST_PROPERTIES = 4096  # octets of JSON; likewise of attributes
+MOST_NESTED = 16  # lists and objects in each other: whoever reads them again recurses
 
 # A replay goes back so far, and keys of events are remembered as long.
 OLDEST = timedelta(days=30)
@@ -20,10 +21,13 @@ MOST_AHEAD = timedelta(minutes=5)
 # What the tracker itself, or a person on our pages, is the only one to say.
 OURS = frozenset({
     "open", "click", "page", "unsubscribe", "unsubscribe_page", "subscribe", "confirm", "undo", "break", "complaint",
-    "withdraw", "release", "bounce",
+    "withdraw", "unmeasured", "release", "bounce",
 })  # fmt: skip
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+# U+0000 as JSON writes it; a backslash before it may be one of a pair.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 IdentityKind = Literal["email", "external"]
 
@@ -70,9 +74,11 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
 def read_items(body: bytes, now: datetime, ids: Sequence[UUID]) -> tuple[list[Told], list[Refused]]:
     """`{"events": [...]}`, or one item alone; `ids`: one for each of them. ValueError: the body as a whole is wrong."""
     try:
-        raw = msgspec.json.decode(body, type=msgspec.Raw)
-        items = msgspec.json.decode(raw, type=_Batch).events if b'"events"' in body else [raw]
-    except msgspec.DecodeError as error:
+        keys = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        items = msgspec.json.decode(body, type=_Batch).events if "events" in keys else [msgspec.Raw(body)]
+    except RecursionError:
+        raise ValueError("the body: is nested too deeply") from None
+    except ValueError as error:  # msgspec's are of this kind, and those of what is no UTF-8
         raise ValueError(f"the body: {_lowered(error)}") from None
     if len(items) > MOST_ITEMS:
         raise ValueError(f"events: at most {MOST_ITEMS:,} at once, are {len(items):,}")
@@ -81,13 +87,16 @@ def read_items(body: bytes, now: datetime, ids: Sequence[UUID]) -> tuple[list[To
     for index, (item, event_id) in enumerate(zip(items, ids, strict=False)):
         try:
             told.append(_read(index, item, event_id, now))
-        except ValueError as error:  # msgspec's are of this kind
+        except ValueError as error:
             refused.append(Refused(index, _id_of(item), _lowered(error)))
     return told, refused
 
 
 def _read(index: int, raw: msgspec.Raw, event_id: UUID, now: datetime) -> Told:
-    item = msgspec.json.decode(raw, type=Item)
+    try:
+        item = msgspec.json.decode(raw, type=Item)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     if not item.id or len(item.id) > 200 or not item.id.isprintable():
         raise ValueError("id: 1 to 200 printable characters")
     identities: list[tuple[IdentityKind, str]] = []
@@ -111,6 +120,8 @@ def _read(index: int, raw: msgspec.Raw, event_id: UUID, now: datetime) -> Told:
         _check_track(item)
     elif item.event or item.properties:
         raise ValueError("identify has attributes, and no event and no properties")
+    _check_values("properties", item.properties)
+    _check_values("attributes", item.attributes)
     return Told(
         index=index,
         key=item.id,
@@ -130,15 +141,32 @@ def _check_track(item: Item) -> None:
         raise ValueError(f"event: {item.event!r} is for the tracker to say")
     if item.attributes:
         raise ValueError("attributes belong to identify; what belongs to the event is called properties")
-    if len(msgspec.json.encode(item.properties)) > MOST_PROPERTIES:
-        raise ValueError(f"properties: at most {MOST_PROPERTIES} octets of JSON")
+
+
+def _check_values(name: str, values: Mapping[str, object]) -> None:
+    """That the database can keep them: one that it refused would hold up the whole batch, for ever."""
+    if _is_nested(values, MOST_NESTED):
+        raise ValueError(f"{name}: are nested deeper than {MOST_NESTED}")
+    text = msgspec.json.encode(values)
+    if len(text) > MOST_PROPERTIES:
+        raise ValueError(f"{name}: at most {MOST_PROPERTIES} octets of JSON")
+    if _NUL.search(text):
+        raise ValueError(f"{name}: U+0000 stands in them, which no text may hold")
+
+
+def _is_nested(value: object, deeper: int) -> bool:
+    """Whether lists and objects stand in each other deeper than that."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not deeper or any(_is_nested(one, deeper - 1) for one in inner)
 
 
 def _id_of(raw: msgspec.Raw) -> str:
     """The id of an item that cannot be read, if it has one."""
     try:
         found = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return ""
     given = found.get("id", "") if isinstance(found, dict) else ""
     return given[:200] if isinstance(given, str) else ""
@@ -151,4 +179,6 @@ def _lowered(error: Exception) -> str:
         "Object missing required field", "missing key"
     )
     path = where.removesuffix("`").removeprefix("$").removeprefix(".")
-    return f"{path}: {text[:1].lower() + text[1:]}" if path else text[:1].lower() + text[1:]
+    if not text[:2].isupper():  # JSON stays JSON
+        text = text[:1].lower() + text[1:]
+    return f"{path}: {text}" if path else text

@@ -18,8 +18,10 @@ from aiohttp import web
 from mtad.base.clock import Clock
 from mtad.base.db import AWAY
 from mtad.base.ids import uuid7
+from tracker.answers import body
 from tracker.handover import Handover
 from tracker.hits import Hit
+from tracker.limits import Limits
 from tracker.noting import Noting
 
 log = logging.getLogger("mtad.tracker")
@@ -28,6 +30,11 @@ SCRIPT = Path(__file__).with_name("script.js").read_bytes()
 
 # Without query and fragment, which may hold anything about anybody.
 MOST_URL = 500
+
+# Of one visitor: so many views at once, and then one each so many seconds. By visitor and not by
+# address, behind which a whole office may stand.
+BURST = 60
+REFILL = 2.0
 
 # Uses a token of a job up: False when it was, or when the person may not be measured.
 Redeem = Callable[[str, int, UUID], Awaitable[bool]]
@@ -55,6 +62,7 @@ class PageViews:
         self._hit = hit
         self._redeem = redeem
         self._clock = clock
+        self._limits = Limits(burst=BURST, refill=REFILL)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/v.js", self.script), web.post("/v", self.view)]
@@ -75,44 +83,52 @@ class PageViews:
     async def view(self, request: web.Request) -> web.Response:
         """Note a view of somebody known; who was handed over becomes known."""
         origin = request.headers.get("Origin", "")
-        if not self._handover.lists(origin):
+        if not (_is_origin(origin) and self._handover.lists(origin)):
             return web.Response(status=403)
+        status, visitor = await self._seen(request)
         headers = {"Access-Control-Allow-Origin": origin, "Vary": "Origin", "Cache-Control": "no-store"}
+        if not visitor:
+            return web.Response(status=status, headers=headers)
+        answer = msgspec.json.encode({"visitor": visitor})
+        return web.Response(status=status, body=answer, content_type="application/json", headers=headers)
+
+    async def _seen(self, request: web.Request) -> tuple[int, str]:
+        """The status of the answer, and what the cookie of whoever becomes known holds."""
         try:
-            said = msgspec.json.decode(await request.read(), type=View)
-        except msgspec.DecodeError:
-            return web.Response(status=400, headers=headers)
+            said = msgspec.json.decode(await body(request), type=View)
+        except (ValueError, RecursionError):  # the first is that of msgspec, and of what is no UTF-8
+            return 400, ""
         url = _bare(said.url)
-        if not said.consent or url is None or not self._handover.lists(url):
-            return web.Response(status=204, headers=headers)
+        now = self._clock.now().timestamp()
+        handed_over = self._handover.read(said.token, now)
+        known = self._handover.read_visitor(said.visitor)
+        if not said.consent or url is None or not self._handover.lists(url) or not (handed_over or known):
+            return 204, ""
+        if not self._limits.take(str(handed_over or known), self._clock.monotonic()):
+            return 429, ""
         try:
-            job_id = await self._handed_over(said.token) if said.token else None
+            if handed_over and not await self._redeem(said.token, handed_over, uuid7(int(now * 1000), os.urandom(10))):
+                handed_over = None  # used before, or of somebody who may not be measured
         except AWAY as error:
             log.warning("a visitor stays unknown", extra={"why": str(error) or type(error).__name__})
-            return web.Response(status=503, headers=headers)
-        if known := job_id or self._handover.read_visitor(said.visitor):
-            await self._noting.note(self._hit(request, known, url))
-        if job_id is None:
-            return web.Response(status=204, headers=headers)
-        body = msgspec.json.encode({"visitor": self._handover.visitor(job_id)})
-        return web.Response(body=body, content_type="application/json", headers=headers)
+            return 503, ""
+        if job_id := handed_over or known:
+            await self._noting.note(self._hit(request, job_id, url))
+        return (200, self._handover.visitor(handed_over)) if handed_over else (204, "")
 
-    async def _handed_over(self, token: str) -> int | None:
-        """The job of a parameter that is used for the first time."""
-        now = self._clock.now().timestamp()
-        job_id = self._handover.read(token, now)
-        if job_id and await self._redeem(token, job_id, uuid7(int(now * 1000), os.urandom(10))):
-            return job_id
-        return None
+
+def _is_origin(text: str) -> bool:
+    """Whether that is scheme, host and port as browsers write them, so that it may be said again in a header."""
+    return text.isascii() and _bare(text) == f"{text}/"
 
 
 def _bare(url: str) -> str | None:
     """An address without query, fragment and whoever stands before its host; None when it is none."""
     try:
         parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return None
     if not parts.hostname or not url.isprintable():
         return None
-    port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path or '/'}"[:MOST_URL]

@@ -2,9 +2,11 @@
 
 200  {"accepted": 3, "repeated": 1, "errors": [{"index": 2, "id": "…", "error": "…"}]}
 400  the body as a whole cannot be read          401  no token, or a wrong one
-413  too long                                    503  no database: send the same again later
+408  sent too slowly                             413  too long
+503  no database: send the same again later
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +26,12 @@ log = logging.getLogger("mtad.tracker")
 # A thousand items of 2 kB. Read only of who has a token.
 MOST_BODY = 2 * 1024 * 1024
 
+# How long a body may take; seconds.
+BODY_PATIENCE = 60.0
+
+# Batches that are written at a time; others wait, for mail needs the connections.
+MOST_AT_ONCE = 2
+
 TakeIn = Callable[[str, Sequence[Told]], Awaitable[Taken]]
 
 
@@ -34,6 +42,7 @@ class Servers:
         self._keys = keys
         self._take_in = take_in
         self._clock = clock
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/events", self.events)]
@@ -53,7 +62,8 @@ class Servers:
         except ValueError as error:
             return _answer(400, {"error": str(error)})
         try:
-            taken = await self._take_in(source, told) if told else Taken(0, 0, [])
+            async with self._places:
+                taken = await self._take_in(source, told) if told else Taken(0, 0, [])
         except AWAY as error:
             log.warning("events of a server are refused", extra={"why": str(error) or type(error).__name__})
             return _answer(503, {"error": "try again later"}, {"Retry-After": "60"})
@@ -67,11 +77,15 @@ async def _body(request: web.Request) -> bytes | None:
         return None
     parts: list[bytes] = []
     total = 0
-    async for part in request.content.iter_chunked(64 * 1024):
-        total += len(part)
-        if total > MOST_BODY:
-            return None
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_PATIENCE):
+            async for part in request.content.iter_chunked(64 * 1024):
+                total += len(part)
+                if total > MOST_BODY:
+                    return None
+                parts.append(part)
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     return b"".join(parts)
 
 

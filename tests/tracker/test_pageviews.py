@@ -6,17 +6,21 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from mtad.base.clock import SystemClock
 from mtad.base.db import Connection, Pool
 from tests.tracker.made import BROWSER, KEYS, World
 from tests.tracker.test_tracker import clicked, serving, until
+from tests.tracker.test_web import Outside
 from tracker.handover import GOOD_FOR, Handover
 from tracker.occurrences import Occurrence
-from tracker.pageviews import SCRIPT
+from tracker.pageviews import BURST, SCRIPT
+from tracker.web import make_app, make_runner
 
 SITE = "127.0.0.1"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
@@ -150,6 +154,68 @@ async def test_without_consent_or_from_elsewhere_nothing_is_used_up(
 
     assert await place.view(origin=origin, token=token, **said) == (status, {})
     assert (await place.view(token=token))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "body", "status"),
+    [
+        ("https://shop.test", b'{"url": "\xff"}', 400),
+        ("https://shop.test", b'{"x":' + b"[" * 4000, 400),
+        ("https://shop.test", b'{"url": "https://shop.test:ann@reader.test/", "consent": true}', 204),
+        ("https://shop.test", b'{"url": "https://shop.test:99999/", "consent": true}', 204),
+        ("https://shop.test/\u00ff", b"{}", 403),
+        ("https://shop.test/a", b"{}", 403),
+        ("https://shop.test:99999", b"{}", 403),
+    ],
+    ids=["no UTF-8", "nested", "no port", "no such port", "not ASCII", "with a path", "of no port"],
+)
+async def test_whatever_strangers_send_is_no_error_of_ours_and_in_no_log(
+    quiet: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, origin: str, body: bytes, status: int
+) -> None:
+    async with quiet.post("/v", data=body, headers={"Origin": origin}) as answer:
+        assert answer.status == status
+
+    assert not caplog.text
+
+
+@pytest.fixture
+async def quiet() -> AsyncIterator[aiohttp.ClientSession]:
+    """A tracker with one site and nothing behind it; whoever is handed over is taken."""
+    outside = Outside()
+
+    async def redeem(_token: str, _job: int, _event: UUID) -> bool:
+        return True
+
+    app = make_app(
+        keys=KEYS,
+        links=outside,
+        record=outside.record,
+        unsubscribe=outside.unsubscribe,
+        trusted_proxies=[],
+        ready=lambda: True,
+        clock=SystemClock(),
+        sites=["shop.test"],
+        redeem=redeem,
+    )
+    runner = make_runner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+            yield session
+    finally:
+        await runner.cleanup()
+
+
+async def test_nobody_sees_more_pages_than_a_person_can_and_others_may_go_on(quiet: aiohttp.ClientSession) -> None:
+    async def view(visitor: int) -> int:
+        said = {"url": "https://shop.test/", "consent": True, "visitor": HANDOVER.visitor(visitor)}
+        async with quiet.post("/v", json=said, headers={"Origin": "https://shop.test"}) as answer:
+            return answer.status
+
+    assert {await view(1) for _ in range(BURST)} == {204}
+    assert await view(1) == 429
+    assert await view(2) == 204
 
 
 @pytest.mark.parametrize("mode", ["hygiene", "none"])

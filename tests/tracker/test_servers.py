@@ -86,6 +86,13 @@ async def test_the_same_batch_ten_times_at_once_counts_once(place: Place) -> Non
     assert len(place.offered) == len(await place.kinds()) == 50
 
 
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 WRONG: list[tuple[dict[str, object], str]] = [
     (item(id=""), "id: 1 to 200"),
     (item(email="nobody"), "email: 'nobody': no @"),
@@ -97,6 +104,11 @@ WRONG: list[tuple[dict[str, object], str]] = [
     (item(at="yesterday"), "at: invalid RFC3339"),
     (item(colour="red"), "unknown key `colour`"),
     (item(properties={"x": "y" * 5000}), "properties: at most 4096"),
+    (item(properties={"x": ["a\0b"]}), "properties: U+0000"),
+    (item(properties={"x\0": 1}), "properties: U+0000"),
+    (item(properties={"x": nested(20)}), "properties: are nested deeper than 16"),
+    ({"id": "1", "type": "identify", "email": "a@y.test", "attributes": {"plan": "\0"}}, "attributes: U+0000"),
+    ({"id": "1", "type": "identify", "email": "a@y.test", "attributes": {"a": "y" * 5000}}, "attributes: at most 4096"),
     ({"id": "1", "type": "identify", "email": "a@y.test", "attributes": {"plan": "pro"}}, "attributes.plan: nobody"),
     ({"id": "1", "type": "identify", "email": "a@y.test", "attributes": {"age": "old"}}, "attributes.age: is a number"),
 ]
@@ -118,7 +130,11 @@ async def test_a_wrong_item_is_named_and_the_others_are_taken(place: Place) -> N
     ("body", "status", "said"),
     [
         (b"{", 400, "the body"),
-        (b"[1]", 200, "expected `object`, got `array`"),
+        (b"[1]", 400, "expected `object`, got `array`"),
+        (b"\xff", 400, "JSON is malformed"),
+        (b'{"\xff": 1}', 400, "utf-8"),
+        (b'{"id":"' + b'\xff"}', 200, "utf-8"),
+        (b'{"a":' + b"[" * 100_000, 400, "nested too deeply"),
         ({"events": [{}] * (MOST_ITEMS + 1)}, 400, "at most 1,000"),
         (b" " * (3 << 20), 413, "at most"),
     ],
@@ -129,6 +145,12 @@ async def test_a_body_that_is_none_is_refused(place: Place, body: object, status
     assert found == status
     assert said in str(answer.get("error") or answer["errors"][0]["error"])
     assert await place.kinds() == []
+
+
+async def test_one_item_alone_may_have_properties_of_any_name(place: Place) -> None:
+    told = item(properties={"events": ["x\\u0000", "\\"]})
+
+    assert await place.post(told) == (200, {"accepted": 1, "repeated": 0, "errors": []})
 
 
 async def test_nobody_tells_without_a_token(place: Place) -> None:
