@@ -98,7 +98,12 @@ def render(page: Page, language: str, *, stream: str = "", preferences: str = ""
     title = words.leave_stream.format(stream=stream) if page is Page.ASK and stream else said.title
     button = {Page.ASK: words.leave_button, Page.CONFIRM: words.confirm_button}.get(page, "")
     return _TEMPLATES["said"].render(
-        w=words, language=language, title=title, text=said.text, button=button, preferences=preferences
+        language=language,
+        title=title,
+        text=said.text,
+        button=button,
+        preferences=preferences,
+        settings=words.after_leaving if page is Page.DONE else words.preferences,
     )
 
 

@@ -36,6 +36,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     left: Said
     leave_button: str
     preferences: str  # the link
+    after_leaving: str  # the same link, once nothing is left to have less of
     # confirming
     confirm: Said
     confirm_button: str
@@ -94,6 +95,7 @@ WORDS: Mapping[str, Words] = {
         left=Said("You are unsubscribed", "You will get no more of these mails. You can close this page."),
         leave_button="Unsubscribe",
         preferences="Fewer mails, a break, and other settings",
+        after_leaving="Undo, and other settings",
         confirm=Said(
             "Confirm your address?",
             "Press the button and you are subscribed. If that was not you, just close this page.",
@@ -153,6 +155,7 @@ WORDS: Mapping[str, Words] = {
         left=Said("Sie sind abgemeldet", "Diese Mails kommen nicht mehr. Sie können die Seite schließen."),
         leave_button="Abmelden",
         preferences="Weniger Mails, eine Pause und andere Einstellungen",
+        after_leaving="Rückgängig machen und andere Einstellungen",
         confirm=Said(
             "Adresse bestätigen?",
             "Ein Klick auf den Knopf, und Sie sind angemeldet. Waren das nicht Sie, dann schließen Sie die Seite.",
@@ -212,6 +215,7 @@ WORDS: Mapping[str, Words] = {
         left=Said("Вы отписаны", "Эти письма больше не будут приходить. Страницу можно закрыть."),
         leave_button="Отписаться",
         preferences="Перерыв и другие настройки",
+        after_leaving="Отменить отписку и другие настройки",
         confirm=Said(
             "Подтвердить адрес?",
             "Нажмите кнопку, и вы подписаны. Если это были не вы, просто закройте страницу.",

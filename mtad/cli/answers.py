@@ -11,7 +11,7 @@ from mtad.base.clock import Clock, SystemClock
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool
 from mtad.cli import answers_view as view
-from mtad.cli import persons
+from mtad.cli import persons, state
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
 from mtad.ops.answers.person import show
 from mtad.ops.answers.progress import Pace, measured_progress, progress
@@ -33,6 +33,7 @@ def register(app: typer.Typer, program_app: typer.Typer) -> None:
     contact_app = typer.Typer(no_args_is_help=True, help="One contact.")
     contact_app.command("show")(contact_show)
     persons.register(contact_app)
+    state.register(contact_app)
     app.add_typer(contact_app, name="contact")
     app.command("audit")(audit_program)
     app.command("why")(explain)

@@ -62,7 +62,7 @@ def status_view(now: Progress) -> RenderableType:
     """How far it is, refreshed every second on a terminal."""
     why = f": {now.why}" if now.why else ""
     table = _table()
-    _counts(table, {"sent": now.delivered, "deferred": now.pending.deferred})
+    _counts(table, {"delivered": now.delivered, "deferred": now.pending.deferred})
     _reasons(table, "skipped", now.skipped)
     _counts(table, {"bounced": now.bounced, "expired": now.expired, "in doubt": now.in_doubt + now.pending.in_doubt})
     _counts(table, {"queued": now.pending.waiting + now.pending.begun})
@@ -133,8 +133,13 @@ def why_view(found: Explanation) -> RenderableType:
     parts: list[RenderableType] = []
     for chapter in found.programs:
         parts.append(_title(chapter.program, f"{chapter.kind} on {chapter.stream}, {chapter.status}"))
-        parts.extend(Padding(plain(sentence), (0, 0, 0, 2)) for sentence in chapter.sentences)
+        parts.extend(_sentence(text) for text in chapter.sentences)
     return Group(*parts) if parts else Text("There is no program yet.")
+
+
+def _sentence(text: str) -> RenderableType:
+    """Below its heading, and no wider than it is: what goes into a file has no trailing blanks."""
+    return Padding(plain(text), (0, 0, 0, 2), expand=False)
 
 
 def _streams(person: Person) -> RenderableType:
@@ -150,7 +155,7 @@ def _streams(person: Person) -> RenderableType:
         if on.status and on.changed:
             permission = f"{on.status} {local(on.changed)} by {on.changed_by} ({on.basis}: {on.source})"
         parts.append(state)
-        parts += [Padding(plain(text), (0, 0, 0, 2)) for text in (permission, *person.explained.get(on.stream, ()))]
+        parts += [_sentence(text) for text in (permission, *person.explained.get(on.stream, ()))]
     return Group(*parts)
 
 

@@ -71,7 +71,7 @@ def release(
         async with pool.acquire() as conn:
             if await stream_by_name(conn, name) is None:
                 others = ", ".join(await stream_names(conn)) or "none"
-                raise InputError(f"there is no stream {name!r} (there is: {others})")
+                raise InputError(f"stream {name!r} is unknown; there are: {others}")
             return await release_brake(conn, name, getpass.getuser())
 
     silent = shell.run(config, work)

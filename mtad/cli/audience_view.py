@@ -97,7 +97,8 @@ def returns_lines(returns: Returns) -> list[str]:
     lines = []
     if returns.waiting:
         lines.append(f"{returns.waiting:,} have cooled down and wait to be asked.")
-    lines.append(f"Of {sum(returns.ending):,} the cool-down ends in the next {RETURN_DAYS} days.")
+    ending = f"{sum(returns.ending):,}" if any(returns.ending) else "nobody"
+    lines.append(f"The cool-down of {ending} ends in the next {RETURN_DAYS} days.")
     if programs:
         lines.append(f"{programs} takes them in.")
     elif returns.waiting or any(returns.ending):
@@ -114,7 +115,7 @@ def _held(stream: str, hold: Hold) -> list[RenderableType]:
 
 
 def _indented(text: str) -> RenderableType:
-    return Padding(plain(text), (0, 0, 0, 2))
+    return Padding(plain(text), (0, 0, 0, 2), expand=False)
 
 
 def _day(seconds: float) -> str:

@@ -3,8 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mtad.base.automation import Rule, limits, rules_in_force
 from mtad.base.config import load_config
@@ -39,7 +39,7 @@ def rules(
     table = Table("rule", "provider", "says", "often", "then", "for", box=None, pad_edge=False)
     for rule in found:
         says = rule.regex or ", ".join(rule.category)
-        table.add_row(rule.name, rule.provider or "all", escape(says), rule.threshold, _effect(rule), rule.duration)
+        table.add_row(rule.name, rule.provider or "all", Text(says), rule.threshold, _effect(rule), rule.duration)
     shell.out.print(table)
 
 

@@ -39,8 +39,9 @@ def register(app: typer.Typer, program: typer.Typer) -> None:
 def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Queue the audience now, or at the start that the program's file names."""
 
-    async def work(settings: Config, pool: Pool) -> tuple[int, int] | None:
+    async def work(settings: Config, pool: Pool) -> tuple[bool, tuple[int, int]] | None:
         program = await enqueue.schedule(pool, name)
+        before = program.status == "running" and program.enqueued is not None
         if program.starts and program.status == "scheduled" and await _is_later(pool, program.starts):
             return None
         columns = (TextColumn("queueing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -48,7 +49,7 @@ def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOpt
             task = bar.add_task("", total=None)
             async for done in enqueue.enqueue(pool, settings, name):
                 bar.update(task, completed=done.seen, total=done.total)
-        return await enqueue.started(pool, name)
+        return before, await enqueue.started(pool, name)
 
     made = shell.run(config, work)
     if made is None:
@@ -57,11 +58,12 @@ def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOpt
         else:
             shell.out.print(f"{name} is scheduled; a running `mtad run` starts it.")
         return
-    queued, left_out = made
+    before, (queued, left_out) = made
     if as_json:
-        shell.print_json({"program": name, "queued": queued, "left_out": left_out})
+        shell.print_json({"program": name, "already": before, "queued": queued, "left_out": left_out})
     else:
-        shell.out.print(f"{name}: {queued:,} mails queued, {left_out:,} left out.")
+        first = "runs already, nothing was done; its start: " if before else ""
+        shell.out.print(f"{name}: {first}{queued:,} mails queued, {left_out:,} left out.")
 
 
 async def _is_later(pool: Pool, starts: object) -> bool:

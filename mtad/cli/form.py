@@ -43,6 +43,9 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
     if as_json:
         shell.print_json(rows)
         return
+    if not rows:
+        shell.out.print("There is no form yet; `mtad form apply FILE.toml` makes one.")
+        return
     table = Table(box=None)
     for heading in ("form", "stream", "version", "address"):
         table.add_column(heading)
@@ -67,7 +70,7 @@ def snippet(
             if as_json:
                 shell.print_json({"name": name, "address": row.address, "html": row.snippet})
             else:
-                print(row.snippet, end="")
+                print(row.snippet)
             return
     others = ", ".join(row.name for row in rows) or "none"
-    raise InputError(f"there is no form {name!r} (there is: {others}); `mtad form apply FILE.toml` makes one")
+    raise InputError(f"form {name!r} is unknown; there are: {others}; `mtad form apply FILE.toml` makes one")

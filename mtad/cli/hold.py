@@ -34,9 +34,14 @@ from mtad.queue.suspensions import KINDS, Kind, Suspension
 
 app = typer.Typer()
 
-KindArgument = Annotated[str, typer.Argument(metavar="|".join(KINDS), show_default=False, help="What is named.")]
+KindArgument = Annotated[
+    str, typer.Argument(metavar="|".join(KINDS), show_default=False, help="What kind of thing KEY names.")
+]
 KeyArgument = Annotated[
-    str, typer.Argument(help="Its name. Of a site also a domain that goes there; of a lane SOURCE/SITE.")
+    str,
+    typer.Argument(
+        help="Its name: of a campaign the program's; of a site also a domain that goes there; of a lane SOURCE/SITE."
+    ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason that is shown and kept.")]
@@ -52,7 +57,7 @@ def suspend(
     why: WhyOption = "by hand",
     as_json: JsonOption = False,
 ) -> None:
-    """Begin nothing of it from now on, on any worker; its mail waits, and still grows old."""
+    """Begin no mail of a site, domain, lane, source or program from now on; it waits, and still grows old."""
     named = _kind(kind)
     length = _length(within)
 
@@ -84,7 +89,7 @@ def resume(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Undo every suspension of it, whoever made it; what waited goes on at once."""
+    """Undo every suspension of a site, domain, lane, source or program; what waited goes on at once."""
     named = _kind(kind)
 
     async def work(loaded: Config, pool: Pool) -> list[Suspension]:
@@ -172,7 +177,7 @@ def purge_(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take its waiting mail out of the queue for good; the ledger says so. Suspend it first, or more may come.
+    """Take the waiting mail of a site, domain … out of the queue for good, into the ledger. Suspend it first.
 
     Of a source or a lane: the mail that no other source can send.
     """
@@ -201,7 +206,7 @@ def rebind_(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Send its waiting mail to another site. Mail queued later goes where its domain says; a route changes that.
+    """Send the waiting mail of a site, domain … to another site. Later mail goes where its domain or a route says.
 
     Of a source or a lane: the mail that no other source can send.
     """

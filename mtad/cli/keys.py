@@ -24,8 +24,9 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
     if as_json:
         shell.print_json(rows)
         return
+    shell.out.print("key  state", highlight=False)
     for row in rows:
-        shell.out.print(f"{row.id:>2}  {'signs' if row.signs else 'verifies'}", highlight=False)
+        shell.out.print(f"{row.id:>3}  {'signs' if row.signs else 'verifies'}", highlight=False)
 
 
 @app.command("add")

@@ -37,7 +37,7 @@ class _Lazy(typer.core.TyperGroup):
     the daemon was waited for by every command.
     """
 
-    modules: ClassVar[dict[str, str]]  # command → module, in the order in which somebody meets them
+    modules: ClassVar[dict[str, str]]  # command → module
     place: ClassVar[int]  # of what the module brings for us
 
     def list_commands(self, _: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own Context
@@ -51,42 +51,62 @@ class _Lazy(typer.core.TyperGroup):
         return self.commands.get(name)  # type: ignore[return-value]  # as above
 
 
-class _Root(_Lazy):
-    modules: ClassVar[dict[str, str]] = {
+# Command → module, in the order in which somebody meets them, under the headings of `mtad --help`.
+_PANELS = {
+    "Installation": {
+        "demo": "demo",
         "init": "server",
         "check": "server",
+        "migrate": "server",
+        "run": "server",
         "config": "config",
         "dkim": "dkim",
         "keys": "keys",
-        "migrate": "server",
-        "run": "server",
+    },
+    "People": {
         "stream": "stream",
         "contacts": "contacts",
         "suppress": "suppress",
         "form": "form",
+        "contact": "answers",
         "audience": "audience",
         "simulate": "simulate",
+        "events": "events",
+        "retention": "retention",
+    },
+    "Programs": {
         "program": "program",  # itself below, its commands in _Program
         "pause": "control",
         "audit": "answers",
-        "contact": "answers",
-        "retention": "retention",
         "why": "answers",
+    },
+    "Delivery": {
         "queue": "queue",
+        "top": "live",
+        "trace": "live",
         "suspend": "hold",
         "resume": "hold",
         "suspensions": "hold",
-        "warmup": "warmup",
         "limits": "hold",
-        "automation": "automation",
-        "events": "events",
         "purge": "hold",
         "rebind": "hold",
-        "top": "live",
-        "trace": "live",
-        "demo": "demo",
+        "warmup": "warmup",
+        "automation": "automation",
+    },
+}
+
+
+class _Root(_Lazy):
+    modules: ClassVar[dict[str, str]] = {
+        name: module for commands in _PANELS.values() for name, module in commands.items()
     }
     place: ClassVar[int] = 0
+
+    def get_command(self, context: typer.Context, name: str) -> typer.core.TyperCommand | None:  # type: ignore[override]
+        found = super().get_command(context, name)
+        if found is not None:
+            found.rich_help_panel = next((panel for panel, commands in _PANELS.items() if name in commands), None)
+        return found
 
 
 class _Program(_Lazy):
@@ -116,7 +136,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(
-    typer.Typer(cls=_Program, help="What is sent: campaigns and series.", no_args_is_help=True), name="program"
+    typer.Typer(cls=_Program, help="What is sent: campaigns, series, reactivations.", no_args_is_help=True),
+    name="program",
 )
 
 

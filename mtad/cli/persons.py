@@ -72,7 +72,8 @@ def erase_contact(
     if as_json:
         shell.print_json(done)
         return
-    shell.out.print(f"{done.contacts:,} contacts, {done.rows:,} rows erased; left: {done.hash}", highlight=False)
+    what = f"erased with {done.rows:,} rows" if done.contacts else "nobody had this address; it is kept out from now on"
+    shell.out.print(f"{address}: {what}; what is left of it: {done.hash}", highlight=False, markup=False)
     for path in done.rejects:
         shell.out.print(f"{path}: lines taken out", soft_wrap=True, markup=False)
 

@@ -21,13 +21,14 @@ from mtad.compose.apply import apply_program
 from mtad.compose.composer import Composed
 from mtad.compose.preview import Rendered, rendered
 from mtad.dkim.sign import NotCovered, Signer
+from mtad.ops.answers.times import local
 from mtad.smtp.results import Accepted, Lost, Refused, Result, TooLate
 from mtad.wire.dns import Unresolved
 from mtad.wire.egress import Unbound
 from mtad.wire.resolver import NoMail, Resolver, routed_host
 from mtad.wire.session import Dialer, Session
 
-app = typer.Typer(help="What is sent: campaigns and series.", no_args_is_help=True)
+app = typer.Typer(help="What is sent: campaigns, series, reactivations.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The program.")]
 AsOption = Annotated[str | None, typer.Option("--as", help="The contact whose values to use; default: a stand-in.")]
@@ -80,10 +81,10 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
         shell.print_json(rows)
         return
     table = Table(box=None)
-    for heading in ("program", "kind", "stream", "status", "version", "made (UTC)", "why"):
+    for heading in ("program", "kind", "stream", "status", "version", "created", "why"):
         table.add_column(heading)
     for row in rows:
-        made = f"{row.created:%Y-%m-%d %H:%M}"
+        made = local(row.created)
         table.add_row(row.name, row.kind, row.stream, row.status, str(row.version), made, escape(row.why or ""))
     shell.out.print(table)
 

@@ -68,7 +68,7 @@ def migrate(*, config_path: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption =
     if as_json:
         print_json({"applied": applied})
     else:
-        print(f"applied {', '.join(map(str, applied))}" if applied else "nothing to apply")
+        print(f"schema {applied[-1]}: applied" if applied else "the schema is the newest; nothing to apply")
 
 
 @app.command()

@@ -122,7 +122,7 @@ def _versions(name: str, config: Path) -> list[store.StreamVersion]:
             found = await store.stream_history(conn, name)
             if not found:
                 others = ", ".join(await store.stream_names(conn)) or "none"
-                raise InputError(f"there is no stream {name!r} (there is: {others})")
+                raise InputError(f"stream {name!r} is unknown; there are: {others}")
             return found
 
     return shell.run(config, work)

@@ -105,7 +105,7 @@ def history_view(name: str, versions: list[StreamVersion]) -> RenderableType:
                 plain(name, "bold"), f"  version {newer.version}, {local(newer.made)} by ", plain(newer.made_by)
             )
         )
-        parts.append(_changes(differences(older.definition, newer.definition)) if older else Text("  made"))
+        parts.append(_changes(differences(older.definition, newer.definition)) if older else Text("  created"))
     return Group(*parts)
 
 

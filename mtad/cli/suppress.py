@@ -41,7 +41,7 @@ def import_(
         shell.print_json(done)
         return
     shell.out.print(
-        f"{done.rows:,} rows in {done.file}: {done.suppressed:,} newly suppressed", soft_wrap=True, markup=False
+        f"{done.file}: {done.rows:,} read, {done.suppressed:,} newly suppressed", soft_wrap=True, markup=False
     )
     if done.rejects:
         shell.out.print(f"{done.rejects}: {done.rejected:,} rows not taken", soft_wrap=True, markup=False)
@@ -90,7 +90,7 @@ def add(
     if as_json:
         shell.print_json({"given": len(rows), "suppressed": done})
     else:
-        shell.out.print(f"{done:,} newly suppressed, {len(rows) - done:,} were already")
+        shell.out.print(f"{done:,} newly suppressed, {len(rows) - done:,} already were")
 
 
 @app.command("release")

@@ -51,7 +51,7 @@ async def rendered(
     async with pool.acquire() as conn:
         versions = await store.program_versions(conn, name)
         if versions is None:
-            raise InputError(f"there is no program {name!r}; `mtad program list` shows them")
+            raise InputError(f"program {name!r} is unknown; `mtad program list` shows which there are")
         person = await _person(conn, config, as_contact)
     catalogue = Catalogue(pool)
     version = (versions.program_id, versions.version)

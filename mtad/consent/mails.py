@@ -12,7 +12,7 @@ CONFIRMATIONS: Mapping[str, tuple[str, str]] = {
         "Please confirm your address",
         """Hello,
 
-somebody, you we hope, gave us this address to get: TITLE
+somebody (you, we hope) gave us this address to subscribe to: TITLE
 
 Please open this page and press the button, and you are subscribed:
 {{ confirm_url }}
@@ -27,7 +27,7 @@ and after 7 days we forget the address.
         "Bitte bestätigen Sie Ihre Adresse",
         """Guten Tag,
 
-jemand, wir hoffen Sie, hat uns diese Adresse genannt für: TITLE
+jemand (wir hoffen, Sie) hat sich mit dieser Adresse angemeldet für: TITLE
 
 Bitte öffnen Sie diese Seite und drücken Sie den Knopf, dann sind Sie angemeldet:
 {{ confirm_url }}
@@ -42,7 +42,7 @@ und nach 7 Tagen vergessen wir die Adresse.
         "Пожалуйста, подтвердите адрес",
         """Здравствуйте!
 
-Кто-то, надеемся, что вы, указал этот адрес, чтобы получать: TITLE
+Кто-то (надеемся, что вы) указал этот адрес, чтобы подписаться на: TITLE
 
 Откройте, пожалуйста, эту страницу и нажмите кнопку, и вы подписаны:
 {{ confirm_url }}

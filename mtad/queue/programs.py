@@ -108,7 +108,7 @@ async def program_by_name(conn: Connection, name: str) -> ProgramRow:
     """InputError when there is none of this name."""
     row = await conn.fetchrow(SQL["program_by_name"], name)
     if row is None:
-        raise InputError(f"there is no program {name!r}; `mtad program list` shows them")
+        raise InputError(f"program {name!r} is unknown; `mtad program list` shows which there are")
     return ProgramRow(*row_values(row))
 
 

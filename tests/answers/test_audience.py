@@ -174,7 +174,7 @@ async def test_the_brake_is_released_once_by_name(rows: Rows, mtad: Mtad) -> Non
 
     assert "it was 1,204 people" in first.stdout
     assert again.stdout == "sales: the brake does not hold.\n"
-    assert "there is no stream 'sails'" in str(unknown.exception)
+    assert "stream 'sails' is unknown" in str(unknown.exception)
     assert (await audience(rows.conn, "sales", 7)).holds == []
     assert await rows.conn.fetchval("select released_by from brake") == getpass.getuser()
 
@@ -191,4 +191,4 @@ async def test_the_command_prints_text_json_and_a_plot(rows: Rows, mtad: Mtad, t
     assert len(json.loads(written.stdout)["history"]) == 8
     assert len(list(ET.parse(tmp_path / "plot.svg").iter("{http://www.w3.org/2000/svg}polygon"))) == 8
     assert isinstance(unknown.exception, InputError)
-    assert "there is no stream 'sails' (there is: sales)" in str(unknown.exception)
+    assert "stream 'sails' is unknown; there are: sales" in str(unknown.exception)

@@ -295,6 +295,20 @@ async def test_who_never_entered_is_told_what_kept_them_out(rows: Rows, conn: Co
     }
 
 
+@pytest.mark.parametrize(
+    ("status", "did"),
+    [("unsubscribed", "unsubscribed"), ("unconfirmed", "has not confirmed what was asked for")],
+)
+async def test_who_may_not_be_mailed_is_told_so_and_not_that_they_subscribed(
+    rows: Rows, conn: Connection, status: str, did: str
+) -> None:
+    await rows.contact("ann@y.test")
+    await conn.execute("update subscription set status = $1, changed = $2", status, LATER)
+    await rows.program()
+
+    assert await told(conn) == [f"Never enrolled in nudge: {did} at {local(LATER)}, so not subscribed to sales."]
+
+
 async def test_an_unknown_program_or_contact_is_one_line(rows: Rows, conn: Connection) -> None:
     await rows.program()
     await rows.contact("ann@y.test")

@@ -21,7 +21,7 @@ def test_a_forecast_says_by_reason_who_gets_nothing_and_who_may_come_back() -> N
     text = shown(result, Returns([311, *[0] * 29], 1204, ["winback"]))
 
     assert "38,000 without tracking consent: elasticity will not act on them." in text
-    assert "1,204 have cooled down and wait to be asked. Of 311 the cool-down ends in the next 30 days." in text
+    assert "1,204 have cooled down and wait to be asked. The cool-down of 311 ends in the next 30 days." in text
     assert "winback takes them in." in text
     assert "defer quiet_hours 2" in text
     assert "skip unsubscribed 20 This person unsubscribed" in text
@@ -30,6 +30,6 @@ def test_a_forecast_says_by_reason_who_gets_nothing_and_who_may_come_back() -> N
 def test_where_nobody_can_come_back_nothing_is_said_of_programs() -> None:
     text = shown(Forecast("news", 1, 1, 0, {}, 0, {}), Returns([0] * 30, 0, []))
 
-    assert "Of 0 the cool-down ends in the next 30 days." in text
+    assert "The cool-down of nobody ends in the next 30 days." in text
     assert "reactivation" not in text
     assert "consent" not in text

@@ -1,13 +1,15 @@
 """Commands stand in modules that are imported when they are asked for."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
-from mtad.cli.main import _brought, _Lazy, _Program, _Root
+from mtad.cli.main import _PANELS, _brought, _Lazy, _Program, _Root, app
 
 MODULES = sorted({*_Root.modules.values(), *_Program.modules.values()})
 
@@ -19,6 +21,14 @@ def test_each_command_of_a_module_can_be_reached_and_no_other_is_listed(group: t
     listed = {name for name, where in group.modules.items() if where == module}
 
     assert set(brought) == listed - {"program"}  # the group itself, brought by nobody
+
+
+def test_help_shows_every_command_under_a_heading() -> None:
+    said = CliRunner().invoke(app, ["--help"]).stdout
+
+    assert [said.count(f"─ {heading} ─") for heading in _PANELS] == [1] * len(_PANELS)
+    assert all(re.search(rf"^│ {command} ", said, re.MULTILINE) for command in _Root.modules)
+    assert "─ Commands ─" not in said
 
 
 def test_every_module_of_commands_is_listed() -> None:

@@ -152,7 +152,7 @@ async def test_a_test_that_is_refused_says_so_and_fails(
 
 async def test_a_bad_argument_is_one_clear_line(pool: Pool, stream: Path, files: Writer, config_file: Path) -> None:
     cases = [
-        (("preview", "nothing"), "there is no program 'nothing'"),
+        (("preview", "nothing"), "program 'nothing' is unknown"),
         (("preview", "nudge", "--as", "nobody@example.net"), "there is no contact 'nobody@example.net'"),
         (("preview", "nudge", "--as", "nobody"), "no @ in it"),
         (("test", "nudge", "--to", "a@b@"), "--to: 'a@b@'"),

@@ -23,7 +23,7 @@ async def test_who_signs_up_and_confirms_is_mailed_and_who_takes_a_break_is_not(
     html = (await place.mtad("form", "snippet", "site"))["html"]
     action = re.search(r'action="([^"]+)"', html)
     assert action is not None
-    with pytest.raises(Problem, match="there is no form 'nowhere' \\(there is: site\\)"):
+    with pytest.raises(Problem, match="form 'nowhere' is unknown; there are: site"):
         await place.mtad("form", "snippet", "nowhere")
     out = place.installation.folder / "out"
     await place.mtad("program", "preview", "confirm-site", "--dir", str(out))

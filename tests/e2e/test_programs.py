@@ -30,6 +30,8 @@ async def test_who_signs_up_while_a_program_runs_is_let_in_and_gets_the_mail_tha
     await place.mtad("program", "apply", place.write("course.toml", COURSE))
     await place.mtad("program", "start", "course")
     first = await place.letter(ann, 1)
+    again = await place.mtad("program", "start", "course")
+    assert (again["already"], again["queued"]) == (True, 1)
 
     await place.import_people([ann, bob])
     await place.letter(bob, 1)

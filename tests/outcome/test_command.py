@@ -24,3 +24,12 @@ def test_the_rules_in_force_are_shown(tmp_path: Path, arguments: list[str], seen
     assert names[0] == "mine"
     assert "blocked" not in names
     assert len(names) == seen
+
+
+def test_an_expression_is_shown_as_it_is_matched(tmp_path: Path) -> None:
+    config = tmp_path / "mtad.toml"
+    config.write_text('domain = "example.com"\n')
+
+    said = CliRunner().invoke(app, ["automation", "rules", "--provider", "yahoo", "--config", str(config)]).stdout
+
+    assert r"\[TS0[23]\]" in said

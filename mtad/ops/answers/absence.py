@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 
+from engine.gate import TRANSACTIONAL
 from engine.programs import Audience, Definition
 from mtad.ops.answers.person import OnStream, Person
 from mtad.ops.answers.times import local
@@ -26,11 +27,26 @@ def never_enrolled(person: Person, program: Candidate) -> str:
     on = next((on for on in person.streams if on.stream == program.stream and on.status), None)
     if program.status == "draft":
         why = "it was not started"
+    elif program.definition.class_ == TRANSACTIONAL:
+        why = "it asks those who sign up by its form to confirm"
     elif on is None:
         why = f"not subscribed to {program.stream}"
     else:
-        why = _outside(person, program) or _by_itself(program.definition) or _too_early_or_late(on, program)
+        why = (
+            _without_permission(on)
+            or _outside(person, program)
+            or _by_itself(program.definition)
+            or _too_early_or_late(on, program)
+        )
     return f"Never enrolled in {program.name}: {why}."
+
+
+def _without_permission(on: OnStream) -> str:
+    """That they left the stream, or never confirmed; '' where mail is allowed."""
+    if on.status == "subscribed" or not on.changed:
+        return ""
+    did = "has not confirmed what was asked for" if on.status == "unconfirmed" else "unsubscribed"
+    return f"{did} at {local(on.changed)}, so not subscribed to {on.stream}"
 
 
 def _outside(person: Person, program: Candidate) -> str:

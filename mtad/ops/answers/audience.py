@@ -77,7 +77,7 @@ async def audience(conn: Connection, name: str, days: int) -> Audience:
         stream = await stream_by_name(conn, name)
         if stream is None:
             others = ", ".join(await stream_names(conn)) or "none"
-            raise InputError(f"there is no stream {name!r} (there is: {others})")
+            raise InputError(f"stream {name!r} is unknown; there are: {others}")
         at: datetime = await conn.fetchval("select now()")
         day = stream.definition.policy.day
         sizes = {row[0]: (row[1], row[2]) for row in await conn.fetch(SQL["audience_sizes"], stream.id)}

@@ -1,0 +1,49 @@
+"""`mtad contact set-state`: an operator knows better."""
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from engine.service import SETTABLE, set_state
+from mtad.base.config import Config
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.errors import InputError
+from mtad.cli.answers_view import plain
+from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
+from mtad.compose.store import stream_by_name, stream_names
+from mtad.ops.answers.person import contact_by_address
+
+
+def register(contact_app: typer.Typer) -> None:
+    """Add the command to `mtad contact`."""
+    contact_app.command("set-state")(set_state_of_contact)
+
+
+def set_state_of_contact(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The contact's address.")],
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream on which.")],
+    state: Annotated[str, typer.Argument(metavar="STATE", help=f"{', '.join(SETTABLE)}.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; stands in the log with your name.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Set the state of one contact on a stream; what was heard from them before counts no more."""
+
+    async def work(_: Config, pool: Pool) -> str:
+        async def in_one(conn: Connection) -> str:
+            contact = await contact_by_address(conn, address)
+            known = await stream_by_name(conn, stream)
+            if known is None:
+                others = ", ".join(await stream_names(conn)) or "none"
+                raise InputError(f"there is no stream {stream!r} (there is: {others})")
+            return await set_state(conn, contact.id, known.id, state, by=getpass.getuser(), reason=reason)
+
+        return await in_transaction(pool, in_one)
+
+    before = run(config, work)
+    if as_json:
+        print_json({"address": address, "stream": stream, "before": before, "state": state})
+    else:
+        out.print(plain(f"{address} on {stream}: {before} → {state}"))
