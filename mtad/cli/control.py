@@ -62,8 +62,9 @@ def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOpt
     if as_json:
         shell.print_json({"program": name, "already": before, "queued": queued, "left_out": left_out})
     else:
+        mails = "mail" if queued == 1 else "mails"
         first = "runs already, nothing was done; its start: " if before else ""
-        shell.out.print(f"{name}: {first}{queued:,} mails queued, {left_out:,} left out.")
+        shell.out.print(f"{name}: {first}{queued:,} {mails} queued, {left_out:,} left out.")
 
 
 async def _is_later(pool: Pool, starts: object) -> bool:

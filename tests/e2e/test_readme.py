@@ -81,7 +81,7 @@ async def test_the_commands_of_the_readme_work_as_they_stand(folder: Path) -> No
             code = await installation.stop()
 
     assert code == 0
-    assert "1 mails queued, 0 left out" in said["program start"], said
+    assert "1 mail queued, 0 left out" in said["program start"], said
     assert said["program preview"].split()[:2] == ["welcome-hello.html", "welcome-hello.txt"]
     assert "it adds up" in said["audit welcome"]
     assert "ann@example.net" in said["contact show"]
