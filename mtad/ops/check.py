@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from engine.policy import StreamDefinition
+from mtad.audience.persons import read_suppression_key
 from mtad.base.clock import SystemClock
 from mtad.base.config import Config, host_and_port
 from mtad.base.db import Connection, open_pool
@@ -83,6 +84,8 @@ def _keys(config: Config) -> Iterator[Finding]:
     for number, dkim in enumerate(config.dkim):
         yield _secret(f"dkim[{number}].key", config.path(dkim.key), read_key)
     yield _secret("tracker.keys", config.path(config.tracker.keys), read_tracking_keys)
+    suppressions = config.path(config.privacy.suppression_key)
+    yield _secret("privacy.suppression_key", suppressions, lambda _: read_suppression_key(config))
     if config.tracker.event_keys:
         yield _secret("tracker.event_keys", config.path(config.tracker.event_keys), lambda _: read_event_keys(config))
     try:

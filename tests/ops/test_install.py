@@ -187,7 +187,7 @@ async def test_the_published_key_is_compared_however_it_is_written(made: Install
     assert ours in none.mend
 
 
-@pytest.mark.parametrize("name", ["dkim-m202611.pem", "tracking.keys"])
+@pytest.mark.parametrize("name", ["dkim-m202611.pem", "tracking.keys", "suppression.key"])
 async def test_a_missing_key_file_is_named(config: Config, name: str) -> None:
     path = config.folder / "keys" / name
     path.unlink()
@@ -198,7 +198,7 @@ async def test_a_missing_key_file_is_named(config: Config, name: str) -> None:
     assert "No such file" in finding.text
 
 
-@pytest.mark.parametrize("name", ["dkim-m202611.pem", "tracking.keys"])
+@pytest.mark.parametrize("name", ["dkim-m202611.pem", "tracking.keys", "suppression.key"])
 async def test_a_key_file_that_is_no_key_is_named(config: Config, name: str) -> None:
     (config.folder / "keys" / name).write_text("hello\n")
 
