@@ -11,8 +11,7 @@ from uuid import UUID
 import msgspec
 
 from engine.free import Free, free_fact
-from engine.policy import Policy
-from engine.replay import Fact, Logged, corrections
+from engine.replay import Fact, Logged, Rules, corrections, rules_at
 from engine.score import Hit, Key, sign
 from engine.states import Event, Kind, State, Transition
 
@@ -24,9 +23,6 @@ HAPPENED = {
     "subscribe": Kind.SUBSCRIBED_AGAIN,
     "undo": Kind.SUBSCRIBED_AGAIN,
 }
-
-# Why the entry of a reactivation ends with which fact; for any other reason it was stopped.
-_TRIED = {"silent": Kind.REACTIVATION_SILENT, "came_back": None}
 
 
 class Mail(msgspec.Struct, frozen=True, gc=False):
@@ -84,13 +80,13 @@ class Past(msgspec.Struct):
     answered: set[str] = msgspec.field(default_factory=set)
 
 
-def facts_of(past: Past, policy: Policy, outages: Sequence[tuple[datetime, datetime]]) -> Iterator[Fact]:
+def facts_of(past: Past, rules: Rules, outages: Sequence[tuple[datetime, datetime]]) -> Iterator[Fact]:
     """Every fact of the past, in no order; `outages`: when our tracking was not served."""
     yield from mails_told(past.mails, past.hits, measured=past.measured)
     if past.measured:
         yield from veils_told(past.veiled)
-        yield from (sign(hit, policy) for hit in past.hits)
-        yield from (fact for free in past.free if (fact := free_fact(past.key, free, policy)))
+        yield from (sign(hit, rules_at(rules, hit.at)) for hit in past.hits)
+        yield from (fact for free in past.free if (fact := free_fact(past.key, free, rules_at(rules, free.at))))
     for way in past.ways:
         yield from _way(way)
     for event in past.events:
@@ -123,17 +119,17 @@ def veils_told(veiled: Iterable[tuple[UUID, datetime]]) -> Iterator[Fact]:
 
 
 def _way(way: Way) -> Iterator[Fact]:
-    reactivation = way.kind == "reactivation"
+    reactivation, silent = way.kind == "reactivation", way.why == "silent"
     kind = Kind.ENTERS_REACTIVATION if reactivation else Kind.ENTERS_SERIES
     yield Fact(id=f"enter {way.id}", event=Event(kind, way.entered, "enrolment", series_runs=way.series_runs))
     if way.ended is None or way.why is None:
         return
     if reactivation:
-        over = _TRIED.get(way.why, Kind.REACTIVATION_STOPPED)
-    else:
-        over = Kind.SERIES_SILENT if way.why == "silent" and way.when_silent == "inactive" else None
-    if over:
+        # Who came back is not trying any more, and it means nothing; unless the sign turns out to be none.
+        over = Kind.REACTIVATION_SILENT if silent else Kind.REACTIVATION_STOPPED
         yield ended(over, way.id, way.program, way.entered, way.ended)
+    elif silent and way.when_silent == "inactive":
+        yield ended(Kind.SERIES_SILENT, way.id, way.program, way.entered, way.ended)
 
 
 def ended(kind: Kind, entry: int, program: str, entered: datetime, at: datetime) -> Fact:

@@ -51,26 +51,34 @@ async def undo(conn: Connection, contact_id: int, stream_id: int, *, event_id: U
     """Leaving, or a break, is taken back within a day by whoever did it; False when there is no such thing."""
     if not await store.lock_gates(conn, [contact_id]):
         return False
-    if not await conn.fetchrow(SQL["undo"], contact_id, stream_id, how):
+    rest: float | None = await conn.fetchval(SQL["undo"], contact_id, stream_id, how)
+    if rest is None:
         return False
     if await store.add_event(conn, event_id, "undo", at, {"how": how}, contact=contact_id, stream=stream_id):
         await store.raise_gates(conn, [contact_id])
         await _happened(conn, {(stream_id, contact_id)}, event_id, Event(Kind.SUBSCRIBED_AGAIN, at, how))
+        if rest:
+            await conn.execute(SQL["shift_waits"], contact_id, stream_id, -rest)
     return True
 
 
 async def take_break(
     conn: Connection, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, until: datetime, how: str
 ) -> bool:
-    """Nothing of the stream until then: mail that waits is judged anew now. False when nobody is subscribed there."""
+    """Nothing of the stream until then: mail that waits is judged anew now, and entries stand still.
+
+    False when nobody is subscribed there.
+    """
     if not await store.lock_gates(conn, [contact_id]):
         return False
-    if not await conn.fetchrow(SQL["take_break"], contact_id, stream_id, until, how):
+    before: datetime | None = await conn.fetchval(SQL["take_break"], contact_id, stream_id, until, how)
+    if before is None:
         return False
     data = {"how": how, "until": until.isoformat()}
     if await store.add_event(conn, event_id, "break", at, data, contact=contact_id, stream=stream_id):
         await store.raise_gates(conn, [contact_id])
         await _happened(conn, {(stream_id, contact_id)}, event_id, Event(Kind.BREAK, at, how))
+        await conn.execute(SQL["shift_waits"], contact_id, stream_id, (until - before).total_seconds())
         await store.wake_jobs(conn, [(stream_id, contact_id, ADVERTISING)])
     return True
 

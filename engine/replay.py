@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from engine.policy import Policy
-from engine.states import Event, Kind, Row, Transition, apply
-from engine.timers import next_at, next_timer
+from engine.states import Event, Kind, Row, State, Transition, apply
+from engine.timers import cool_until, next_at, next_timer
 
 # Before every fact: nothing has been read so far.
 NEVER = datetime.min.replace(tzinfo=UTC)
+
+Rules = Sequence[tuple[datetime, Policy]]  # from when which hold: the first from NEVER on, then by time
 
 Place = tuple[datetime, str]  # time and id of a fact; a timer stands before all facts of its moment
 
@@ -82,8 +84,39 @@ def replay(
     `base` is where a replay begins: New, an import or what an operator set, at `since`, and
     `answered` what had earned its points by then. No fact is older.
     """
-    begun = Replayed(base, last=(since, ""), answered=frozenset(answered))
-    return forward(begun, sorted(facts, key=lambda fact: fact.place), policy, heard)
+    return replay_by(facts, [(NEVER, policy)], heard, base, since=since, answered=answered)
+
+
+def replay_by(
+    facts: Iterable[Fact],
+    rules: Rules,
+    heard: datetime,
+    base: Row,
+    *,
+    since: datetime = NEVER,
+    answered: Iterable[str] = (),
+) -> Replayed:
+    """`replay` where rules changed on the way: facts and timers go by those of their time.
+
+    A cool-down that runs when others begin ends when they say, but never later.
+    """
+    done = Replayed(base, last=(since, ""), answered=frozenset(answered))
+    rest = sorted(facts, key=lambda fact: fact.place)
+    ends: list[datetime | None] = [*(begin for begin, _ in rules[1:]), None]
+    for (begin, policy), end in zip(rules, ends, strict=True):
+        if begin > since and done.row.state is State.COOLING:
+            done = msgspec.structs.replace(
+                done, row=msgspec.structs.replace(done.row, cool_until=cool_until(done.row, policy))
+            )
+        now = rest if end is None else [fact for fact in rest if fact.event.at < end]
+        done = forward(done, now, policy, heard if end is None else min(heard, end))
+        rest = rest[len(now) :]
+    return done
+
+
+def rules_at(rules: Rules, at: datetime) -> Policy:
+    """Those that held then."""
+    return next(policy for begin, policy in reversed(rules) if begin <= at)
 
 
 def forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datetime) -> Replayed:

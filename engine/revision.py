@@ -6,14 +6,14 @@ next sweep, and cool-downs that they shorten are over sooner. Nobody is mailed b
 """
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
 from engine.policy import Policy
 from engine.silence import may_pause
 from engine.states import Kind, Row, State
-from engine.timers import next_timer
+from engine.timers import cool_until, next_timer
 from mtad.base.db import Connection, Pool, in_transaction, row_values
 from mtad.base.sqlfiles import queries
 
@@ -63,14 +63,6 @@ def concern(effect: Effect, one: OnStream, old: Policy, new: Policy, now: dateti
     effect.spared += after == 2 and before < 2
     waits = one.row.state in (State.ACTIVE, State.REACTIVATED)
     effect.engaged += waits and new.threshold <= one.row.score < old.threshold
-
-
-def cool_until(row: Row, policy: Policy) -> datetime | None:
-    """When a cool-down that runs is over by these rules; never later than it was said when it began."""
-    if row.cool_until is None or row.cycle == 0:
-        return row.cool_until
-    length = policy.cool_downs[min(row.cycle, len(policy.cool_downs)) - 1]
-    return min(row.cool_until, row.since + timedelta(seconds=length))
 
 
 def _nearness(one: OnStream, policy: Policy, now: datetime) -> int:

@@ -57,7 +57,9 @@ async def bases(conn: Connection, keys: Collection[Key]) -> dict[Key, Kept]:
 
 async def set_bases(conn: Connection, keys: Collection[Key]) -> None:
     """From now on replays begin with these rows as they are; they are locked."""
-    await conn.execute(SQL["set_bases"], [key[0] for key in keys], [key[1] for key in keys])
+    asked = [key[0] for key in keys], [key[1] for key in keys]
+    await conn.execute(SQL["drop_bases"], *asked)
+    await conn.execute(SQL["set_bases"], *asked)
 
 
 def _kept(values: tuple[Any, ...]) -> Kept:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine import store
+from engine import past, store
 from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import fold, fold_signs
 from engine.history import ended
@@ -21,15 +21,18 @@ from engine.reactivation import stop_stranded
 from engine.replay import Fact
 from engine.rows import lock_rows
 from engine.score import Key, Leave
+from engine.setting import SETTABLE, set_state
+from engine.silence import heard_until
 from engine.states import Event, Kind
 from engine.store import raise_epoch
 from engine.sweep import Braked, brakes, release_brake, sweep
-from engine.tell import ADVERTISING, tell
+from engine.tell import ADVERTISING, LONGEST_OUTAGE, policies_of, tell
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.ids import uuid7
 
 __all__ = [
+    "SETTABLE",
     "Braked",
     "Catalogue",
     "Program",
@@ -41,12 +44,14 @@ __all__ = [
     "enter_reactivation",
     "fold",
     "fold_signs",
+    "not_heard",
     "offer",
     "raise_epoch",
     "release",
     "release_brake",
     "retell",
     "set_program_status",
+    "set_state",
     "stop_stranded",
     "suppress",
     "sweep",
@@ -96,6 +101,26 @@ async def enter_reactivation(
     The gates of these contacts are locked. They are Inactive before and after, so no gate is raised.
     """
     return await store.enter_reactivation(conn, stream_id, contact_ids, at, fact) if contact_ids else set()
+
+
+async def not_heard(conn: Connection, entry_ids: Sequence[int]) -> dict[int, datetime]:
+    """Of entries that came to the end of their way, those that go on, and until when.
+
+    For so long somebody listened for answers to the last mail in too little of its wait.
+    """
+    outages = await past.outages(conn, await store.now(conn) - LONGEST_OUTAGE)
+    if not outages:
+        return {}
+    ways = await store.ended_ways(conn, entry_ids)
+    policies = await policies_of(conn, {way.stream_id for way in ways})
+    later: dict[int, datetime] = {}
+    for way in ways:
+        concluded = way.kind == "reactivation" or way.when_silent == "inactive"
+        if concluded and way.due and way.mailed:
+            until = heard_until(way.mailed, way.due, policies[way.stream_id].window, outages)
+            if until > way.due:
+                later[way.id] = until
+    return later
 
 
 async def end_silent(conn: Connection, entry_ids: Sequence[int]) -> set[int]:

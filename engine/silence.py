@@ -4,7 +4,8 @@ Whom to leave alone is decided by what we do not hear. If suddenly many are sile
 or those of one provider, the fault is more likely ours or the provider's than theirs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -35,6 +36,21 @@ def may_pause(brake: Brake, *, reachable: int, paused: int) -> int:
     pauses none of them: it stops until somebody has looked.
     """
     return max(0, max(int(reachable * brake.share), brake.least) - paused)
+
+
+def heard_until(
+    mailed: datetime, due: datetime, window: float, outages: Iterable[tuple[datetime, datetime]]
+) -> datetime:
+    """When a way whose last mail came at `mailed` has been listened to for a window, or for its wait if that is less.
+
+    `due`, the end of its wait, unless nobody listened for part of it; `outages` do not overlap.
+    """
+    deaf = sum(
+        (min(until, due) - max(since, mailed) for since, until in outages if until > mailed and since < due),
+        timedelta(),
+    )
+    least = min(timedelta(seconds=window), due - mailed)
+    return due + max(timedelta(), least - (due - mailed - deaf))
 
 
 def held_providers(usual: Mapping[str, Signs], lately: Mapping[str, Signs]) -> dict[str, str]:

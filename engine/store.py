@@ -7,7 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from engine.policy import StreamDefinition
+from engine.policy import Policy, StreamDefinition
+from engine.replay import NEVER, Rules
 from engine.score import Hit, Key, Leave
 from mtad.base.db import Connection, row_values
 from mtad.base.sqlfiles import queries
@@ -61,6 +62,8 @@ class EndedWay(msgspec.Struct, frozen=True):
     stream_id: int
     contact_id: int
     entered: datetime
+    due: datetime | None  # the end of its last wait
+    mailed: datetime | None  # when its last mail arrived
     program: str
     kind: str
     when_silent: str
@@ -116,6 +119,16 @@ async def current_streams(conn: Connection, streams: Collection[int]) -> dict[in
     """The rules of these streams as they are now."""
     rows = await conn.fetch(SQL["current_streams"], list(streams))
     return {row[0]: StreamDefinition.from_json(row[1]) for row in rows}
+
+
+async def rules_of(conn: Connection, streams: Collection[int]) -> dict[int, Rules]:
+    """The policies of these streams, and from when each holds."""
+    found: dict[int, list[tuple[datetime, Policy]]] = {}
+    for stream, made, definition in await conn.fetch(SQL["rules_of"], list(streams)):
+        rules, policy = found.setdefault(stream, []), StreamDefinition.from_json(definition).policy
+        if not rules or rules[-1][1] != policy:
+            rules.append((made if rules else NEVER, policy))
+    return dict(found)
 
 
 # ── The fold ──

@@ -17,7 +17,7 @@ from engine import store
 from engine.history import corrected, facts_of, mails_told, veils_told
 from engine.past import Outages
 from engine.policy import Policy
-from engine.replay import NEVER, Earned, Fact, Replayed, forward, replay
+from engine.replay import NEVER, Earned, Fact, Replayed, forward, replay_by
 from engine.rows import Change, Kept
 from engine.score import Hit, Key, Leave, ends
 from engine.states import Kind, Row, State, Transition, new_row
@@ -199,12 +199,16 @@ async def _replayed(
     bases = await kept_rows.bases(conn, late)
     since = {key: bases[key].told if key in bases else NEVER for key in late}
     known = await tables.past(conn, since)
+    rules = await store.rules_of(conn, {stream for stream, _ in late})
     told = {}
     for key, given in late.items():
         kept, past, policy = rows[key], known[key], policies[key[0]]
-        facts = {fact.id: fact for fact in (*facts_of(past, policy, deaf), *given) if fact.event.at > since[key]}
+        facts = {fact.id: fact for fact in given}
+        # What earns points is worth what it was at its time, whatever it is worth by now.
+        facts |= {one.id: one for one in facts_of(past, rules[key[0]], deaf) if one.once or one.id not in facts}
+        facts = {id_: fact for id_, fact in facts.items() if fact.event.at > since[key]}
         base = bases[key].row if key in bases else _unknown(facts.values(), kept)
-        done = replay(facts.values(), policy, heard, base, since=since[key], answered=past.answered)
+        done = replay_by(facts.values(), rules[key[0]], heard, base, since=since[key], answered=past.answered)
         after = _after(kept, done, policy, heard, done.held)
         changes = tuple(Change(*row) for row in corrected(past, done.log))
         hits = {f"sign {hit.event_id}": hit for hit in past.hits}

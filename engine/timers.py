@@ -42,6 +42,14 @@ def next_at(row: Row, policy: Policy, after: datetime) -> datetime | None:
     return at if at is None or at > after else after
 
 
+def cool_until(row: Row, policy: Policy) -> datetime | None:
+    """When a cool-down that runs is over by these rules; never later than it was said when it began."""
+    if row.cool_until is None or row.cycle == 0:
+        return row.cool_until
+    length = policy.cool_downs[min(row.cycle, len(policy.cool_downs)) - 1]
+    return min(row.cool_until, row.since + timedelta(seconds=length))
+
+
 def _days(row: Row, policy: Policy) -> int:
     """How many without a sign make somebody Inactive; 0: none do yet."""
     if row.ignored >= policy.days_need_attempts:

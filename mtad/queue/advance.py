@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from engine.programs import ChooseNode, EndNode, Node, chosen_stop
-from engine.service import Catalogue, end_silent, set_program_status
+from engine.service import Catalogue, end_silent, not_heard, set_program_status
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.queue import entries, programs, store
@@ -84,9 +84,13 @@ async def _choices(
 async def _end(conn: Connection, catalogue: Catalogue, over: Sequence[DueEntry]) -> int:
     """The last wait is over: who gave no sign since the entry began becomes Inactive, or cools down again.
 
-    A reactivation of whom a hit waits to be judged goes on: it may be an answer. How many ended.
+    Where nobody listened for part of that wait, it goes on for as long. A reactivation of
+    whom a hit waits to be judged goes on: it may be an answer. How many were moved.
     """
     await entries.lock_gates(conn, sorted({entry.contact_id for entry in over}))
+    later = await not_heard(conn, [entry.id for entry in over])
+    going_on = [(entry.id, entry.node, later[entry.id]) for entry in over if entry.id in later]
+    over = [entry for entry in over if entry.id not in later]
     silent = await end_silent(conn, [entry.id for entry in over])
     late = datetime.now(UTC) - PATIENCE
     ends = [
@@ -94,7 +98,7 @@ async def _end(conn: Connection, catalogue: Catalogue, over: Sequence[DueEntry])
         for entry in over
         if entry.id in silent or entry.due < late or not _tries(catalogue, entry)
     ]
-    return await entries.end_entries(conn, ends)
+    return await entries.end_entries(conn, ends) + await entries.move_entries(conn, going_on)
 
 
 def _tries(catalogue: Catalogue, entry: DueEntry) -> bool:

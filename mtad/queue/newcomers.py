@@ -1,8 +1,8 @@
 """Programs that take people in while they run: who becomes eligible later, and whose day of the year it is.
 
 Who may have become eligible is read from what was written since the last look: permissions
-that changed, states that changed, cool-downs that ended, people who were handed over. A
-look costs what has happened, not what there is.
+that changed, states that changed, breaks and cool-downs that ended, people who were handed
+over. A look costs what has happened, not what there is.
 """
 
 from datetime import UTC, date, datetime, timedelta

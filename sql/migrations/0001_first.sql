@@ -145,6 +145,7 @@ create table subscription (
 );
 create index subscription_contact_idx on subscription (contact_id);
 create index subscription_changed_idx on subscription (stream_id, changed, contact_id); -- for programs that stay open
+create index subscription_break_idx on subscription (stream_id, break_until, contact_id) where break_until is not null;
 
 -- contact × stream, engine/README.md. No row: New. New is also a row without
 -- `first_sent`. `wake_at` is the only indexed time: hot updates must not touch one.

@@ -54,6 +54,10 @@ select s.id, v.definition
   join stream_version v on v.stream_id = s.id and v.version = s.version
  where s.id = any($1::int[]);
 
+-- name: rules_of
+-- Every version of streams $1, from when on it holds, the oldest first.
+select stream_id, made, definition from stream_version where stream_id = any($1::int[]) order by stream_id, version;
+
 -- name: streams_of
 -- On which streams something is known of contacts $1.
 select stream_id, contact_id from engagement where contact_id = any($1::bigint[]);
@@ -167,12 +171,12 @@ select e.stream_id, e.contact_id,
   from engagement_base e
  where (e.stream_id, e.contact_id) in (select * from unnest($1::int[], $2::bigint[]));
 
+-- name: drop_bases
+-- A statement of its own: an insert in the same one would find the row that is to go.
+delete from engagement_base where (stream_id, contact_id) in (select * from unnest($1::int[], $2::bigint[]));
+
 -- name: set_bases
 -- From here on replays of (stream $1, contact $2) begin with the row as it is. It is locked.
-with gone as (
-  delete from engagement_base
-   where (stream_id, contact_id) in (select * from unnest($1::int[], $2::bigint[]))
-)
 insert into engagement_base
 select * from engagement where (stream_id, contact_id) in (select * from unnest($1::int[], $2::bigint[]));
 
@@ -395,8 +399,11 @@ update job set due = now() from jobs where job.id = jobs.id;
 -- Entries $1, whose way is over. heard: something was delivered, the contact may be
 -- measured, and no hit on mail of the stream waits to be judged or folded, so that silence
 -- would mean something. A reactivation ends in silence in any case, or whoever cannot be
--- heard would be won back for ever.
-select n.id, n.stream_id, n.contact_id, n.entered, p.name, p.kind::text, v.definition ->> 'when_silent', now(),
+-- heard would be won back for ever. mailed: when its last mail arrived.
+select n.id, n.stream_id, n.contact_id, n.entered, n.due,
+       (select max(l.ended) from ledger l
+         where l.contact_id = n.contact_id and l.entry_id = n.id and l.outcome = 'delivered') as mailed,
+       p.name, p.kind::text, v.definition ->> 'when_silent', now(),
        (p.kind = 'reactivation'
         or coalesce(u.tracking::text, w.definition ->> 'tracking') = 'full'
            and exists (

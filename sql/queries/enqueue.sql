@@ -57,7 +57,7 @@ select u.contact_id, d.site_id, g.state::text,
             and x.contact_id > $2 and x.contact_id <= (select max(contact_id) from page)
        ) and (not $7 or coalesce(g.state = 'cooling' and g.cool_until <= now(), false))
          and ($8::text[] is null or coalesce(substr(c.attributes ->> $9, 6, 5) = any($8), false)) as in_audience,
-       u.status = 'subscribed' and u.break_until is null and not c.erased and c.merged_into is null
+       u.status = 'subscribed' and coalesce(u.break_until <= now(), true) and not c.erased and c.merged_into is null
          and ($7 or coalesce(g.state, 'active') not in ('cooling', 'trying', 'resting'))
          and not exists (
            select from suppression x
@@ -209,12 +209,12 @@ select p.name, array(select distinct program_id from program_version where defin
 
 -- name: newly_eligible
 -- Up to 5,000 marks that program $1, of stream $2, has a look at contacts: their permission
--- or their state changed, their cool-down ended ($7: it takes those only), or one of programs
--- $9 handed them over. After ($5, $6), before $8, in order; with $10 false hand-overs only.
+-- or their state changed, their break or their cool-down ended ($7: it takes those only), or one of
+-- programs $9 handed them over. After ($5, $6), before $8, in order; with $10 false hand-overs only.
 -- Contacts $11 are looked at in any case, by way of a redirect.
 -- `takes`: not in the program, and was not, but for those who were left out for their state;
 -- a reactivation takes people again. $3, $4, in_audience, clear: as audience_page.
--- Plan: an index on each of the four, never what was looked at before.
+-- Plan: an index on each of the five, never what was looked at before.
 with found as materialized (
   (select changed as at, contact_id, 'enrol' as via
      from subscription
@@ -233,6 +233,12 @@ with found as materialized (
     where $10 and $7 and stream_id = $2 and state = 'cooling' and (cool_until, contact_id) > ($5, $6)
       and cool_until < $8
     order by cool_until, contact_id
+    limit 5000)
+   union all
+  (select break_until, contact_id, 'enrol'
+     from subscription
+    where $10 and stream_id = $2 and (break_until, contact_id) > ($5, $6) and break_until < $8
+    order by break_until, contact_id
     limit 5000)
    union all
   select e.ended, e.contact_id, 'then'
@@ -258,7 +264,7 @@ select x.at, x.contact_id, x.via, d.site_id, g.state::text, coalesce(f.round + 1
                 select from entry n where n.program_id = $1 and n.contact_id = x.contact_id and n.ended is null)
          else f.round is null
               or f.outcome = 'skipped' and (f.reason like 'inactive:%' or f.reason = 'not_confirmed') end as takes,
-       u.status = 'subscribed' and u.break_until is null and not c.erased and c.merged_into is null
+       u.status = 'subscribed' and coalesce(u.break_until <= now(), true) and not c.erased and c.merged_into is null
          and ($7 or coalesce(g.state, 'active') not in ('cooling', 'trying', 'resting'))
          and not exists (
            select from suppression s

@@ -1,17 +1,42 @@
 -- What people do to their own permission. engine/permission.py; gate rows are locked by it.
 
 -- name: take_break
--- Contact $1 takes a break on stream $2 up to $3; $4 how. No row: not subscribed there.
+-- Contact $1 takes a break on stream $2 up to $3; $4 how. Its gate is locked. Returns up to
+-- when it had one before (or now). No row: not subscribed there.
+with before as materialized (
+  select greatest(break_until, now()) as until
+    from subscription
+   where stream_id = $2 and contact_id = $1 and status = 'subscribed'
+)
 update subscription
    set break_until = $3, changed = now(), changed_by = $4
- where stream_id = $2 and contact_id = $1 and status = 'subscribed'
-returning stream_id;
+  from before
+ where stream_id = $2 and contact_id = $1
+returning before.until;
+
+-- name: shift_waits
+-- What entries of contact $1 on stream $2 wait for comes $3 seconds later (negative: sooner).
+with entries as materialized (
+  select id
+    from entry
+   where contact_id = $1 and stream_id = $2 and ended is null and due is not null
+   order by id
+     for no key update
+)
+update entry set due = due + $3::float8 * interval '1 s' from entries where entry.id = entries.id;
 
 -- name: undo
 -- What contact $1 took back on stream $2 within a day, leaving or a break, holds again; $3 how.
 -- Only what the person did: not an operator, not a file. Who never confirmed stays out.
+-- Returns how many seconds of a break were left.
+with before as materialized (
+  select greatest(0, extract(epoch from break_until - now()))::float8 as rest
+    from subscription
+   where stream_id = $2 and contact_id = $1
+)
 update subscription s
    set status = 'subscribed', break_until = null, changed = now(), changed_by = $3
+  from before
  where s.stream_id = $2 and s.contact_id = $1
    and s.changed > now() - interval '24 hours' and s.changed_by in ('one_click', 'page', 'preferences')
    and (s.status = 'unsubscribed' or s.status = 'subscribed' and s.break_until > now())
@@ -19,7 +44,7 @@ update subscription s
    and (s.source not like 'form:%' or exists (
          select from proof p
           where p.contact_id = $1 and p.stream_id = $2 and p.confirmed is not null))
-returning s.stream_id;
+returning before.rest;
 
 -- name: stop_measuring
 -- Contact $1 is not measured on streams $2. Those on which that is new. `changed` is of the

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from engine.permission import stop_measuring
 from engine.service import Catalogue, Suppress, release, suppress, unsubscribe
 from mtad.base.db import in_transaction
 from mtad.base.errors import InputError
@@ -254,3 +255,22 @@ async def test_suppressing_many_at_once_from_two_sides_takes_no_deadlock(world: 
     )
 
     assert sorted(counts) == [0, 50]
+
+
+async def test_consent_to_be_measured_is_withdrawn_as_often_as_it_was_given(world: World) -> None:
+    stream = await world.stream()
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact, state="cooling", cycle=1)
+    for number in range(2):
+        await world.conn.execute("update subscription set tracking = 'full'")
+
+        stopped = await in_transaction(
+            world.pool,
+            lambda conn, number=number: stop_measuring(  # type: ignore[misc]
+                conn, contact, [stream], event_id=event_id(number), at=START + number * DAY, how="page"
+            ),
+        )
+
+        assert stopped == {stream}
+    assert await world.state(stream, contact) == ("active", 0)
+    assert await world.conn.fetchval("select told from engagement_base") == START + DAY

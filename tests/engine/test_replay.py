@@ -5,11 +5,13 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.replay import NEVER, Fact, History, Logged, applied, replay
+from engine.policy import Policy
+from engine.replay import NEVER, Fact, History, Logged, applied, replay, replay_by
 from engine.states import TABLE, Event, Kind, State
 from tests.engine.histories import NUMBERS, POLICY, START, STEP, STEPS, base, history
 
@@ -299,3 +301,34 @@ def test_mail_delivered_later_does_not_end_the_wait_for_the_watermark() -> None:
 
     contact.fold([fact(Kind.SIGN, 9.5, "click", once="click 3")], after_days(31))
     assert (contact.row.state, contact.row.ignored, contact.log) == (State.ACTIVE, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("new", "state", "cool_until"),
+    [
+        ({"attempts": 9}, State.COOLING, START + 36 * DAY),  # a pause by older rules stands
+        ({"cool_downs": (20 * 86400.0,)}, State.COOLING, START + 26 * DAY),
+        ({"cool_downs": (90 * 86400.0,)}, State.COOLING, START + 36 * DAY),
+    ],
+)
+def test_facts_and_silence_go_by_the_rules_of_their_time(
+    new: dict[str, object], state: State, cool_until: datetime
+) -> None:
+    old = Policy(attempts=2, window=86400.0, cool_downs=(30 * 86400.0,))
+    facts = [Fact(id=f"mail {day}", event=Event(Kind.DELIVERED, START + day * DAY, "")) for day in (0, 5)]
+    rules = [(NEVER, old), (START + 10 * DAY, msgspec.structs.replace(old, **new))]
+
+    row = replay_by(facts, rules, START + 20 * DAY, base()).row
+
+    assert (row.state, row.since, row.cool_until) == (state, START + 6 * DAY, cool_until)
+
+
+def test_the_same_rules_under_many_versions_change_nothing() -> None:
+    for seed in range(200):
+        luck = random.Random(seed)
+        facts = history(luck.sample(range(NUMBERS), 30))
+        begins = sorted(START + luck.randrange(STEPS) * STEP for _ in range(3))
+        rules = [(NEVER, POLICY), *((begin, POLICY) for begin in begins)]
+        heard = START + luck.randrange(STEPS) * STEP
+
+        assert replay_by(facts, rules, heard, base()) == replay(facts, POLICY, heard, base())

@@ -3,12 +3,16 @@
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 
-from engine.policy import Policy
-from engine.revision import Effect, OnStream, concern, cool_until, earlier, effect, retime
+from engine.policy import Points, Policy
+from engine.revision import Effect, OnStream, concern, earlier, effect, retime
+from engine.service import retell
 from engine.states import Row, State
-from tests.engine.world import DAY, START, World
+from engine.timers import cool_until
+from mtad.base.db import in_transaction
+from tests.engine.world import DAY, START, World, definition
 
 NOW = START + 40 * DAY
 OLD = Policy()
@@ -85,3 +89,33 @@ async def test_people_are_counted_and_retimed(world: World) -> None:
     rows = {contact: at for contact, at in found_rows}  # noqa: C416 - rows
     assert rows == dict.fromkeys([*silent, gone], START + 30 * DAY) | {cooling: START + 35 * DAY}
     assert await retime(world.pool, stream, new) == 0
+
+
+async def test_a_replay_goes_by_the_rules_of_each_fact(world: World) -> None:
+    old, new = Policy(attempts=2), Policy(attempts=9, points=Points(open=1))
+    stream = await world.stream(policy=old)
+    program = await world.program(stream, definition())
+    paused, reader = [await world.contact(f"{name}@y.test", stream) for name in ("paused", "reader")]
+    await world.engagement(stream, paused, first_sent=None)
+    await world.engagement(stream, reader, first_sent=None)
+    for day in (0, 10):
+        await world.mailed(program, paused, at=START + day * DAY)
+    for day in (0, 60):
+        await world.hit(await world.mailed(program, reader, at=START + day * DAY), "open", at=START + (day + 1) * DAY)
+    await world.conn.execute("delete from pending")
+    await world.conn.execute(
+        "insert into stream_version (stream_id, version, definition, made_by, made)"
+        " select stream_id, 2, jsonb_set(definition, '{policy}', $2), 'test', $3"
+        " from stream_version where stream_id = $1",
+        stream, msgspec.to_builtins(new), START + 50 * DAY,
+    )  # fmt: skip
+    await world.conn.execute("update stream set version = 2")
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, ingested_until) values ('here', 0, 1, $1, $2)",
+        START, START + 70 * DAY,
+    )  # fmt: skip
+
+    await in_transaction(world.pool, lambda conn: retell(conn, [(stream, paused), (stream, reader)]))
+
+    assert await world.state(stream, paused) == ("cooling", 0)
+    assert await world.state(stream, reader) == ("active", 5 + 1)

@@ -1,11 +1,13 @@
 """When silence is not believed: the brake, and a provider of which we hear too little."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.rules import Brake
-from engine.silence import Signs, held_providers, may_pause
+from engine.silence import Signs, heard_until, held_providers, may_pause
 
 USUAL = {"gmail.test": Signs(10_000, 2000), "gmx.test": Signs(10_000, 1000), "tiny.test": Signs(20, 10)}
 
@@ -54,3 +56,26 @@ def test_provider_with_a_third_of_its_usual_answers_is_held_and_the_others_are_n
 )
 def test_too_little_to_judge_holds_nobody(lately: dict[str, Signs]) -> None:
     assert held_providers(USUAL, lately) == {}
+
+
+@pytest.mark.parametrize(
+    ("wait", "outages", "later"),
+    [
+        (3, [], 0),
+        (3, [(-2, 0), (3, 4)], 0),  # before and after
+        (3, [(1, 2)], 1),
+        (3, [(-1, 0.5), (2.5, 9)], 1),
+        (5, [(1, 2)], 0),  # three of the five days were listened to
+        (5, [(0, 5)], 3),
+        (1, [(0, 1)], 1),  # a wait shorter than the window is not made longer than it was
+        (4, [(1, 2)], 0),  # the first of these, a day later
+    ],
+)
+def test_a_way_ends_when_it_was_listened_to_for_a_window(
+    wait: float, outages: list[tuple[float, float]], later: float
+) -> None:
+    mailed = datetime(2026, 11, 1, tzinfo=UTC)
+    day = timedelta(days=1)
+    spans = [(mailed + since * day, mailed + until * day) for since, until in outages]
+
+    assert heard_until(mailed, mailed + wait * day, 3 * 86400.0, spans) == mailed + (wait + later) * day

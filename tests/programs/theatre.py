@@ -136,18 +136,24 @@ class Theatre:
                 mail = Mail(facts, program, stream)
                 return after_attempt(mail, Delivered("250 ok", now, now), Retry(60, 600, 600), now=now, luck=0.0)
 
-    async def reads(self, name: str, node: str, *, link: int | None = None, class_: str = "human") -> None:
-        """A person opens the last mail of a step that they got, or clicks a link of it; a proxy does."""
+    async def reads(
+        self, name: str, node: str, *, link: int | None = None, class_: str = "human", after: timedelta | None = None
+    ) -> None:
+        """A person opens the last mail of a step that they got, or clicks a link of it; a proxy does.
+
+        Now, or so long `after` it came, which is heard of now.
+        """
         kind = "open" if link is None else "click"
         found = await self.conn.fetchrow(
-            "select l.job_id, l.contact_id, l.stream_id, k.id from ledger l join message m on m.id = l.message_id"
+            "select l.job_id, l.contact_id, l.stream_id, k.id, l.ended"
+            " from ledger l join message m on m.id = l.message_id"
             " join contact c on c.id = l.contact_id join message_link k on k.message_id = m.id and k.position = $3"
             " where c.address = $1 and m.node = $2 and l.outcome = 'delivered' order by l.ended desc limit 1",
             f"{name}@reader.test", node, link or 0,
         )  # fmt: skip
         assert found is not None
-        job, contact, stream, link_id = found.values()
-        now = self._clock.now()
+        job, contact, stream, link_id, came = found.values()
+        now = self._clock.now() if after is None else came + after
         self._hits += 1
         event = uuid7(int(now.timestamp() * 1000), self._hits.to_bytes(10))
         await self.conn.execute(

@@ -166,8 +166,8 @@ class Person(msgspec.Struct, frozen=True):
         return [item for item in self.history if isinstance(item, Transition)]
 
 
-async def person_by_address(conn: Connection, address: str) -> Person:
-    """Whoever has this address in any spelling of the same key; InputError: nobody has. In one transaction."""
+async def contact_by_address(conn: Connection, address: str) -> Contact:
+    """Whoever has this address in any spelling of the same key; InputError: nobody has."""
     try:
         parsed = parse_address(address)
     except ValueError as error:
@@ -175,13 +175,18 @@ async def person_by_address(conn: Connection, address: str) -> Person:
     row = await conn.fetchrow(SQL["contact_by_key"], parsed.key)
     if row is None:
         raise InputError(f"no contact has the address {parsed.key}")
-    contact = Contact(*row)
+    return Contact(*row)
+
+
+async def person_by_address(conn: Connection, address: str) -> Person:
+    """`contact_by_address` with all that is known, in one transaction."""
+    contact = await contact_by_address(conn, address)
     mails = [Mail(*found) for found in await conn.fetch(SQL["mails_of_contact"], contact.id)]
     events = [Event(*found) for found in await conn.fetch(SQL["events_of_contact"], contact.id)]
     transitions = [Transition(*found) for found in await conn.fetch(SQL["transitions_of_contact"], contact.id)]
     streams = [OnStream(*found) for found in await conn.fetch(SQL["streams_of_contact"], contact.id)]
     by_name = {on.stream: on for on in streams}
-    keys = [contact.key, f"@{parsed.domain}"]
+    keys = [contact.key, f"@{contact.key.rpartition('@')[2]}"]
     return Person(
         contact=contact,
         identities=[Identity(*found) for found in await conn.fetch(SQL["identities_of_contact"], contact.id)],
