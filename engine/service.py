@@ -5,7 +5,7 @@ half done: whoever becomes less eligible gets a newer gate version in the same o
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -26,7 +26,7 @@ from engine.silence import heard_until
 from engine.states import Event, Kind
 from engine.store import raise_epoch
 from engine.sweep import Braked, brakes, release_brake, sweep
-from engine.tell import ADVERTISING, LONGEST_OUTAGE, policies_of, tell
+from engine.tell import ADVERTISING, LONGEST_OUTAGE, tell
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.ids import uuid7
@@ -103,24 +103,16 @@ async def enter_reactivation(
     return await store.enter_reactivation(conn, stream_id, contact_ids, at, fact) if contact_ids else set()
 
 
-async def not_heard(conn: Connection, entry_ids: Sequence[int]) -> dict[int, datetime]:
-    """Of entries that came to the end of their way, those that go on, and until when.
-
-    For so long somebody listened for answers to the last mail in too little of its wait.
-    """
-    outages = await past.outages(conn, await store.now(conn) - LONGEST_OUTAGE)
+async def not_heard(conn: Connection, waits: Mapping[int, float]) -> dict[int, datetime]:
+    """Entries whose wait of so many seconds is over, but not listened to all the time: until when they go on."""
+    outages = await past.outages(conn, await store.now(conn) - LONGEST_OUTAGE) if waits else []
     if not outages:
         return {}
-    ways = await store.ended_ways(conn, entry_ids)
-    policies = await policies_of(conn, {way.stream_id for way in ways})
-    later: dict[int, datetime] = {}
-    for way in ways:
-        concluded = way.kind == "reactivation" or way.when_silent == "inactive"
-        if concluded and way.due and way.mailed:
-            until = heard_until(way.mailed, way.due, policies[way.stream_id].window, outages)
-            if until > way.due:
-                later[way.id] = until
-    return later
+    untils = {
+        entry: (due, heard_until(mailed, due, waits[entry], outages))
+        for entry, due, mailed in await store.waits_over(conn, list(waits))
+    }
+    return {entry: until for entry, (due, until) in untils.items() if until > due}
 
 
 async def end_silent(conn: Connection, entry_ids: Sequence[int]) -> set[int]:

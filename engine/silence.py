@@ -38,18 +38,16 @@ def may_pause(brake: Brake, *, reachable: int, paused: int) -> int:
     return max(0, max(int(reachable * brake.share), brake.least) - paused)
 
 
-def heard_until(
-    mailed: datetime, due: datetime, window: float, outages: Iterable[tuple[datetime, datetime]]
-) -> datetime:
-    """When a way whose last mail came at `mailed` has been listened to for a window, or for its wait if that is less.
+def heard_until(mailed: datetime, due: datetime, wait: float, outages: Iterable[tuple[datetime, datetime]]) -> datetime:
+    """When a mail that came at `mailed` has been listened to for `wait` seconds, where that should be by `due`.
 
-    `due`, the end of its wait, unless nobody listened for part of it; `outages` do not overlap.
+    `due`, unless nobody listened for part of that time; `outages` do not overlap.
     """
     deaf = sum(
         (min(until, due) - max(since, mailed) for since, until in outages if until > mailed and since < due),
         timedelta(),
     )
-    least = min(timedelta(seconds=window), due - mailed)
+    least = min(timedelta(seconds=wait), due - mailed)
     return due + max(timedelta(), least - (due - mailed - deaf))
 
 

@@ -62,8 +62,6 @@ class EndedWay(msgspec.Struct, frozen=True):
     stream_id: int
     contact_id: int
     entered: datetime
-    due: datetime | None  # the end of its last wait
-    mailed: datetime | None  # when its last mail arrived
     program: str
     kind: str
     when_silent: str
@@ -238,6 +236,11 @@ async def wake_jobs(conn: Connection, whose: Collection[tuple[int | None, int, i
     One call for all of a transaction: two would lock jobs out of order.
     """
     await conn.execute(SQL["wake_jobs"], [x[1] for x in whose], [x[0] for x in whose], [x[2] for x in whose])
+
+
+async def waits_over(conn: Connection, entries: Sequence[int]) -> list[tuple[int, datetime, datetime]]:
+    """(entry, the end of its wait, when its last mail arrived) of those to which one did."""
+    return [(row[0], row[1], row[2]) for row in await conn.fetch(SQL["waits_over"], entries)]
 
 
 async def ended_ways(conn: Connection, entries: Sequence[int]) -> list[EndedWay]:

@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from engine.programs import ChooseNode, EndNode, Node, chosen_stop
+from engine.programs import ChooseNode, EndNode, Node, WaitNode, chosen_stop
 from engine.service import Catalogue, end_silent, not_heard, set_program_status
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
@@ -60,14 +60,18 @@ async def _choices(
 ) -> tuple[list[DueEntry], list[tuple[int, str, datetime]]]:
     """Entries at a choice: those that get a mail, at its node; and (entry, node, due) of those that go on without.
 
-    Who has a hit that waits to be judged stays: it may decide.
+    Who has a hit that waits to be judged stays: it may decide. So does, for as long, to whom
+    nobody listened for part of the wait.
     """
     if not due:
         return [], []
+    later = await not_heard(conn, {entry.id: _wait(catalogue, entry) for entry in due})
     mails = await entries.last_answers(conn, [entry.id for entry in due])
     chosen: list[DueEntry] = []
-    passing: list[tuple[int, str, datetime]] = []
+    passing: list[tuple[int, str, datetime]] = [(one.id, one.node, later[one.id]) for one in due if one.id in later]
     for entry in due:
+        if entry.id in later:
+            continue
         mail = mails.get(entry.id)
         if mail and mail.unjudged:
             continue
@@ -88,7 +92,7 @@ async def _end(conn: Connection, catalogue: Catalogue, over: Sequence[DueEntry])
     whom a hit waits to be judged goes on: it may be an answer. How many were moved.
     """
     await entries.lock_gates(conn, sorted({entry.contact_id for entry in over}))
-    later = await not_heard(conn, [entry.id for entry in over])
+    later = await not_heard(conn, {one.id: _wait(catalogue, one) for one in over if _concludes(catalogue, one)})
     going_on = [(entry.id, entry.node, later[entry.id]) for entry in over if entry.id in later]
     over = [entry for entry in over if entry.id not in later]
     silent = await end_silent(conn, [entry.id for entry in over])
@@ -99,6 +103,18 @@ async def _end(conn: Connection, catalogue: Catalogue, over: Sequence[DueEntry])
         if entry.id in silent or entry.due < late or not _tries(catalogue, entry)
     ]
     return await entries.end_entries(conn, ends) + await entries.move_entries(conn, going_on)
+
+
+def _wait(catalogue: Catalogue, entry: DueEntry) -> float:
+    """Seconds from the mail before to the node at which an entry is."""
+    nodes = catalogue.program(entry.program_id, entry.version).definition.nodes.values()
+    return max((node.seconds for node in nodes if isinstance(node, WaitNode) and node.next == entry.node), default=0.0)
+
+
+def _concludes(catalogue: Catalogue, entry: DueEntry) -> bool:
+    """Whether silence to the end of its way means something."""
+    definition = catalogue.program(entry.program_id, entry.version).definition
+    return definition.when_silent == "inactive" or _tries(catalogue, entry)
 
 
 def _tries(catalogue: Catalogue, entry: DueEntry) -> bool:

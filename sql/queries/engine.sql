@@ -399,11 +399,8 @@ update job set due = now() from jobs where job.id = jobs.id;
 -- Entries $1, whose way is over. heard: something was delivered, the contact may be
 -- measured, and no hit on mail of the stream waits to be judged or folded, so that silence
 -- would mean something. A reactivation ends in silence in any case, or whoever cannot be
--- heard would be won back for ever. mailed: when its last mail arrived.
-select n.id, n.stream_id, n.contact_id, n.entered, n.due,
-       (select max(l.ended) from ledger l
-         where l.contact_id = n.contact_id and l.entry_id = n.id and l.outcome = 'delivered') as mailed,
-       p.name, p.kind::text, v.definition ->> 'when_silent', now(),
+-- heard would be won back for ever.
+select n.id, n.stream_id, n.contact_id, n.entered, p.name, p.kind::text, v.definition ->> 'when_silent', now(),
        (p.kind = 'reactivation'
         or coalesce(u.tracking::text, w.definition ->> 'tracking') = 'full'
            and exists (
@@ -420,6 +417,15 @@ select n.id, n.stream_id, n.contact_id, n.entered, n.due,
   left join subscription u on u.stream_id = n.stream_id and u.contact_id = n.contact_id
  where n.id = any($1::bigint[]) and n.ended is null
  order by n.id;
+
+-- name: waits_over
+-- Of entries $1: when their wait is over, and when the last mail before it arrived.
+select n.id, n.due, l.mailed
+  from entry n
+  join lateral (
+    select max(ended) as mailed from ledger
+     where contact_id = n.contact_id and entry_id = n.id and outcome = 'delivered') l on l.mailed is not null
+ where n.id = any($1::bigint[]) and n.ended is null and n.due is not null;
 
 -- name: stranded_ways
 -- Up to 1,000 reactivations that are over while their contact is still trying.

@@ -67,11 +67,12 @@ def test_too_little_to_judge_holds_nobody(lately: dict[str, Signs]) -> None:
         (3, [(-1, 0.5), (2.5, 9)], 1),
         (5, [(1, 2)], 0),  # three of the five days were listened to
         (5, [(0, 5)], 3),
-        (1, [(0, 1)], 1),  # a wait shorter than the window is not made longer than it was
-        (4, [(1, 2)], 0),  # the first of these, a day later
+        (1, [(0, 1)], 1),
+        (2, [(0, 1)], 1),
+        (4, [(1, 2)], 0),  # the third of these, a day later
     ],
 )
-def test_a_way_ends_when_it_was_listened_to_for_a_window(
+def test_a_wait_is_over_when_it_was_listened_to_for_so_long(
     wait: float, outages: list[tuple[float, float]], later: float
 ) -> None:
     mailed = datetime(2026, 11, 1, tzinfo=UTC)

@@ -28,6 +28,18 @@ async def test_a_choice_waits_for_journals_that_are_not_read_yet(theatre: Theatr
     assert await theatre.round() == [("a", "follow-up")]
 
 
+async def test_a_choice_waits_for_as_long_as_nobody_listened(theatre: Theatre) -> None:
+    await offered(theatre, "a")
+    await theatre.days(2.9)
+    await theatre.nobody_listened()
+
+    await theatre.days(0.2)
+    assert theatre.sent == [("a", "price-reminder")]
+
+    await theatre.days(1)
+    assert theatre.sent == [("a", "price-reminder"), ("a", "follow-up")]
+
+
 async def test_a_choice_waits_for_a_hit_to_be_judged_and_holds_up_nobody_else(theatre: Theatre) -> None:
     await offered(theatre, "a", "b")
     await theatre.reads("a", "price-reminder", class_="veiled")  # so that there is an event to turn into a hit

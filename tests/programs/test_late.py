@@ -91,12 +91,7 @@ async def test_a_click_from_before_the_pause_takes_it_back_until_it_was_a_scanne
 async def test_a_way_ends_only_when_it_was_listened_to_for_its_last_wait(theatre: Theatre, tmp_path: Path) -> None:
     await in_greeting(theatre, tmp_path)
     await theatre.days(2.9)
-    # From the day before yesterday to yesterday nobody heard anything.
-    await theatre.conn.execute(
-        "insert into worker (host, slot, pid, started, beat, dead) values"
-        " ('here', 1, 1, now() - interval '30 d', now() - interval '2 d', now() - interval '2 d'),"
-        " ('here', 1, 2, now() - interval '1 d', now(), now())"
-    )
+    await theatre.nobody_listened()
 
     await theatre.days(0.2)
     assert (await theatre.state("ann"), await theatre.entries("greeting")) == ("active", {"ann": None})

@@ -168,6 +168,14 @@ class Theatre:
             )  # fmt: skip
             await fold(self.pool)
 
+    async def nobody_listened(self) -> None:
+        """From the day before yesterday to yesterday, as the rows of workers tell."""
+        await self.conn.execute(
+            "insert into worker (host, slot, pid, started, beat, dead) values"
+            " ('here', 1, 1, now() - interval '30 d', now() - interval '2 d', now() - interval '2 d'),"
+            " ('here', 1, 2, now() - interval '1 d', now(), now())"
+        )
+
     async def state(self, name: str) -> str | None:
         found: str | None = await self.conn.fetchval(
             "select g.state::text from engagement g join contact c on c.id = g.contact_id where c.address = $1",
