@@ -99,8 +99,27 @@ async def test_a_status_that_is_not_on_a_terminal_is_printed_once(rows: Rows, mt
     assert result.stdout.count("2 of 2") == 1
 
 
+async def test_a_state_is_set_by_name_and_told_with_its_reason(rows: Rows, mtad: Mtad) -> None:
+    await small_world(rows)
+
+    result = await mtad("contact", "set-state", "ann@y.test", "sales", "resting", "--reason", "asked us to", "--json")
+
+    expected = {"address": "ann@y.test", "stream": "sales", "before": "new", "state": "resting"}
+    assert json.loads(result.stdout) == expected, result.output
+    shown = await mtad("contact", "show", "ann@y.test", "--json")
+    assert "asked us to" in shown.stdout
+
+
 @pytest.mark.parametrize(
-    "arguments", [["audit", "x"], ["program", "status", "x"], ["program", "report", "x"], ["contact", "show", "x@y.z"]]
+    "arguments",
+    [
+        ["audit", "x"],
+        ["program", "status", "x"],
+        ["program", "report", "x"],
+        ["contact", "show", "x@y.z"],
+        ["contact", "set-state", "ann@y.test", "x", "active", "--reason", "because"],
+        ["contact", "set-state", "x@y.z", "sales", "active", "--reason", "because"],
+    ],
 )
 async def test_what_is_unknown_is_a_problem_with_exit_65(rows: Rows, mtad: Mtad, arguments: list[str]) -> None:
     result = await mtad(*arguments)

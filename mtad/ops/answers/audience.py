@@ -117,7 +117,7 @@ def sizes_before(now: Mapping[str, int], changes: Iterable[tuple[int, Move]], da
     """Sizes at the end of each of the last days, the oldest first; `changes` are (whole days ago, move).
 
     'left' holds who unsubscribed or was suppressed. Never negative: what was imported with
-    a state, or set by hand, has no change that tells of it.
+    a state has no change that tells of it.
     """
     size = Counter({state: now.get(state, 0) for state in (*MAILED, *RESTING)})
     size["left"] = now.get("unsubscribed", 0) + now.get("suppressed", 0)
