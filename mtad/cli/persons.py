@@ -72,7 +72,7 @@ def erase_contact(
     if as_json:
         shell.print_json(done)
         return
-    what = f"erased with {done.rows:,} rows" if done.contacts else "nobody had this address; it is kept out from now on"
+    what = f"erased with {done.rows:,} rows" if done.contacts else "nobody had it, and no import will bring it"
     shell.out.print(f"{address}: {what}; what is left of it: {done.hash}", highlight=False, markup=False)
     for path in done.rejects:
         shell.out.print(f"{path}: lines taken out", soft_wrap=True, markup=False)

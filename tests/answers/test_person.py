@@ -115,6 +115,18 @@ async def test_json_tells_the_kinds_of_history_apart(rows: Rows, conn: Connectio
     assert set(written) == {"contact", "identities", "suppressions", "streams", "explained", "entries", "history"}
 
 
+async def test_who_has_the_points_since_the_rules_changed_is_said_to_become_engaged(
+    rows: Rows, conn: Connection
+) -> None:
+    program = await rows.program()
+    await rows.engagement(program, await rows.contact("ann@y.test"), "active", score=20)
+    await conn.execute("update engagement set first_sent = $1", START)
+
+    explained = (await show(conn, "ann@y.test")).explained["sales"]
+
+    assert "Next, with a sign of life: Engaged, for the points are there since the rules changed." in explained
+
+
 async def test_a_state_is_explained_by_rules_facts_cause_and_what_comes_next(rows: Rows, conn: Connection) -> None:
     program = await rows.program()
     ann, bob, eve = [await rows.contact(f"{name}@y.test") for name in ("ann", "bob", "eve")]

@@ -102,6 +102,8 @@ def outlook(
     """What comes next if nothing is heard."""
     programs = ", ".join(reactivations)
     takes = f"{programs} may ask" if programs else "a reactivation program may ask; none runs"
+    if on.state in ("active", "reactivated") and on.score >= policy.threshold:
+        yield "Next, with a sign of life: Engaged, for the points are there since the rules changed."
     match on.state:
         case "cooling" if on.cool_until and on.cool_until > now:
             left = len(policy.cool_downs) - on.cycle
