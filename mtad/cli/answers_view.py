@@ -70,6 +70,8 @@ def status_view(now: Progress) -> RenderableType:
         _counts(table, {"people on their way": now.running})
     table.add_row("mails a second", "-" if now.rate is None else f"{now.rate:,.1f}")
     table.add_row("time left", duration(now.seconds_left))
+    if now.status == "running" and now.next_due and now.next_due > now.at:
+        table.add_row("next mail", local(now.next_due))
     done = ProgressBar(total=max(1, now.enrolled), completed=now.ended, width=30)
     progress = Table.grid(padding=(0, 1))
     progress.add_row(done, f"{now.ended:,} of {now.enrolled:,}")

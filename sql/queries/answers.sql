@@ -71,12 +71,13 @@ select key, sum(n)::bigint from tally where program_id = $1 group by key order b
 
 -- name: queue_of_program
 -- What of program $1 is queued: waiting for its first attempt, waiting for another one,
--- begun, in doubt; and the entries that still run.
+-- begun, in doubt; the entries that still run; and when the first of the jobs is due.
 select count(*) filter (where doubts = 0 and begun is null and attempt = 0),
        count(*) filter (where doubts = 0 and begun is null and attempt > 0),
        count(*) filter (where doubts = 0 and begun is not null),
        count(*) filter (where doubts > 0),
-       (select count(*) from entry where program_id = $1 and ended is null)
+       (select count(*) from entry where program_id = $1 and ended is null),
+       min(due)
   from job where program_id = $1;
 
 -- name: mails_of_program

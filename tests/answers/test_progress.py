@@ -1,16 +1,19 @@
 """mtad program status: counters, queue, pace."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from mtad.base.clock import SystemClock
 from mtad.base.db import Connection
+from mtad.cli.answers_view import status_view
 from mtad.ops.answers.counts import Pending, by_reason
 from mtad.ops.answers.progress import Pace, Progress, measured_progress, progress
+from mtad.ops.answers.times import local
 from tests.rows import START, Program, Rows
 
 NONE = Pending(0, 0, 0, 0)
@@ -95,6 +98,23 @@ async def test_counters_of_all_slots_and_the_queue_by_state(rows: Rows, conn: Co
     assert found.running == 1
     assert found.ended == 15
     assert not found.done
+
+
+async def test_mail_that_waits_for_its_time_says_when_the_first_of_it_is_due(rows: Rows, conn: Connection) -> None:
+    program = await rows.program()
+    later = datetime.now(UTC) + timedelta(hours=3)
+    for number in (1, 0):
+        contact = await rows.contact(f"{number}@y.test")
+        due = later + timedelta(hours=number)
+        await rows.queued(program, contact, await rows.enrol(program, contact), due=due)
+
+    found = await progress(conn, "nudge")
+    console = Console(width=80)
+    with console.capture() as said:
+        console.print(status_view(found))
+
+    assert found.next_due == later
+    assert f"next mail {local(later)}" in " ".join(said.get().split())
 
 
 async def test_done_is_all_enrolled_nothing_queued_and_nobody_on_the_way(rows: Rows, conn: Connection) -> None:

@@ -43,6 +43,7 @@ class Progress(msgspec.Struct, frozen=True):
     done: bool
     rate: float | None = None
     seconds_left: float | None = None
+    next_due: datetime | None = None  # of the first mail that is queued
 
     @property
     def ended(self) -> int:
@@ -95,6 +96,7 @@ async def progress(conn: Connection, name: str) -> Progress:
         pending=pending,
         running=running,
         done=finished and pending.total == 0,
+        next_due=queue[5],
     )
 
 
