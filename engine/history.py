@@ -4,14 +4,15 @@ The ids of facts of one moment stand in the order in which they mean something: 
 the mail, what of it cannot be seen, the answer to it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from engine.free import Free, free_fact
-from engine.replay import Fact, Logged, Rules, corrections, rules_at
+from engine.policy import StreamDefinition
+from engine.replay import Fact, Logged, corrections, holding
 from engine.score import Hit, Key, sign
 from engine.states import Event, Kind, State, Transition
 
@@ -23,6 +24,9 @@ HAPPENED = {
     "subscribe": Kind.SUBSCRIBED_AGAIN,
     "undo": Kind.SUBSCRIBED_AGAIN,
 }
+
+
+Versions = Sequence[tuple[datetime, StreamDefinition]]  # of a stream, from when on: the first from NEVER
 
 
 class Mail(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +73,7 @@ class Past(msgspec.Struct):
     """All that is known of a contact on a stream since some moment."""
 
     key: Key
-    measured: bool = True
+    mode: str | None = None  # the contact's own; None: what the stream says
     mails: list[Mail] = msgspec.field(default_factory=list)
     veiled: list[tuple[UUID, datetime]] = msgspec.field(default_factory=list)
     hits: list[Hit] = msgspec.field(default_factory=list)
@@ -80,13 +84,18 @@ class Past(msgspec.Struct):
     answered: set[str] = msgspec.field(default_factory=set)
 
 
-def facts_of(past: Past, rules: Rules, outages: Sequence[tuple[datetime, datetime]]) -> Iterator[Fact]:
+def facts_of(past: Past, versions: Versions, outages: Sequence[tuple[datetime, datetime]]) -> Iterator[Fact]:
     """Every fact of the past, in no order; `outages`: when our tracking was not served."""
-    yield from mails_told(past.mails, past.hits, measured=past.measured)
-    if past.measured:
-        yield from veils_told(past.veiled)
-        yield from (sign(hit, rules_at(rules, hit.at)) for hit in past.hits)
-        yield from (fact for free in past.free if (fact := free_fact(past.key, free, rules_at(rules, free.at))))
+
+    def measured(at: datetime) -> bool:
+        return (past.mode or holding(versions, at).tracking) == "full"
+
+    yield from mails_told(past.mails, past.hits, measured)
+    yield from veils_told((id_, at) for id_, at in past.veiled if measured(at))
+    yield from (sign(hit, holding(versions, hit.at).policy) for hit in past.hits if measured(hit.at))
+    for free in past.free:
+        if measured(free.at) and (fact := free_fact(past.key, free, holding(versions, free.at).policy)):
+            yield fact
     for way in past.ways:
         yield from _way(way)
     for event in past.events:
@@ -97,7 +106,9 @@ def facts_of(past: Past, rules: Rules, outages: Sequence[tuple[datetime, datetim
     yield from _campaigns(past)
 
 
-def mails_told(mails: Iterable[Mail], hits: Iterable[Hit], *, measured: bool) -> Iterator[Fact]:
+def mails_told(
+    mails: Iterable[Mail], hits: Iterable[Hit] = (), measured: Callable[[datetime], bool] = lambda _: True
+) -> Iterator[Fact]:
     """Deliveries. An answer proves one, for clocks differ and a mail in doubt is settled late."""
     proven: dict[int, datetime] = {}
     for hit in hits:
@@ -106,9 +117,9 @@ def mails_told(mails: Iterable[Mail], hits: Iterable[Hit], *, measured: bool) ->
         if mail.class_ == 0 or not (mail.delivered or mail.job_id in proven):
             continue
         at = min(mail.at, proven.get(mail.job_id, mail.at))
-        kind = Kind.DELIVERED if measured else Kind.DELIVERED_UNMEASURED
+        kind = Kind.DELIVERED if measured(at) else Kind.DELIVERED_UNMEASURED
         yield Fact(id=f"mail {mail.job_id}", event=Event(kind, at, f"job {mail.job_id}"))
-        if measured and not mail.pixel:
+        if kind is Kind.DELIVERED and not mail.pixel:
             yield Fact(id=f"mail {mail.job_id} unseen", event=Event(Kind.VEILED, at, f"job {mail.job_id}"))
 
 

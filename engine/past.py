@@ -27,8 +27,8 @@ async def outages(conn: Connection, since: datetime) -> Outages:
     return [(row[0], row[1]) for row in await conn.fetch(SQL["outages"], since)]
 
 
-async def measured(conn: Connection, keys: Collection[Key]) -> dict[Key, bool]:
-    """Whether each contact may be measured on the stream."""
+async def modes(conn: Connection, keys: Collection[Key]) -> dict[Key, str]:
+    """The tracking modes of contacts that have their own on the stream."""
     rows = await conn.fetch(SQL["modes_of"], [key[0] for key in keys], [key[1] for key in keys])
     return {(row[0], row[1]): row[2] for row in rows}
 
@@ -52,8 +52,8 @@ async def veiled(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, l
 async def past(conn: Connection, since: Mapping[Key, datetime]) -> dict[Key, Past]:
     """All that is known of each key after its moment."""
     known = {key: Past(key) for key in since}
-    for key, may in (await measured(conn, since)).items():
-        known[key].measured = may
+    for key, mode in (await modes(conn, since)).items():
+        known[key].mode = mode
     for key, came in (await mails(conn, since)).items():
         known[key].mails = came
     for key, fetched in (await veiled(conn, since)).items():

@@ -40,11 +40,14 @@ async def subscribe(
     """
     await store.lock_gates(conn, [contact_id])
     mode = "full" if may_measure else "none" if asked_to_measure else None
-    await conn.execute(SQL["subscribe"], contact_id, stream_id, at, source, mode, asked_to_measure)
+    before = await conn.fetchval(SQL["subscribe"], contact_id, stream_id, at, source, mode, asked_to_measure)
     data = {"source": source}
     if await store.add_event(conn, event_id, "subscribe", at, data, contact=contact_id, stream=stream_id):
         await store.raise_gates(conn, [contact_id])
-        await _happened(conn, {(stream_id, contact_id)}, event_id, Event(Kind.SUBSCRIBED_AGAIN, at, source))
+        event = Event(Kind.SUBSCRIBED_AGAIN, at, source)
+        # Mail from before the yes could not be heard, so no replay may take it for ignored.
+        fresh = mode == "full" and before != "full"
+        await _happened(conn, {(stream_id, contact_id)}, event_id, event, base=fresh)
 
 
 async def undo(conn: Connection, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, how: str) -> bool:
@@ -94,14 +97,17 @@ async def stop_measuring(
     if stopped and await store.add_event(conn, event_id, "unmeasured", at, data, contact=contact_id):
         # What was composed before and has not begun is composed anew.
         await store.raise_gates(conn, [contact_id])
-        await _happened(conn, {(stream, contact_id) for stream in stopped}, event_id, Event(Kind.WITHDRAWN, at, how))
+        # What was measured before is forgotten.
+        event = Event(Kind.WITHDRAWN, at, how)
+        await _happened(conn, {(stream, contact_id) for stream in stopped}, event_id, event, base=True)
     return stopped
 
 
-async def _happened(conn: Connection, keys: Collection[Key], event_id: UUID, event: Event) -> None:
-    """To whomever something is known of on the stream; the others stay New."""
+async def _happened(
+    conn: Connection, keys: Collection[Key], event_id: UUID, event: Event, *, base: bool = False
+) -> None:
+    """To whomever something is known of on the stream; the others stay New. `base`: no replay goes behind it."""
     fact = Fact(id=f"told {event_id}", event=event)
     told = await tell(conn, {key: [fact] for key in keys})
-    if event.kind is Kind.WITHDRAWN and told:
-        # What was measured before is forgotten: no replay goes behind it.
+    if base and told:
         await set_bases(conn, told.keys())

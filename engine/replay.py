@@ -11,6 +11,7 @@ journal has been read. Facts that are younger count at once, timers wait for it.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,8 @@ from engine.timers import cool_until, next_at, next_timer
 
 # Before every fact: nothing has been read so far.
 NEVER = datetime.min.replace(tzinfo=UTC)
+
+T = TypeVar("T")
 
 Rules = Sequence[tuple[datetime, Policy]]  # from when which hold: the first from NEVER on, then by time
 
@@ -114,9 +117,9 @@ def replay_by(
     return done
 
 
-def rules_at(rules: Rules, at: datetime) -> Policy:
-    """Those that held then."""
-    return next(policy for begin, policy in reversed(rules) if begin <= at)
+def holding(spans: Sequence[tuple[datetime, T]], at: datetime) -> T:
+    """What held then, of what holds from when on."""
+    return next(one for begin, one in reversed(spans) if begin <= at)
 
 
 def forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: datetime) -> Replayed:

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from engine.policy import Policy, StreamDefinition
-from engine.replay import NEVER, Rules
+from engine.history import Versions
+from engine.policy import StreamDefinition
+from engine.replay import NEVER
 from engine.score import Hit, Key, Leave
 from mtad.base.db import Connection, row_values
 from mtad.base.sqlfiles import queries
@@ -119,13 +120,12 @@ async def current_streams(conn: Connection, streams: Collection[int]) -> dict[in
     return {row[0]: StreamDefinition.from_json(row[1]) for row in rows}
 
 
-async def rules_of(conn: Connection, streams: Collection[int]) -> dict[int, Rules]:
-    """The policies of these streams, and from when each holds."""
-    found: dict[int, list[tuple[datetime, Policy]]] = {}
-    for stream, made, definition in await conn.fetch(SQL["rules_of"], list(streams)):
-        rules, policy = found.setdefault(stream, []), StreamDefinition.from_json(definition).policy
-        if not rules or rules[-1][1] != policy:
-            rules.append((made if rules else NEVER, policy))
+async def versions_of(conn: Connection, streams: Collection[int]) -> dict[int, Versions]:
+    """What these streams were, and from when on."""
+    found: dict[int, list[tuple[datetime, StreamDefinition]]] = {}
+    for stream, made, definition in await conn.fetch(SQL["versions_of"], list(streams)):
+        versions = found.setdefault(stream, [])
+        versions.append((made if versions else NEVER, StreamDefinition.from_json(definition)))
     return dict(found)
 
 

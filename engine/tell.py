@@ -143,7 +143,7 @@ async def _add_untold(
         return
     came = await tables.mails(conn, {key: rows[key].told for key in open_})
     for key, mails in came.items():
-        early[key] += [fact for fact in mails_told(mails, (), measured=True) if fact.event.at > rows[key].told]
+        early[key] += [fact for fact in mails_told(mails) if fact.event.at > rows[key].told]
         early[key].sort(key=lambda fact: fact.place)
     over = {key for key in open_ if _is_over(rows[key].row, early[key], heard)}
     if not over:
@@ -199,16 +199,17 @@ async def _replayed(
     bases = await kept_rows.bases(conn, late)
     since = {key: bases[key].told if key in bases else NEVER for key in late}
     known = await tables.past(conn, since)
-    rules = await store.rules_of(conn, {stream for stream, _ in late})
+    versions = await store.versions_of(conn, {stream for stream, _ in late})
     told = {}
     for key, given in late.items():
         kept, past, policy = rows[key], known[key], policies[key[0]]
         facts = {fact.id: fact for fact in given}
         # What earns points is worth what it was at its time, whatever it is worth by now.
-        facts |= {one.id: one for one in facts_of(past, rules[key[0]], deaf) if one.once or one.id not in facts}
+        facts |= {one.id: one for one in facts_of(past, versions[key[0]], deaf) if one.once or one.id not in facts}
         facts = {id_: fact for id_, fact in facts.items() if fact.event.at > since[key]}
         base = bases[key].row if key in bases else _unknown(facts.values(), kept)
-        done = replay_by(facts.values(), rules[key[0]], heard, base, since=since[key], answered=past.answered)
+        rules = [(begin, one.policy) for begin, one in versions[key[0]]]
+        done = replay_by(facts.values(), rules, heard, base, since=since[key], answered=past.answered)
         after = _after(kept, done, policy, heard, done.held)
         changes = tuple(Change(*row) for row in corrected(past, done.log))
         hits = {f"sign {hit.event_id}": hit for hit in past.hits}

@@ -54,7 +54,7 @@ select s.id, v.definition
   join stream_version v on v.stream_id = s.id and v.version = s.version
  where s.id = any($1::int[]);
 
--- name: rules_of
+-- name: versions_of
 -- Every version of streams $1, from when on it holds, the oldest first.
 select stream_id, made, definition from stream_version where stream_id = any($1::int[]) order by stream_id, version;
 

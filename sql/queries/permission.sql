@@ -57,9 +57,14 @@ returning stream_id;
 -- name: subscribe
 -- Contact $1 is subscribed to stream $2 by its own consent at $3, source $4. $5: how it may be
 -- measured, null: as the stream says; who was not asked (not $6) keeps what was there.
+-- Returns the contact's own mode before, null: none.
+with before as materialized (
+  select tracking::text from subscription where stream_id = $2 and contact_id = $1
+)
 insert into subscription (stream_id, contact_id, status, basis, source, consent_at, tracking, changed, changed_by)
 values ($2, $1, 'subscribed', 'consent', $4, $3, $5::text::tracking_mode, $3, 'form')
 on conflict (stream_id, contact_id) do update
   set status = 'subscribed', basis = 'consent', source = excluded.source, consent_at = excluded.consent_at,
       tracking = case when $6 then excluded.tracking else subscription.tracking end,
-      break_until = null, changed = excluded.changed, changed_by = excluded.changed_by;
+      break_until = null, changed = excluded.changed, changed_by = excluded.changed_by
+returning (select tracking from before);

@@ -3,13 +3,10 @@
 -- finds the range of each (LATERAL … OFFSET 0 keeps it so), as in engine.sql.
 
 -- name: modes_of
--- Whether contacts $2 may be measured on streams $1.
-select a.stream_id, a.contact_id, coalesce(u.tracking::text, v.definition ->> 'tracking') = 'full'
-  from unnest($1::int[], $2::bigint[]) as a (stream_id, contact_id)
-  join stream s on s.id = a.stream_id
-  join stream_version v on v.stream_id = s.id and v.version = s.version
-  left join lateral (
-    select tracking from subscription where stream_id = a.stream_id and contact_id = a.contact_id offset 0) u on true;
+-- The tracking modes of contacts $2 on streams $1, of those that have their own.
+select stream_id, contact_id, tracking::text
+  from subscription
+ where (stream_id, contact_id) in (select * from unnest($1::int[], $2::bigint[])) and tracking is not null;
 
 -- name: heard
 -- Up to when every live worker's hits are in the database and folded: of those in `pending`

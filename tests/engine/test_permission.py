@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from engine.permission import stop_measuring
-from engine.service import Catalogue, Suppress, release, suppress, unsubscribe
+from engine.permission import stop_measuring, subscribe
+from engine.policy import Policy
+from engine.service import Catalogue, Suppress, release, retell, suppress, unsubscribe
 from mtad.base.db import in_transaction
 from mtad.base.errors import InputError
 from tests.engine.world import DAY, START, World, definition, event_id
@@ -274,3 +275,37 @@ async def test_consent_to_be_measured_is_withdrawn_as_often_as_it_was_given(worl
         assert stopped == {stream}
     assert await world.state(stream, contact) == ("active", 0)
     assert await world.conn.fetchval("select told from engagement_base") == START + DAY
+
+
+@pytest.mark.parametrize("said", ["by the person", "by the stream"])
+async def test_mail_from_before_the_yes_to_be_measured_is_never_taken_for_ignored(world: World, said: str) -> None:
+    stream = await world.stream(policy=Policy(attempts=2), tracking="none")
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact, told=START + 10 * DAY)
+    for day in (0, 10):
+        await world.mailed(program, contact, at=START + day * DAY)
+    if said == "by the person":
+        await in_transaction(
+            world.pool,
+            lambda conn: subscribe(
+                conn, contact, stream, event_id=event_id(1), at=START + 20 * DAY, source="form:site",
+                asked_to_measure=True, may_measure=True,
+            ),
+        )  # fmt: skip
+    else:
+        await world.conn.execute(
+            "insert into stream_version (stream_id, version, definition, made_by, made)"
+            " select stream_id, 2, jsonb_set(definition, '{tracking}', '\"full\"'), 'test', $1 from stream_version",
+            START + 20 * DAY,
+        )
+        await world.conn.execute("update stream set version = 2")
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, ingested_until) values ('here', 0, 1, $1, $2)",
+        START, START + 30 * DAY,
+    )  # fmt: skip
+
+    await in_transaction(world.pool, lambda conn: retell(conn, [(stream, contact)]))
+
+    assert await world.state(stream, contact) == ("active", 0)
+    assert await world.transitions(contact) == []
