@@ -148,7 +148,7 @@ def parse_program(raw: dict[str, Any], *, day: float, window: float, engaged: De
     if table.kind == "series":
         when_silent = table.when_silent or ("nothing" if table.yearly else "inactive")
     if when_silent == "inactive" or table.kind == "reactivation":
-        _refuse_hasty_waits(nodes, window)
+        _refuse_hasty_waits(nodes, window, day)
     leave_on = _leave_on(table, engaged)
     _refuse_deaf_conditions(nodes, leave_on)
     return Definition(
@@ -225,14 +225,15 @@ def _steps(table: _ProgramTable, day: float) -> list[Step]:
     return found
 
 
-def _refuse_hasty_waits(nodes: Nodes, window: float) -> None:
+def _refuse_hasty_waits(nodes: Nodes, window: float, day: float) -> None:
     """A series that ends as inactive must leave each mail as long as an answer may take."""
     for key, node in nodes.items():
         if isinstance(node, SendNode):
             stop = stop_at(nodes, node.next)
             if not stop.ends and stop.wait < window:
                 raise InputError(
-                    f"step: the wait after {key} is {stop.wait:g} s, shorter than the stream's window of {window:g} s;"
+                    f"step: the wait after {key} is {stop.wait / day:g}d, shorter than the stream's window of"
+                    f" {window / day:g}d;"
                     f' who had no time to answer would become inactive: wait longer or when_silent = "nothing"'
                 )
 

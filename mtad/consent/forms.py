@@ -106,12 +106,20 @@ def read_form(path: Path) -> FormWords:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: {error}") from None
     except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {_named(error)}") from None
     if not _NAME.fullmatch(form.name):
         raise InputError(f"{path}: name: small letters, digits and hyphens, at most 40, is {form.name!r}")
     if not form.consent.strip():
         raise InputError(f"{path}: consent: is empty; write the words that people agree to")
     return form
+
+
+def _named(error: msgspec.ValidationError) -> str:
+    """The key first, and a key is what a file has."""
+    text, _, key = str(error).partition(" - at `$.")
+    text = text.replace("Object contains unknown field", "unknown key")
+    text = text.replace("Object missing required field", "missing key")
+    return f"{key.removesuffix('`')}: {text}" if key else text
 
 
 async def _draft(conn: Connection, path: Path, form: FormWords, title: str) -> Draft:

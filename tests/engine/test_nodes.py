@@ -111,7 +111,7 @@ def test_a_reactivation_waits_four_days_unless_it_says_otherwise_and_stays_open(
 
     assert [next_stop(winback, node).wait / DAY for node in mails_of(winback)] == [4, 5, 3]
     assert (winback.enrol, winback.leave_on, winback.when_silent) == ("current_and_future", (), "nothing")
-    with pytest.raises(InputError, match="the wait after one is 345600 s, shorter than the stream's window"):
+    with pytest.raises(InputError, match=r"the wait after one is 4d, shorter than the stream's window of 4\.5d"):
         parse_program(raw, day=DAY, window=4.5 * DAY)
 
 
