@@ -96,5 +96,8 @@ class Desk(Protocol):
     async def act(
         self, act: Act, contact_id: int, stream_id: int | None, visitor: Visitor, *, event_id: UUID, at: datetime
     ) -> bool:
-        """On one stream, or on all; False when there was nothing to do."""
+        """On one stream, or on all; False when there was nothing to do.
+
+        Leaving may be told again under its id, and changes nothing then.
+        """
         ...

@@ -12,6 +12,9 @@ from tracker.agents import Agent, kind_of_agent
 # `how` of an open whose mail was sent in mode hygiene.
 HYGIENE = "hygiene"
 
+# `how` of an unsubscribe on the page of preferences: this and the stream, or this alone for all.
+PREFERENCES = "preferences"
+
 
 class Kind(StrEnum):
     """What was asked for; the `kind` of the event."""
@@ -64,7 +67,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     link_id: int = 0
     contact_id: int = 0
     program_id: int = 0
-    # Of an unsubscribe: one_click or page; of an open: HYGIENE, or as its job says; of a page: its address.
+    # Of an unsubscribe: one_click, page or PREFERENCES; of an open: HYGIENE, or as its job says; of a page: where.
     how: str = ""
 
 

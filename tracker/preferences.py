@@ -1,21 +1,22 @@
 """What a person gets, and less of it: the page behind a link of one's own.
 
 The link may have been forwarded: the address is masked, leaving is always possible, and
-getting more than now only as undo within a day, else by a new double opt-in.
+getting more than now only as undo within a day, else by a new double opt-in. Leaving is in the
+journal before it is answered, as on the page of one's mail: with the database away it is noted.
 """
 
 import asyncio
-import os
 from functools import partial
 
 from aiohttp import web
 from prometheus_client import Counter
 
-from mtad.base.clock import Clock
-from mtad.base.ids import uuid7
 from tracker import tokens
 from tracker.answers import Visitors, committed, fields, html, in_turn, language_of, page
 from tracker.desk import Act, Desk, Person
+from tracker.hits import PREFERENCES, Kind
+from tracker.leaving import HitOf
+from tracker.noting import Noting
 from tracker.pages import Page, render_preferences
 from tracker.tokens import Keys
 from tracker.words import WORDS
@@ -26,12 +27,15 @@ ACTS = Counter("mtad_tracker_acts_total", "What people changed on the page of pr
 class Preferences:
     """The handlers."""
 
-    def __init__(self, desk: Desk, keys: Keys, visitors: Visitors, places: asyncio.Semaphore, clock: Clock) -> None:
+    def __init__(
+        self, *, desk: Desk, keys: Keys, noting: Noting, hit: HitOf, visitors: Visitors, places: asyncio.Semaphore
+    ) -> None:
         self._desk = desk
         self._keys = keys
+        self._noting = noting
+        self._hit = hit
         self._visitors = visitors
         self._places = places
-        self._clock = clock
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/p/{token}", self.look), web.post("/p/{token}", self.act)]
@@ -51,20 +55,14 @@ class Preferences:
             stream = int(given["stream"]) if "stream" in given else None
         except ValueError:
             return await self._page(request)
-        at = self._clock.now()
+        hit = self._hit(request, Kind.UNSUBSCRIBE, token, PREFERENCES if stream is None else f"{PREFERENCES} {stream}")
+        journalled = act is Act.LEAVE and await self._noting.note(hit)
+        visitor = self._visitors.visitor(request)
         done = await committed(
-            self._desk.act(
-                act,
-                token.contact_id,
-                stream,
-                self._visitors.visitor(request),
-                event_id=uuid7(int(at.timestamp() * 1000), os.urandom(10)),
-                at=at,
-            ),
-            "a preference",
+            self._desk.act(act, token.contact_id, stream, visitor, event_id=hit.event_id, at=hit.at), "a preference"
         )
         if done is None:
-            return page(request, Page.LATER, 503)
+            return page(request, Page.NOTED, 200) if journalled else page(request, Page.LATER, 503)
         if done:
             ACTS.labels(act=act).inc()
         return await self._page(request, (act, done))

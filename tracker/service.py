@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from aiohttp import web
 
@@ -11,7 +13,8 @@ from mtad.base.clock import Clock
 from mtad.base.db import Pool
 from tracker import store
 from tracker.bearer import EventKeys
-from tracker.desk import Desk
+from tracker.desk import Act, Desk, Visitor
+from tracker.hits import PREFERENCES
 from tracker.ingest import Ingest, Unsubscribe
 from tracker.links import Link, Links
 from tracker.occurrences import Offer, offered_to_nobody, redeem, take_in
@@ -23,6 +26,10 @@ from tracker.web import make_app
 from tracker.writer import MAX_BYTES, Journal
 
 __all__ = ["RIPE_BATCH", "Fold", "Reclassified", "Tracker", "reclassify", "ripen", "ripener"]
+
+
+# Who leaves proves nothing.
+_NOT_ASKED = Visitor(ip=None, agent="", page="")
 
 
 class Tracker:
@@ -55,9 +62,19 @@ class Tracker:
         async def source(after: int, missing: list[int], most: int) -> list[tuple[int, Link]]:
             return await store.links(pool, after, missing, most)
 
+        async def leave(*, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str) -> object:
+            """From the journal, as it was asked for: on the page of preferences another stream, or all."""
+            place, _, stream = how.partition(" ")
+            if desk is None or place != PREFERENCES:
+                return await unsubscribe(
+                    event_id=event_id, contact_id=contact_id, program_id=program_id, at=at, how=how
+                )
+            stream_id = int(stream) if stream else None
+            return await desk.act(Act.LEAVE, contact_id, stream_id, _NOT_ASKED, event_id=event_id, at=at)
+
         self.journal = Journal(state / "journal", slot, max_bytes=journal_bytes)
         self.links = Links(source, state / "links", str(slot), clock)
-        self._ingest = Ingest(pool, self.journal, unsubscribe, worker, clock, offer=offer)
+        self._ingest = Ingest(pool, self.journal, leave, worker, clock, offer=offer)
         self._app = make_app(
             keys=keys,
             links=self.links,

@@ -126,7 +126,10 @@ def make_app(
     if desk is not None:
         visitors = Visitors(trusted_proxies)
         app.add_routes(Forms(desk, keys, visitors, places, clock).routes())
-        app.add_routes(Preferences(desk, keys, visitors, places, clock).routes())
+        preferences = Preferences(
+            desk=desk, keys=keys, noting=noting, hit=site.hit_of, visitors=visitors, places=places
+        )
+        app.add_routes(preferences.routes())
     return app
 
 

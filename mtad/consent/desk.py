@@ -1,6 +1,6 @@
 """What the pages of the tracker ask for, answered by the database."""
 
-import os
+import hashlib
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
@@ -11,7 +11,7 @@ from engine.service import unsubscribe
 from mtad.base.address import parse_address
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
-from mtad.base.ids import uuid7
+from mtad.base.ids import unix_ms_of, uuid7
 from mtad.consent import signup, store
 from tracker.desk import Act, Confirmed, Form, Person, Subscription, Visitor
 
@@ -23,7 +23,7 @@ HOW = "preferences"
 
 
 class ConsentDesk:
-    """tracker.desk.Desk: each call is one transaction, and returns when it is committed."""
+    """tracker.desk.Desk: a call returns when it is committed, in one transaction; leaving all streams, in one each."""
 
     def __init__(self, pool: Pool, config: Config) -> None:
         self._pool = pool
@@ -71,11 +71,17 @@ class ConsentDesk:
         """See tracker.desk. All streams: leaving and not being measured; what else is asked for of all is nothing."""
         streams = [one for one in await store.streams_of(self._pool, contact_id) if stream_id in (None, one)]
         if act is Act.LEAVE:
-            # Each stream with an event of its own; the first has the id that was given.
-            ids = [event_id, *(uuid7(int(at.timestamp() * 1000), os.urandom(10)) for _ in streams[1:])]
+            # Each stream with an event of its own. The last has the id that was given: once it is known, all is done.
             left = [
-                await unsubscribe(self._pool, contact_id=contact_id, stream_id=one, event_id=id_, at=at, how=HOW)
-                for one, id_ in zip(streams, ids, strict=False)
+                await unsubscribe(
+                    self._pool,
+                    contact_id=contact_id,
+                    stream_id=one,
+                    event_id=event_id if one == streams[-1] else _event_of(event_id, one),
+                    at=at,
+                    how=HOW,
+                )
+                for one in streams
             ]
             return any(left)
         if not streams or (stream_id is None and act is not Act.UNMEASURE):
@@ -114,6 +120,12 @@ class ConsentDesk:
         if form is None or address is None:
             return False
         return await signup.ask(conn, self._config, form, parse_address(address), visitor, measuring=False) is not None
+
+
+def _event_of(event_id: UUID, stream_id: int) -> UUID:
+    """The id of what an event means on one of several streams: the same whenever it is told again."""
+    told = event_id.bytes + stream_id.to_bytes(4, "big")
+    return uuid7(unix_ms_of(event_id), hashlib.blake2b(told, digest_size=10).digest())
 
 
 def _subscription(row: store.Standing) -> Subscription:

@@ -1,10 +1,16 @@
 """Preferences: less at any time, more only within a day or by a new double opt-in."""
 
-from datetime import timedelta
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import aiohttp
 import pytest
 
-from tests.consent.conftest import FORM, Office
+from tests.consent.conftest import FORM, VISITOR, Office, serving
+from tests.tracker.made import KEYS
+from tests.tracker.test_tracker import until
+from tracker import tokens
 from tracker.desk import Act
 
 DAY = timedelta(days=1)
@@ -50,6 +56,48 @@ async def test_leaving_everything_leaves_everything(office: Office) -> None:
 
     assert await office.act(Act.LEAVE, contact, None)
     assert (await office.status(1), await office.status(2)) == ("unsubscribed", "unsubscribed")
+
+
+@pytest.mark.parametrize(
+    ("stream", "left"),
+    [({"stream": "2"}, ("subscribed", "unsubscribed")), ({}, ("unsubscribed", "unsubscribed"))],
+    ids=["one", "all"],
+)
+async def test_who_leaves_while_the_database_is_away_has_left_when_it_is_back(
+    office: Office, monkeypatch: pytest.MonkeyPatch, stream: dict[str, str], left: tuple[str, str]
+) -> None:
+    contact = await both_streams(office)
+    there = office.desk.act
+    back = asyncio.Event()
+
+    async def act(*given: Any, **more: Any) -> bool:
+        if not back.is_set():
+            raise ConnectionRefusedError("away")
+        return await there(*given, **more)
+
+    monkeypatch.setattr(office.desk, "act", act)
+    async with serving(office) as (base, _), aiohttp.ClientSession() as http:
+        path = tokens.preferences_url(base, tokens.preferences_token(KEYS, contact, 1))
+        async with http.post(path, data={"act": "leave", **stream}) as answer:
+            assert (answer.status, "noted" in await answer.text()) == (200, True)
+        assert await office.status(2) == "subscribed"
+        back.set()
+        await until(lambda: _stand(office, left))
+
+
+async def _stand(office: Office, expected: tuple[str, str]) -> bool:
+    return (await office.status(1), await office.status(2)) == expected
+
+
+async def test_leaving_all_streams_again_under_the_same_id_changes_nothing(office: Office) -> None:
+    contact = await both_streams(office)
+    event, at = office.event(), datetime.now(UTC)
+    await office.desk.act(Act.LEAVE, contact, None, VISITOR, event_id=event, at=at)
+    await office.act(Act.UNDO, contact, 1)
+    await office.act(Act.UNDO, contact, 2)
+
+    assert not await office.desk.act(Act.LEAVE, contact, None, VISITOR, event_id=event, at=at)
+    assert (await office.status(1), await office.status(2)) == ("subscribed", "subscribed")
 
 
 async def test_a_break_lasts_thirty_days_and_holds_back_what_is_queued(office: Office) -> None:

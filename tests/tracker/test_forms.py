@@ -17,6 +17,7 @@ from tests.tracker.test_web import Outside, leaving
 from tracker import tokens
 from tracker.desk import Act, Confirmed, Form, Person, Subscription, Visitor
 from tracker.forms import BURST
+from tracker.hits import Kind
 from tracker.limits import Limits
 from tracker.web import make_app, make_runner
 
@@ -77,8 +78,12 @@ def desk() -> FakeDesk:
 
 
 @pytest.fixture
-async def http(desk: FakeDesk) -> AsyncIterator[aiohttp.ClientSession]:
-    outside = Outside()
+def outside() -> Outside:
+    return Outside()
+
+
+@pytest.fixture
+async def http(desk: FakeDesk, outside: Outside) -> AsyncIterator[aiohttp.ClientSession]:
     app = make_app(
         keys=KEYS,
         links=outside,
@@ -142,7 +147,7 @@ async def test_what_is_no_sign_up_asks_nobody(
 
 async def test_without_a_database_nobody_is_told_that_a_mail_comes(http: aiohttp.ClientSession, desk: FakeDesk) -> None:
     desk.away = True
-    for path, data in (("/subscribe", GOOD), (confirming(), {}), (preferring(), {"act": "leave"})):
+    for path, data in (("/subscribe", GOOD), (confirming(), {}), (preferring(), {"act": "break"})):
         async with http.post(path, data=data) as answer:
             assert (answer.status, answer.headers.get("Retry-After")) == (503, "60"), path
     async with http.get("/s/site") as answer:
@@ -157,6 +162,23 @@ async def test_a_robot_is_slowed_down_and_its_neighbours_are_not(http: aiohttp.C
     assert [await tries("203.0.113.77") for _ in range(BURST + 1)] == [200] * BURST + [429]
     assert await tries("203.0.113.78") == 200
     assert len(desk.asked) == BURST + 1
+
+
+@pytest.mark.parametrize(("stream", "how"), [({"stream": "2"}, "preferences 2"), ({}, "preferences")])
+async def test_leaving_by_preferences_is_journalled_before_the_database_is_asked(
+    http: aiohttp.ClientSession, desk: FakeDesk, outside: Outside, stream: dict[str, str], how: str
+) -> None:
+    for desk.away, outside.full, status, says in (
+        (False, False, 200, "Сохранено"),
+        (True, False, 200, "noted"),
+        (True, True, 503, "try again"),
+    ):
+        async with http.post(preferring(), data={"act": "leave", **stream}) as answer:
+            assert (answer.status, says in await answer.text()) == (status, True)
+
+    assert [(hit.kind, hit.contact_id, hit.program_id, hit.how) for hit in outside.hits] == [
+        (Kind.UNSUBSCRIBE, 11, 13, how)
+    ] * 2
 
 
 @pytest.mark.parametrize("path", ["/subscribe", confirming(), preferring(), leaving()])
