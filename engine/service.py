@@ -157,14 +157,14 @@ async def unsubscribe(
 
     The event is written here and nowhere else: an `event_id` that is known changes nothing,
     so a journal may be read again after the person has subscribed anew. False then, and when
-    there is no such contact, program or stream.
+    there is no such contact, program or stream, and of who was erased, whose old mail leaves no row.
     """
 
     async def work(conn: Connection) -> bool:
         stream = stream_id
         if stream is None and program_id is not None:
             stream = await store.stream_of_program(conn, program_id)
-        if stream is None or not await store.lock_gates(conn, [contact_id]):
+        if stream is None or not await store.lock_gates(conn, [contact_id]) or await store.erased(conn, contact_id):
             return False
         if not await store.add_event(
             conn, event_id, "unsubscribe", at, {"how": how, "program": program_id}, contact=contact_id, stream=stream

@@ -181,6 +181,11 @@ async def lock_gates(conn: Connection, contacts: Collection[int]) -> set[int]:
     return {row[0] for row in await conn.fetch(SQL["lock_gates"], sorted(set(contacts)))}
 
 
+async def erased(conn: Connection, contact: int) -> bool:
+    """Whether nothing is left of a contact, whose gate is locked, but its number."""
+    return bool(await conn.fetchval(SQL["erased"], contact))
+
+
 async def raise_gates(conn: Connection, contacts: Collection[int]) -> None:
     """Make verdicts about these contacts stale; their fences are locked."""
     await conn.execute(SQL["raise_gates"], sorted(set(contacts)))

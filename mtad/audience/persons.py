@@ -257,6 +257,12 @@ def _note_hash(state: Path, hashed: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+    # The name must survive too: it may have been made just now.
+    folder = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 async def _clean_rejects(pool: Pool, address_key: str) -> list[str]:

@@ -125,6 +125,9 @@ on conflict do nothing;
 -- Returns those that exist.
 select contact_id from gate where contact_id = any($1::bigint[]) order by contact_id for no key update;
 
+-- name: erased
+select erased from contact where id = $1;
+
 -- name: raise_gates
 -- Their rows are locked already.
 update gate set version = version + 1 where contact_id = any($1::bigint[]);

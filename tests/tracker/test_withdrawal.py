@@ -76,6 +76,23 @@ async def test_clicks_on_old_mail_redirect_and_leave_no_row_no_record_and_no_lin
         assert name not in caplog.text
 
 
+async def test_who_was_erased_and_leaves_again_is_answered_and_leaves_no_row(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.writer.MAX_AGE", 0.0)
+    world = await World(pool).seed(settle=0.0)
+    await world.ended(1)
+    await erased(pool, tmp_path)
+    before = await everything(pool)
+
+    async with serving(pool, tmp_path) as (http, _):
+        async with http.post(leaving(world), data={"List-Unsubscribe": "One-Click"}) as answer:
+            assert answer.status == 200
+        await until(lambda: nothing_in(tmp_path))
+
+    assert await everything(pool) == before
+
+
 async def loaded(tracker: Tracker) -> bool:
     return tracker.links.loaded
 
