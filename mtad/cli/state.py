@@ -3,7 +3,7 @@
 import getpass
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
 from engine.service import SETTABLE, set_state
 from mtad.base.config import Config
@@ -15,18 +15,18 @@ from mtad.compose.store import stream_by_name, stream_names
 from mtad.ops.answers.person import contact_by_address
 
 
-def register(contact_app: typer.Typer) -> None:
+def register(contact_app: Typer) -> None:
     """Add the command to `mtad contact`."""
     contact_app.command("set-state")(set_state_of_contact)
 
 
 def set_state_of_contact(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The contact's address.")],
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream on which.")],
-    state: Annotated[str, typer.Argument(metavar="STATE", help=f"{', '.join(SETTABLE)}.")],
+    address: Annotated[str, Argument(metavar="ADDRESS", help="The contact's address.")],
+    stream: Annotated[str, Argument(metavar="STREAM", help="The stream on which.")],
+    state: Annotated[str, Argument(metavar="STATE", help=f"{', '.join(SETTABLE)}.")],
     config: ConfigOption = DEFAULT_CONFIG,
     *,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; stands in the log with your name.")],
+    reason: Annotated[str, Option("--reason", metavar="TEXT", help="Why; stands in the log with your name.")],
     as_json: JsonOption = False,
 ) -> None:
     """Set the state of one contact on a stream; what was heard from them before counts no more."""

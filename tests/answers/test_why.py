@@ -247,7 +247,7 @@ async def test_what_waits_for_a_cap_names_it_and_asks_the_gate_for_the_time_when
     (said,) = await told(conn, "news")
 
     wall = sent + timedelta(days=3)
-    assert f"Waits: next mail of news, {wall:%A %Y-%m-%d %H:%M:}" in said
+    assert f"Waits: next mail of news, {wall:%A %Y-%m-%d %H:%M}" in said
     assert "waiting for a free slot of the cap 1/3d (zone UTC, the server's)." in said
 
 
