@@ -26,6 +26,9 @@ from tracker.tokens import Keys
 BURST = 10
 REFILL = 60.0
 
+# Of a /48 of IPv6 so many times as much: it has 65,536 households, and one owner.
+WIDER = 10
+
 FORMS = Counter("mtad_tracker_forms_total", "Forms that were posted, by what came of it", ["outcome"])
 
 # As the names of forms are; anything else is asked of nobody.
@@ -48,6 +51,7 @@ class Forms:
         self._places = places
         self._clock = clock
         self._limits = Limits(burst=BURST, refill=REFILL)
+        self._wider = Limits(burst=WIDER * BURST, refill=REFILL / WIDER)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -71,7 +75,7 @@ class Forms:
         """What any of our forms posts: 200 when it is durable that this address will be asked."""
         given = await fields(request)
         visitor = self._visitors.visitor(request)
-        if not self._limits.take(household(visitor.ip), self._clock.monotonic()):
+        if self._too_often(visitor.ip):
             FORMS.labels(outcome="slow").inc()
             return page(request, Page.SLOW, 429)
         if given.get("website"):
@@ -83,6 +87,10 @@ class Forms:
             return page(request, Page.BAD_LINK, 404) if found is not None else page(request, Page.LATER, 503)
         typed = Typed(given.get("email", "").strip(), "consent" in given, "measuring" in given)
         return await self._ask(request, found[0], typed, visitor)
+
+    def _too_often(self, address: str | None) -> bool:
+        now = self._clock.monotonic()
+        return not (self._limits.take(household(address), now) and self._wider.take(household(address, 48), now))
 
     async def _ask(self, request: web.Request, form: Form, typed: Typed, visitor: Visitor) -> web.Response:
         if not typed.agreed:

@@ -47,12 +47,15 @@ class Origins:
         return str(found) if found else None
 
 
-def household(address: str | None) -> str:
-    """What is limited together: an IPv4 address, or the /64 that one IPv6 connection has to itself."""
+def household(address: str | None, bits: int = 64) -> str:
+    """What is limited together: an IPv4 address, or the /64 that one IPv6 connection has to itself.
+
+    48 `bits` are what anybody is given who asks for more than that.
+    """
     found = _address(address or "")
     if found is None or found.version == 4:
         return str(found)
-    return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
+    return str(ipaddress.ip_network((int(found) >> 128 - bits << 128 - bits, bits)))
 
 
 def _hop(trusted: Sequence[tuple[int, int, int]], text: str) -> tuple[str | None, bool]:

@@ -16,7 +16,7 @@ from tests.tracker.made import KEYS
 from tests.tracker.test_web import Outside, leaving
 from tracker import tokens
 from tracker.desk import Act, Confirmed, Form, Person, Subscription, Visitor
-from tracker.forms import BURST
+from tracker.forms import BURST, WIDER
 from tracker.hits import Kind
 from tracker.limits import Limits
 from tracker.web import make_app, make_runner
@@ -162,6 +162,19 @@ async def test_a_robot_is_slowed_down_and_its_neighbours_are_not(http: aiohttp.C
     assert [await tries("203.0.113.77") for _ in range(BURST + 1)] == [200] * BURST + [429]
     assert await tries("203.0.113.78") == 200
     assert len(desk.asked) == BURST + 1
+
+
+async def test_who_has_many_households_is_slowed_down_in_all_of_them(
+    http: aiohttp.ClientSession, desk: FakeDesk
+) -> None:
+    async def tries(address: str) -> int:
+        async with http.post("/subscribe", data=GOOD, headers={"X-Forwarded-For": address}) as answer:
+            return answer.status
+
+    found = [await tries(f"2001:db8:1:{number:x}::7") for number in range(WIDER * BURST + 1)]
+
+    assert found == [200] * WIDER * BURST + [429]
+    assert await tries("2001:db8:2::7") == 200
 
 
 @pytest.mark.parametrize(("stream", "how"), [({"stream": "2"}, "preferences 2"), ({}, "preferences")])
