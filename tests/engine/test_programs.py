@@ -84,7 +84,7 @@ def test_definition_survives_json(text: str) -> None:
         (SERIES, '"3d"', '"-3d"', "step[1].wait: must not be negative, is -3d"),
         (SERIES, '"3d"', '"999999999d"', "step[1].wait: at most ten years, is 999999999d"),
         (SERIES, '"3d"', '"3 weeks"', "step[1].wait: '3 weeks' is not a duration"),
-        (SERIES, '"3d"', '"2d"', "step: the wait after nudge-1 is 172800 s, shorter"),
+        (SERIES, '"3d"', '"2d"', "step: the wait after nudge-1 is 2d, shorter"),
         (SERIES, 'wait = "3d"', "", "step[1].wait: is missing"),
         (SERIES, 'message = "nudge-2"', 'massage = "nudge-2"', "step[1]: "),
         (SERIES, '"nudge-2"', '"nudge-1"', "step: message 'nudge-1' stands there twice"),

@@ -195,7 +195,7 @@ async def test_what_is_over_or_paused_cannot_be_started(pool: Pool, status: str)
 
 
 async def test_an_unknown_program_is_named(pool: Pool) -> None:
-    with pytest.raises(InputError, match="no program 'nope'"):
+    with pytest.raises(InputError, match="program 'nope' is unknown"):
         await enqueue.pause(pool, "nope", "test")
 
 
