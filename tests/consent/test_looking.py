@@ -10,7 +10,7 @@ from tracker import tokens
 from tracker.tokens import Purpose
 
 REQUESTS = 10_000
-CONNECTIONS = 50
+CONNECTIONS = 250
 PEOPLE = 100
 
 # What must not move: everything about consent, modes and states, and what is queued.
