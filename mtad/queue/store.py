@@ -1,11 +1,11 @@
 """SQL of the queue, sql/queries/queue.sql: claim, begin, settle, workers, lanes, domains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
-from engine.facts import Facts
+from engine.facts import Facts, Reason
 from mtad.base.db import Connection, row_values
 from mtad.base.source import DEFAULT, OTHER
 from mtad.base.sqlfiles import queries
@@ -125,7 +125,8 @@ async def settle_ended(
 ) -> set[int]:
     """Write endings down; the ids that were still this worker's to settle.
 
-    Without `flush` they are durable when the next commit on this connection is.
+    Without `flush` they are durable when the next commit on this connection is. Where that gave
+    somebody a slot of a cap back, their mail that waits for one is due.
     """
     rows = await conn.fetch(
         SQL["settle_ended"],
@@ -150,11 +151,19 @@ async def settle_ended(
         [j.trip.source if j.trip else None for j in jobs],
         [j.facts.tracking for j in jobs],
     )
+    await wake_capped(conn, {row[1] for row in rows if row[1] is not None})
     return {row[0] for row in rows}
+
+
+async def wake_capped(conn: Connection, contacts: Collection[int]) -> None:
+    """These contacts have a slot of a cap back: their mail that waits for one is due."""
+    if contacts and (sites := await conn.fetch(SQL["wake_capped"], contacts)):
+        await wake_sites(conn, [row[0] for row in sites])
 
 
 async def settle_returned(conn: Connection, worker: int, slot: int, jobs: Sequence[Returned]) -> set[int]:
     """Put jobs back after an attempt or a deferral; the ids that were still this worker's."""
+    capped = [j.facts if j.reason.startswith(f"{Reason.CAP}:") else None for j in jobs]
     rows = await conn.fetch(
         SQL["settle_returned"],
         worker,
@@ -164,6 +173,8 @@ async def settle_returned(conn: Connection, worker: int, slot: int, jobs: Sequen
         [j.reason for j in jobs],
         [j.attempts for j in jobs],
         [j.doubt for j in jobs],
+        [facts and facts.contact_id for facts in capped],
+        [facts and facts.gate_version for facts in capped],
     )
     return {row[0] for row in rows}
 

@@ -248,7 +248,8 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
 
 -- name: settle_ended
 -- Jobs that are over: out of the queue, into the ledger, the entry on, counted. Who was
--- sent nothing after all has the slot back that counted for caps. What came to somebody
+-- sent nothing after all has the slot back that counted for caps, and a newer version, so
+-- that no older verdict puts other mail off for it. What came to somebody
 -- (engine/README.md: mail delivered) is written on the row only where it changes it: the
 -- first mail on the stream begins a round, one that comes while no window is open opens one;
 -- `wake_at` where there was none, or a later one. Mail into an open window is found in the
@@ -309,7 +310,8 @@ with o as materialized (
      for update of j
 ), given_back as (
   update gate
-     set (sent, sent_on) = (
+     set version = gate.version + 1,
+         (sent, sent_on) = (
            select array_agg(at order by at), array_agg(stream_id order by at)
              from unnest(gate.sent, gate.sent_on) as s (at, stream_id)
             where s.at <> all(f.slots))
@@ -391,25 +393,52 @@ with o as materialized (
    order by 1, 3
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
 )
-select id from gone;
+select j.id, case when j.slot is not null and j.outcome in ('bounced', 'expired', 'skipped') then j.contact_id end
+  from jobs j
+  join gone on gone.id = j.id;
+
+-- name: wake_capped
+-- Mail of contacts $1 that waits for a cap is due now, for a slot of theirs is free again, and
+-- the gate says which of it goes. Returns the sites that have something due.
+-- Plan: job_contact_idx.
+with jobs as materialized (
+  select id
+    from job
+   where contact_id = any($1::bigint[]) and begun is null and due > now() and reason like 'cap:%'
+   order by id
+     for no key update
+), woken as (
+  update job set due = now() from jobs where job.id = jobs.id returning job.site_id
+)
+select distinct site_id from woken where site_id is not null;
 
 -- name: settle_returned
 -- Jobs that go back to the queue after an attempt, or because the gate deferred
 -- them. $1 worker, $2 slot; by job: $3 id, $4 seconds until due, $5 reason,
--- $6 attempts made in all, $7 whether this one is in doubt.
+-- $6 attempts made in all, $7 whether this one is in doubt, and where a cap defers it $8 contact and
+-- $9 version of its gate (else null): after a newer version a slot may be free again, so
+-- it is due now.
 with o as materialized (
   select *
-    from unnest($3::bigint[], $4::float8[], $5::text[], $6::smallint[], $7::boolean[])
-      as o (job_id, delay, reason, attempts, doubt)
+    from unnest($3::bigint[], $4::float8[], $5::text[], $6::smallint[], $7::boolean[], $8::bigint[], $9::int[])
+      as o (job_id, delay, reason, attempts, doubt, contact_id, version)
+), gates as materialized (
+  select contact_id, version
+    from gate
+   where contact_id = any(array(select contact_id from o where contact_id is not null))
+   order by contact_id
+     for share
 ), jobs as materialized (
   select j.id
     from job j
-   where j.id in (select job_id from o) and (j.worker = $1) is true
+   where j.id in (select job_id from o) and (j.worker = $1) is true and (select count(*) from gates) >= 0
    order by j.id
      for no key update
 ), back as (
   update job
-     set worker = null, begun = null, due = now() + o.delay * interval '1 s', reason = o.reason,
+     set worker = null, begun = null, reason = o.reason,
+         due = now() + case when exists (select from gates g where g.contact_id = o.contact_id and g.version > o.version)
+                            then 0 else o.delay end * interval '1 s',
          attempt = o.attempts, doubts = job.doubts + o.doubt::int,
          prio = (job.prio & ~1) | (o.attempts > 0)::int
     from jobs

@@ -52,6 +52,7 @@ SETTLED = ", ".join([
 
 RETURNED = ", ".join([
     "1", "0", IDS, many("60::float8"), many("'later'::text"), many("1::smallint"), many("false"),
+    CONTACTS, many("1"),
 ])  # fmt: skip
 
 PAGE = "array[" + ",".join(map(str, range(30001, 35001))) + "]::bigint[]"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -113,11 +113,33 @@ async def test_slot_is_free_again_unless_the_mail_may_have_arrived(world: World,
     await world.job()
     (facts,) = await world.claim(worker)
     await begun(world, worker, counted(world, [facts]))
+    later = datetime.now(UTC) + timedelta(days=5)
+    waits = [await world.job(mail=2, due=later, reason="cap:1/7d"), await world.job(mail=3, due=later, reason="451")]
 
     await store.settle_ended(world.rows.conn, worker, 0, [Ended(facts, outcome, "x", attempts=1)])
 
     _, sent, sent_on = await gate(world)
     assert len(sent) == len(sent_on) == left
+    # Then what waits for a slot is asked for again, at once.
+    assert [f.job_id for f in await world.claim(worker)] == waits[: 1 - left]
+
+
+async def test_who_is_put_off_while_a_slot_comes_back_is_asked_for_again_at_once(world: World) -> None:
+    worker = await world.worker()
+    await world.job()
+    (first,) = await world.claim(worker)
+    await begun(world, worker, counted(world, [first]))
+    second = await world.job(mail=2)
+    (facts,) = await world.claim(worker)
+    put_off = [Returned(facts, 86400, "cap:1/7d", 0)]
+
+    await store.settle_ended(world.rows.conn, worker, 0, [Ended(first, "bounced", "x", attempts=1)])
+    await store.settle_returned(world.rows.conn, worker, 0, put_off)
+
+    (again,) = await world.claim(worker)
+    assert again.job_id == second
+    await store.settle_returned(world.rows.conn, worker, 0, [Returned(again, 86400, "cap:1/7d", 0)])
+    assert not await world.claim(worker)
 
 
 async def test_slots_of_others_stay_when_one_is_given_back(world: World) -> None:
