@@ -74,6 +74,7 @@ class Life:
         self._context = Context(campaign, frozenset(), policy=rule.policy)
         reactivation = msgspec.structs.replace(campaign, kind="reactivation")
         self._asking = Context(reactivation, frozenset(), policy=rule.policy)
+        self._known: dict[tuple[bool, State, bool], Verdict] = {}
         self._counts = bool(rule.policy.slots.caps or rule.policy.slots.caps_all)
         self._sent: list[datetime] = []  # as far as caps count them
 
@@ -135,6 +136,17 @@ class Life:
         self._deliver()
 
     def _verdict(self, context: Context, created: datetime) -> Verdict:
+        row = self._row
+        if not self._rule.policy.slots.hold_nothing:
+            return self._asked(context, created)
+        # Without caps and hours the gate's answer to the same state is the same: asking each
+        # time was a third of all work.
+        key = (context is self._asking, row.state, row.since > created)
+        if (known := self._known.get(key)) is None:
+            known = self._known[key] = self._asked(context, created)
+        return known
+
+    def _asked(self, context: Context, created: datetime) -> Verdict:
         row = self._row
         facts = msgspec.structs.replace(
             _FACTS, state=None if row.state is State.NEW else row.state, since=row.since, cool_until=row.cool_until,
