@@ -29,7 +29,7 @@ from mtad.compose.preview import tracking_keys
 from mtad.consent import signup
 from mtad.consent.desk import ConsentDesk
 from mtad.dkim.sign import Signer as Dkim
-from mtad.ops import retention, sites
+from mtad.ops import retention, sites, standing
 from mtad.ops.daemon import ROLES
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
@@ -277,6 +277,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("silence", 0.5, partial(engine.sweep, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
+        Sweep("standing orders", 1.0, partial(standing.go_on, pool, config)),
         Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),
         Sweep("forget unconfirmed", 60.0, partial(signup.sweep, pool)),
         Sweep("make partitions", 3600.0, make_partitions),

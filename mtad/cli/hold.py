@@ -1,28 +1,23 @@
-"""`mtad suspend|resume|suspensions|limits|purge|rebind`: hold mail back, let it go, take it out, send it elsewhere."""
+"""`mtad suspend|resume|suspensions|limits`: hold mail back, let it go."""
 
 import getpass
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 
 from mtad.base.config import Config, seconds
 from mtad.base.db import Connection, Pool, in_transaction
-from mtad.base.errors import InputError, Problem
+from mtad.base.errors import InputError
 from mtad.cli import shell
 from mtad.cli.queue import limits_table, suspensions_table
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
+from mtad.ops import standing
 from mtad.ops.answers.programs import program_by_name
 from mtad.ops.answers.times import local
 from mtad.ops.waiting import (
-    Done,
-    Selection,
     domain_name,
     lane_names,
-    purge,
-    rebind,
     require_source,
     selection,
     site_by_name,
@@ -43,7 +38,6 @@ KeyArgument = Annotated[
         help="Its name: of a campaign the program's; of a site also a domain that goes there; of a lane SOURCE/SITE."
     ),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason that is shown and kept.")]
 
 
@@ -58,19 +52,17 @@ def suspend(
     as_json: JsonOption = False,
 ) -> None:
     """Begin no mail of a site, domain, lane, source or program from now on; it waits, and still grows old."""
-    named = _kind(kind)
-    length = _length(within)
+    named = kind_of(kind)
+    length = length_of(within)
 
     async def work(loaded: Config, pool: Pool) -> Suspension:
         async def hold(conn: Connection) -> Suspension:
-            name = await _name(conn, named, key)
+            name = await name_of(conn, named, key)
             if named in ("source", "lane"):
                 await require_source(conn, loaded, name.partition("/")[0])
-            until: datetime | None = None
-            if length is not None:
-                until = await conn.fetchval("select now() + $1", timedelta(seconds=length))
             return await suspensions.suspend(conn, named, name, until=until, reason=why, by=getpass.getuser())
 
+        until = await end_of(pool, length)
         return await in_transaction(pool, hold)
 
     made = shell.run(config, work)
@@ -89,13 +81,15 @@ def resume(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Undo every suspension of a site, domain, lane, source or program; what waited goes on at once."""
-    named = _kind(kind)
+    """Undo every suspension of a site, domain, lane, source or program, that of a purge too; what waited goes on."""
+    named = kind_of(kind)
 
     async def work(loaded: Config, pool: Pool) -> list[Suspension]:
         async def undo(conn: Connection) -> list[Suspension]:
-            name = await _name(conn, named, key)
-            return await suspensions.lift(conn, kind=named, key=name, by=getpass.getuser())
+            name = await name_of(conn, named, key)
+            rows = await suspensions.lift(conn, kind=named, key=name, by=getpass.getuser())
+            await standing.end(conn, held=[row.id for row in rows], by=getpass.getuser())
+            return rows
 
         lifted = await in_transaction(pool, undo)
         if lifted and named in ("domain", "campaign"):
@@ -167,81 +161,32 @@ def limits_(
         shell.out.print("No limit is set for a while.")
 
 
-@app.command("purge")
-def purge_(
-    kind: KindArgument,
-    key: KeyArgument,
-    config: ConfigOption = DEFAULT_CONFIG,
-    *,
-    why: WhyOption = "by hand",
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Take the waiting mail of a site, domain … out of the queue for good, into the ledger. Suspend it first.
-
-    Of a source or a lane: the mail that no other source can send.
-    """
-    named = _kind(kind)
-
-    async def work(loaded: Config, pool: Pool) -> int:
-        chosen = await _selected(pool, loaded, named, key)
-        _confirm(f"purge the waiting mail of {kind} {key}", yes=yes)
-        return await _watched("purging", purge(pool, chosen, f"{why} ({getpass.getuser()})"))
-
-    changed = shell.run(config, work)
-    if as_json:
-        shell.print_json({"kind": kind, "key": key, "purged": changed})
-    else:
-        shell.out.print(f"{_mails(changed)} purged.", highlight=False)
-
-
-@app.command("rebind")
-def rebind_(
-    kind: KindArgument,
-    key: KeyArgument,
-    config: ConfigOption = DEFAULT_CONFIG,
-    *,
-    to: Annotated[str, typer.Option("--to", help="The site that its waiting mail goes to instead.")],
-    now: Annotated[bool, typer.Option("--now", help="At once also what waits after a refusal.")] = False,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Send the waiting mail of a site, domain … to another site. Later mail goes where its domain or a route says.
-
-    Of a source or a lane: the mail that no other source can send.
-    """
-    named = _kind(kind)
-
-    async def work(loaded: Config, pool: Pool) -> tuple[int, str]:
-        chosen = await _selected(pool, loaded, named, key)
-        async with pool.acquire() as conn:
-            site, name = await site_by_name(conn, to)
-        _confirm(f"send the waiting mail of {kind} {key} to {name}", yes=yes)
-        return await _watched("rebinding", rebind(pool, chosen, site, at_once=now)), name
-
-    changed, name = shell.run(config, work)
-    if as_json:
-        shell.print_json({"kind": kind, "key": key, "to": name, "rebound": changed})
-    else:
-        go = "goes" if changed == 1 else "go"
-        shell.out.print(f"{_mails(changed)} {go} to {name} now.", markup=False, highlight=False, soft_wrap=True)
-
-
-def _kind(text: str) -> Kind:
+def kind_of(text: str) -> Kind:
+    """InputError when it is none."""
     match text:
         case "lane" | "site" | "domain" | "source" | "campaign":
             return text
     raise InputError(f"{text!r} is none of {', '.join(KINDS)}")
 
 
-def _length(text: str) -> float | None:
+def length_of(text: str) -> float | None:
+    """Seconds of --for, None without it; InputError."""
     try:
         return seconds(text) if text else None
     except ValueError as error:
         raise InputError(f"--for: {error}") from None
 
 
-async def _name(conn: Connection, kind: Kind, key: str) -> str:
+async def end_of(pool: Pool, length: float | None) -> datetime | None:
+    """So many seconds from now, by the database's clock."""
+    found: datetime | None = None
+    if length is not None:
+        async with pool.acquire() as conn:
+            found = await conn.fetchval("select now() + $1", timedelta(seconds=length))
+    return found
+
+
+async def name_of(conn: Connection, kind: Kind, key: str) -> str:
     """The key under which suspensions are kept."""
     match kind:
         case "site":
@@ -255,33 +200,3 @@ async def _name(conn: Connection, kind: Kind, key: str) -> str:
             return domain_name(key)
         case _:
             return key
-
-
-async def _selected(pool: Pool, config: Config, kind: Kind, key: str) -> Selection:
-    async with pool.acquire() as conn:
-        return await selection(conn, config, kind, key)
-
-
-def _confirm(what: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not shell.out.is_terminal:
-        raise InputError(f"to {what} say --yes, there is nobody to ask")
-    if not typer.confirm(f"Really {what}?", err=True):
-        raise Problem("nothing was changed")
-
-
-def _mails(number: int) -> str:
-    return "1 mail" if number == 1 else f"{number:,} mails"
-
-
-async def _watched(what: str, steps: AsyncIterator[Done]) -> int:
-    """How many jobs were changed at the end; a bar on a terminal meanwhile."""
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[changed]:,} mails"))
-    changed = 0
-    with Progress(*columns, console=shell.err, transient=True, disable=not shell.err.is_terminal) as bar:
-        task = bar.add_task("", total=None, changed=0)
-        async for done in steps:
-            changed = done.changed
-            bar.update(task, completed=done.passed, total=done.total, changed=changed)
-    return changed

@@ -23,7 +23,7 @@ def _brought(module: str) -> tuple[typer.Typer, typer.Typer]:
             found.register(root, program)
         case "program":
             program.add_typer(found.app)
-        case "server" | "demo" | "simulate" | "queue" | "hold" | "live" | "warmup":
+        case "server" | "demo" | "simulate" | "queue" | "hold" | "purge" | "live" | "warmup":
             root.add_typer(found.app)
         case _:
             root.add_typer(found.app, name=module)
@@ -88,8 +88,9 @@ _PANELS = {
         "resume": "hold",
         "suspensions": "hold",
         "limits": "hold",
-        "purge": "hold",
-        "rebind": "hold",
+        "purge": "purge",
+        "rebind": "purge",
+        "orders": "purge",
         "warmup": "warmup",
         "automation": "automation",
     },

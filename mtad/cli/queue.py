@@ -14,6 +14,7 @@ from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_
 from mtad.ops.answers.delivery import rate, warmup_over
 from mtad.ops.answers.queue import Filter, LaneState, QueueState, SiteQueue, Unresolved, queue_state
 from mtad.ops.answers.times import local
+from mtad.ops.standing import Order
 from mtad.queue.limits import LaneLimit
 from mtad.queue.suspensions import Suspension
 
@@ -109,6 +110,19 @@ def suspensions_table(rows: tuple[Suspension, ...] | list[Suspension]) -> Table:
         table.add_row(
             str(row.id), row.kind, plain(row.key), until, plain(row.made_by), local(row.made), plain(row.reason)
         )
+    return table
+
+
+def orders_table(rows: list[Order]) -> Table:
+    """The purges and rebinds that go on."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("id", "does", "of", "to", "until", "by", "since", "mails", "reason"):
+        table.add_column(name, justify="right" if name in ("id", "mails") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            str(row.id), row.verb, plain(f"{row.kind} {row.key}"), plain(row.to or ""), local(row.until),
+            plain(row.made_by), local(row.made), f"{row.changed:,}", plain(row.reason),
+        )  # fmt: skip
     return table
 
 

@@ -40,6 +40,7 @@ class Done(msgspec.Struct):
     passed: int
     total: int
     changed: int = 0
+    newest: int = 0  # the last id of all
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
@@ -132,8 +133,11 @@ def domain_name(text: str) -> str:
         raise InputError(f"domain {text!r}: {error}") from None
 
 
-async def purge(pool: Pool, chosen: Selection, why: str) -> AsyncIterator[Done]:
-    """End what waits as skipped, with the reason 'purged' and `why` in the ledger; entries go on to their next step."""
+async def purge(pool: Pool, chosen: Selection, why: str, *, after: int = 0) -> AsyncIterator[Done]:
+    """End what waits as skipped, with the reason 'purged' and `why` in the ledger; entries go on to their next step.
+
+    Of jobs with ids above `after` alone.
+    """
     catalogue = Catalogue(pool)
 
     async def end(conn: Connection, jobs: Sequence[Waiting]) -> int:
@@ -145,12 +149,14 @@ async def purge(pool: Pool, chosen: Selection, why: str) -> AsyncIterator[Done]:
     async def prepare(jobs: Sequence[Waiting]) -> None:
         await catalogue.need({(job.program_id, job.version) for job in jobs}, (), 0)
 
-    async for done in _windows(pool, chosen, end, prepare):
+    async for done in _windows(pool, chosen, end, prepare, above=after):
         yield done
 
 
-async def rebind(pool: Pool, chosen: Selection, site: int, *, at_once: bool = False) -> AsyncIterator[Done]:
-    """Have what waits go to `site` instead, `at_once` also what waits after a refusal.
+async def rebind(
+    pool: Pool, chosen: Selection, site: int, *, at_once: bool = False, after: int = 0
+) -> AsyncIterator[Done]:
+    """Have what waits go to `site` instead, `at_once` also what waits after a refusal; of jobs above `after` alone.
 
     What is queued later goes where its domain says.
     """
@@ -160,7 +166,7 @@ async def rebind(pool: Pool, chosen: Selection, site: int, *, at_once: bool = Fa
         await store.wake_sites(conn, [site])
         return len(moved)
 
-    async for done in _windows(pool, chosen, move):
+    async for done in _windows(pool, chosen, move, above=after):
         yield done
 
 
@@ -185,10 +191,13 @@ async def _windows(
     chosen: Selection,
     change: Change,
     prepare: Callable[[Sequence[Waiting]], Awaitable[None]] = _nothing,
+    *,
+    above: int = 0,
 ) -> AsyncIterator[Done]:
     """Change what waits, window by window, up to the newest job of now."""
     [(first, last)] = await pool.fetch(SQL["ends_of_queue"])
-    done = Done(0, last - first + 1)
+    first = max(first, above + 1)
+    done = Done(0, max(last - first + 1, 0), newest=max(last, above))
     yield done
     after = first - 1
     while (end := await pool.fetchval(SQL["window_end"], after, last)) is not None:

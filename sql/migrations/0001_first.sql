@@ -63,6 +63,7 @@ create table contact (
   zone text,
   attributes jsonb not null default '{}',
   erased boolean not null default false,
+  by_form boolean not null default false,    -- somebody typed it into a form, and no file brought it: may be forgotten
   merged_into bigint references contact,
   created timestamptz not null default now(),
   erased_at timestamptz
@@ -189,7 +190,30 @@ create table brake (
   reachable int not null default 0,          -- counted once a day, where it matters
   counted timestamptz not null default '-infinity',
   released timestamptz not null default '-infinity',
-  released_by text
+  released_by text,
+  listened timestamptz not null default '-infinity' -- provider_signs has the mail up to then
+);
+
+-- Of a sample of the mail that came, by who took it and when (half windows of the stream): how much was
+-- answered within half a window.
+create table provider_signs (
+  stream_id int not null references stream,
+  provider text collate "C" not null,
+  at timestamptz not null,
+  mails int not null,
+  answered int not null,
+  primary key (stream_id, provider, at)
+);
+
+-- When we heard too little from a provider to believe its silence. Rows are closed, never deleted.
+create table provider_hold (
+  stream_id int not null references stream,
+  provider text collate "C" not null,
+  since timestamptz not null,
+  until timestamptz not null,                -- prolonged for as long as it lasts
+  why text not null,
+  lifted timestamptz,
+  primary key (stream_id, provider, since)
 );
 
 create table program (
@@ -340,6 +364,12 @@ create table form_version (
   primary key (form_id, version)
 );
 
+-- Who uses forms, and when as often as anybody may again: for minutes. A crash may forget it.
+create unlogged table form_use (
+  key text collate "C" primary key,          -- a household, or 'in ' and the network in which it stands
+  full_at timestamptz not null
+);
+
 -- What somebody agreed to and how we know; the row is made with the mail that asks for it.
 -- Addresses are whole here and nowhere else, so it stands apart from hits. Unconfirmed: 7 days.
 create table proof (
@@ -395,6 +425,7 @@ create table ledger (
 ) partition by range (job_id);
 create index ledger_contact_idx on ledger (contact_id, ended);
 create index ledger_full_idx on ledger (contact_id, ended) where reason = 'QuotaIssues';
+create index ledger_sample_idx on ledger (stream_id, ended) where outcome = 'delivered' and job_id % 4 = 0;
 
 create table answer (
   job_id bigint not null,
@@ -580,6 +611,24 @@ create table suspension (
   lifted_by text
 );
 create unique index suspension_open_idx on suspension (kind, key, made_by) where lifted is null;
+
+-- Purges and rebinds that go on for a while, over what arrives meanwhile.
+create table standing_order (
+  id bigint generated always as identity primary key,
+  verb text collate "C" not null check (verb in ('purge', 'rebind')),
+  kind text collate "C" not null,            -- and key: as of a suspension
+  key text collate "C" not null,
+  site_id int references site,               -- of a rebind: where to
+  at_once boolean not null default false,    -- of a rebind: also what waits after a refusal
+  until timestamptz not null,
+  reason text not null,
+  made_by text collate "C" not null,
+  made timestamptz not null default now(),
+  suspension_id bigint references suspension, -- of a purge: what keeps its mail from going meanwhile
+  passed bigint not null,                    -- jobs up to this id have been looked at
+  seen bigint not null,                      -- likewise, but some with lower ids may have been committed since
+  changed bigint not null
+);
 
 -- Limits that are set for a while, over what is configured: the lowest of all holds.
 create table lane_limit (

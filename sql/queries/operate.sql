@@ -262,6 +262,29 @@ with jobs as materialized (
 )
 update job set due = now(), reason = null from jobs where job.id = jobs.id returning job.site_id;
 
+-- name: order_standing
+-- From now on $1 (purge, rebind) what comes for kind $2, key $3, to site $4 and at once $5,
+-- until $6 because $7, by $8; suspension $9 holds it meanwhile; jobs up to $10 are done, $11 changed.
+insert into standing_order (verb, kind, key, site_id, at_once, until, reason, made_by, suspension_id, passed, seen, changed)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)
+returning id;
+
+-- name: standing_orders
+select o.id, o.verb, o.kind, o.key, s.name, o.until, o.reason, o.made_by, o.made, o.changed,
+       o.site_id, o.at_once, o.suspension_id, o.passed, o.until <= now()
+  from standing_order o
+  left join site s on s.id = o.site_id
+ order by o.id;
+
+-- name: advance_order
+-- Order $1 has gone on to job $2 and changed $3 more. What the pass before this one saw is
+-- done with: who takes an id commits it within seconds.
+update standing_order set passed = seen, seen = greatest(seen, $2), changed = changed + $3 where id = $1;
+
+-- name: end_orders
+-- Orders $1, and those of suspensions $2.
+delete from standing_order where id = any($1::bigint[]) or suspension_id = any($2::bigint[]) returning id, suspension_id;
+
 -- name: domain_by_name
 select id from domain where name = $1;
 

@@ -1,0 +1,178 @@
+"""`mtad purge|rebind|orders`: take mail out that waits, or send it elsewhere, once or for a while."""
+
+import getpass
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn
+
+from mtad.base.config import Config
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.errors import InputError, Problem
+from mtad.cli import shell
+from mtad.cli.hold import KeyArgument, KindArgument, WhyOption, end_of, kind_of, length_of, name_of
+from mtad.cli.queue import orders_table
+from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
+from mtad.ops import standing
+from mtad.ops.answers.times import local
+from mtad.ops.standing import Order
+from mtad.ops.waiting import Done, Selection, purge, rebind, selection, site_by_name
+from mtad.queue.suspensions import Kind
+
+app = typer.Typer()
+
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+ForOption = Annotated[
+    str, typer.Option("--for", help="Go on so long with what arrives: 5m, 2h; see `mtad orders`.")
+]
+
+
+@app.command("purge")
+def purge_(
+    kind: KindArgument,
+    key: KeyArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    within: ForOption = "",
+    why: WhyOption = "by hand",
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the waiting mail of a site, domain … out of the queue for good, into the ledger. Suspend it first.
+
+    With --for it is suspended meanwhile, and what arrives is purged too. Of a source or a lane: the mail that no
+    other source can send.
+    """
+    named, length, user = kind_of(kind), length_of(within), getpass.getuser()
+
+    async def work(loaded: Config, pool: Pool) -> tuple[int, datetime | None]:
+        chosen = await _selected(pool, loaded, named, key)
+        _confirm(f"purge the waiting mail of {kind} {key}", yes=yes)
+        until = await end_of(pool, length)
+        if until is None:
+            return (await _watched("purging", purge(pool, chosen, f"{why} ({user})"))).changed, None
+
+        async def hold(conn: Connection) -> tuple[str, int]:
+            name = await name_of(conn, named, key)
+            return name, await standing.hold(conn, named, name, until=until, why=why, by=user)
+
+        name, held = await in_transaction(pool, hold)
+        done = await _watched("purging", purge(pool, chosen, f"{why} ({user})"))
+        async with pool.acquire() as conn:
+            await standing.order_purge(conn, named, name, until=until, why=why, by=user, held=held, done=done)
+        return done.changed, until
+
+    changed, until = shell.run(config, work)
+    if as_json:
+        shell.print_json({"kind": kind, "key": key, "purged": changed, "until": until})
+    else:
+        shell.out.print(f"{_mails(changed)} purged{_going_on(until)}.", highlight=False)
+
+
+@app.command("rebind")
+def rebind_(
+    kind: KindArgument,
+    key: KeyArgument,
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    to: Annotated[str, typer.Option("--to", help="The site that its waiting mail goes to instead.")],
+    now: Annotated[bool, typer.Option("--now", help="At once also what waits after a refusal.")] = False,
+    within: ForOption = "",
+    why: WhyOption = "by hand",
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Send the waiting mail of a site, domain … to another site. Later mail goes where its domain or a route says.
+
+    With --for what arrives meanwhile, too. Of a source or a lane: the mail that no other source can send.
+    """
+    named, length, user = kind_of(kind), length_of(within), getpass.getuser()
+
+    async def work(loaded: Config, pool: Pool) -> tuple[int, str, datetime | None]:
+        chosen = await _selected(pool, loaded, named, key)
+        async with pool.acquire() as conn:
+            site, name = await site_by_name(conn, to)
+            its = await name_of(conn, named, key)
+        _confirm(f"send the waiting mail of {kind} {key} to {name}", yes=yes)
+        done = await _watched("rebinding", rebind(pool, chosen, site, at_once=now))
+        until = await end_of(pool, length)
+        if until is not None:
+            async with pool.acquire() as conn:
+                await standing.order_rebind(
+                    conn, named, its, site=site, at_once=now, until=until, why=why, by=user, done=done
+                )
+        return done.changed, name, until
+
+    changed, name, until = shell.run(config, work)
+    if as_json:
+        shell.print_json({"kind": kind, "key": key, "to": name, "rebound": changed, "until": until})
+    else:
+        go = "goes" if changed == 1 else "go"
+        said = f"{_mails(changed)} {go} to {name} now{_going_on(until)}."
+        shell.out.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("orders")
+def orders_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    undo: Annotated[list[int] | None, typer.Option("--undo", help="End this one; may be said again.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Purges and rebinds that go on (--for); --undo ends them, what they did stays done."""
+    asked = undo or []
+
+    async def work(_: Config, pool: Pool) -> list[Order]:
+        async def change(conn: Connection) -> list[Order]:
+            there = await standing.orders(conn)
+            if missing := sorted(set(asked) - {row.id for row in there}):
+                raise InputError(f"--undo {missing[0]}: there is no such order; `mtad orders` lists them")
+            await standing.end(conn, ids=asked, by=getpass.getuser())
+            return [row for row in there if row.id in asked] if asked else there
+
+        return await in_transaction(pool, change)
+
+    found = shell.run(config, work)
+    if as_json:
+        shell.print_json(found)
+    elif asked:
+        shell.out.print(f"{len(found):,} ended.")
+    elif found:
+        shell.out.print(orders_table(found))
+    else:
+        shell.out.print("No purge and no rebind goes on.")
+
+
+def _going_on(until: datetime | None) -> str:
+    return f", and what arrives until {local(until)}" if until else ""
+
+
+async def _selected(pool: Pool, config: Config, kind: Kind, key: str) -> Selection:
+    async with pool.acquire() as conn:
+        return await selection(conn, config, kind, key)
+
+
+def _confirm(what: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not shell.out.is_terminal:
+        raise InputError(f"to {what} say --yes, there is nobody to ask")
+    if not typer.confirm(f"Really {what}?", err=True):
+        raise Problem("nothing was changed")
+
+
+def _mails(number: int) -> str:
+    return "1 mail" if number == 1 else f"{number:,} mails"
+
+
+async def _watched(what: str, steps: AsyncIterator[Done]) -> Done:
+    """How it ended; a bar on a terminal meanwhile."""
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[changed]:,} mails"))
+    done = Done(0, 0)
+    with Progress(*columns, console=shell.err, transient=True, disable=not shell.err.is_terminal) as bar:
+        task = bar.add_task("", total=None, changed=0)
+        async for done in steps:
+            bar.update(task, completed=done.passed, total=done.total, changed=done.changed)
+    return done
