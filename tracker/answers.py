@@ -53,10 +53,18 @@ class Visitors:
         )
 
 
-def page(request: web.Request, which: Page, status: int, *, language: str | None = None, **more: str) -> web.Response:
-    """A page of a heading and a sentence, in `language` or the browser's; `more` as `pages.render` has it."""
+def page(
+    request: web.Request,
+    which: Page,
+    status: int,
+    *,
+    language: str | None = None,
+    quoted: Sequence[str] = (),
+    **more: str,
+) -> web.Response:
+    """A page of a heading and a sentence, in `language` or the browser's; the rest as `pages.render` has it."""
     speaks = language or language_of(request)
-    return html(render(which, speaks, **more), status, speaks)
+    return html(render(which, speaks, quoted=quoted, **more), status, speaks)
 
 
 def html(text: str, status: int, language: str) -> web.Response:
@@ -117,10 +125,17 @@ async def looked_up(ask: Callable[[], Awaitable[T]], places: asyncio.Semaphore) 
     return None
 
 
-async def in_turn(ask: Callable[[], Awaitable[T]], places: asyncio.Semaphore) -> T:
-    """What a page cannot do without, asked when it is its turn."""
-    async with places:
-        return await ask()
+async def found(
+    ask: Callable[[], Awaitable[T | None]], places: asyncio.Semaphore, what: str
+) -> tuple[T] | tuple[()] | None:
+    """What a page cannot do without, asked in turn: it alone, or nothing; None when the database is away."""
+
+    async def in_turn() -> tuple[T] | tuple[()]:
+        async with places:
+            answer = await ask()
+        return () if answer is None else (answer,)
+
+    return await committed(in_turn(), what)
 
 
 def _printable(text: str) -> str:

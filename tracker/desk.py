@@ -7,6 +7,13 @@ from uuid import UUID
 
 import msgspec
 
+# How often a form may be used. A family signs up at once; who does it more often than once a minute is a robot.
+BURST = 10
+REFILL = 60.0  # seconds
+
+# Of a /48 of IPv6 so many times as much: it has 65,536 households, and one owner.
+WIDER = 10
+
 
 class Act(StrEnum):
     """What a person can do on the preference page, to one stream or to all."""
@@ -71,12 +78,27 @@ class Form(msgspec.Struct, frozen=True):
     measuring: str  # '' is not asked
 
 
+class Asking(msgspec.Struct, frozen=True):
+    """What somebody is asked to confirm, in the words that its proof keeps."""
+
+    language: str
+    consent: str
+    measuring: str  # '' is not agreed to
+
+
 class Desk(Protocol):
     """Everything raises what a database raises that is away; nothing is half done then."""
 
     async def person(self, contact_id: int, program_id: int) -> Person | None: ...
 
     async def form(self, name: str) -> Form | None: ...
+
+    async def allow(self, household: str, network: str) -> bool:
+        """Count a use of a form from this household, which stands in this network; False: too often, over all workers.
+
+        The limits are those above.
+        """
+        ...
 
     async def subscribe(self, name: str, address: str, visitor: Visitor, *, measuring: bool) -> bool:
         """Ask this address to confirm, as often as it may be asked; when it returns, that is durable.
@@ -85,8 +107,8 @@ class Desk(Protocol):
         """
         ...
 
-    async def language_of(self, job_id: int) -> str | None:
-        """Of the form by which this mail was asked for."""
+    async def asking(self, job_id: int) -> Asking | None:
+        """What this mail asks to confirm; None when it has expired, or never asked."""
         ...
 
     async def confirm(self, job_id: int, visitor: Visitor, *, event_id: UUID, at: datetime) -> Confirmed:

@@ -15,19 +15,12 @@ from prometheus_client import Counter
 from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
 from tracker import tokens
-from tracker.answers import Visitors, committed, fields, html, in_turn, language_of, looked_up, page
-from tracker.desk import Confirmed, Desk, Form, Visitor
+from tracker.answers import Visitors, committed, fields, found, html, language_of, looked_up, page
+from tracker.desk import BURST, REFILL, WIDER, Confirmed, Desk, Form, Visitor
 from tracker.limits import Limits
 from tracker.origin import household
 from tracker.pages import NOTHING_TYPED, Page, Typed, Wrong, known_language, render_form
 from tracker.tokens import Keys
-
-# A family signs up at once; who does it more often than once a minute is a robot.
-BURST = 10
-REFILL = 60.0
-
-# Of a /48 of IPv6 so many times as much: it has 65,536 households, and one owner.
-WIDER = 10
 
 FORMS = Counter("mtad_tracker_forms_total", "Forms that were posted, by what came of it", ["outcome"])
 
@@ -63,32 +56,42 @@ class Forms:
 
     async def show(self, request: web.Request) -> web.Response:
         """The hosted form."""
-        name = request.match_info["form"]
-        found = await committed(in_turn(partial(_found, self._desk, name), self._places), "a look at a form")
-        if found is None:
+        there = await self._known(request.match_info["form"])
+        if there is None:
             return page(request, Page.LATER, 503)
-        if not found:
+        if not there:
             return page(request, Page.BAD_LINK, 404)
-        return self._form(request, found[0], 200, action="../subscribe")
+        return self._form(request, there[0], 200, action="../subscribe")
 
     async def subscribe(self, request: web.Request) -> web.Response:
         """What any of our forms posts: 200 when it is durable that this address will be asked."""
         given = await fields(request)
         visitor = self._visitors.visitor(request)
         if self._too_often(visitor.ip):
-            FORMS.labels(outcome="slow").inc()
-            return page(request, Page.SLOW, 429)
+            return _slow(request)
         if given.get("website"):
             # A robot filled in what nobody sees. It is told what everybody is told.
             FORMS.labels(outcome="robot").inc()
             return page(request, Page.CHECK_MAIL, 200)
-        found = await committed(_found(self._desk, given.get("form", "")), "a sign-up")
-        if not found:
-            return page(request, Page.BAD_LINK, 404) if found is not None else page(request, Page.LATER, 503)
+        allowed = await committed(self._desk.allow(household(visitor.ip), household(visitor.ip, 48)), "a sign-up")
+        there = await self._known(given.get("form", "")) if allowed else None
+        if allowed is False:
+            return _slow(request)
+        if there is None:
+            return page(request, Page.LATER, 503)
+        if not there:
+            return page(request, Page.BAD_LINK, 404)
         typed = Typed(given.get("email", "").strip(), "consent" in given, "measuring" in given)
-        return await self._ask(request, found[0], typed, visitor)
+        return await self._ask(request, there[0], typed, visitor)
+
+    async def _known(self, name: str) -> tuple[Form] | tuple[()] | None:
+        """The form of a name, if there is one; None when the database is away."""
+        if not _NAME.fullmatch(name):
+            return ()
+        return await found(partial(self._desk.form, name), self._places, "a look at a form")
 
     def _too_often(self, address: str | None) -> bool:
+        """By what this worker alone has seen: a flood is refused without asking the database."""
         now = self._clock.monotonic()
         return not (self._limits.take(household(address), now) and self._wider.take(household(address, 48), now))
 
@@ -115,7 +118,14 @@ class Forms:
             return page(request, Page.BAD_LINK, 404)
         if not job_id:
             return page(request, Page.NOBODY, 200)
-        return page(request, Page.CONFIRM, 200, language=await self._language(request, job_id))
+        there = await found(partial(self._desk.asking, job_id), self._places, "a look at a confirmation")
+        if there is None:  # without the words nobody can agree to them
+            return page(request, Page.LATER, 503)
+        if not there:
+            return page(request, Page.GONE, 404)
+        (asking,) = there
+        quoted = [words for words in (asking.consent, asking.measuring) if words]
+        return page(request, Page.CONFIRM, 200, language=language_of(request, asking.language), quoted=quoted)
 
     async def confirm(self, request: web.Request) -> web.Response:
         """The button."""
@@ -135,7 +145,8 @@ class Forms:
 
     async def _language(self, request: web.Request, job_id: int) -> str:
         """That of the form and of the mail, if the database says it soon."""
-        return language_of(request, await looked_up(partial(self._desk.language_of, job_id), self._places))
+        asking = await looked_up(partial(self._desk.asking, job_id), self._places)
+        return language_of(request, asking.language if asking else None)
 
     def _form(
         self,
@@ -151,7 +162,6 @@ class Forms:
         return html(render_form(form, language, action=action, typed=typed, wrong=wrong), status, language)
 
 
-async def _found(desk: Desk, name: str) -> tuple[Form] | tuple[()]:
-    """The form, if there is one; so that none is not taken for a database that is away."""
-    form = await desk.form(name) if _NAME.fullmatch(name) else None
-    return (form,) if form else ()
+def _slow(request: web.Request) -> web.Response:
+    FORMS.labels(outcome="slow").inc()
+    return page(request, Page.SLOW, 429)

@@ -88,10 +88,11 @@ POLICY = (
 )
 
 
-def render(page: Page, language: str, *, stream: str = "", preferences: str = "") -> str:
+def render(page: Page, language: str, *, stream: str = "", preferences: str = "", quoted: Sequence[str] = ()) -> str:
     """A page as HTML; its form has no target, so it posts to where it stands.
 
-    `stream` is what is left, where we know it; `preferences` the address of that page.
+    `stream` is what is left, where we know it; `preferences` the address of that page; `quoted`
+    the words that pressing the button agrees to.
     """
     words = WORDS[language]
     said: Said = getattr(words, page)
@@ -101,6 +102,8 @@ def render(page: Page, language: str, *, stream: str = "", preferences: str = ""
         language=language,
         title=title,
         text=said.text,
+        agreeing=words.agreeing,
+        quoted=quoted,
         button=button,
         preferences=preferences,
         settings=words.after_leaving if page is Page.DONE else words.preferences,

@@ -12,8 +12,8 @@ from aiohttp import web
 from prometheus_client import Counter
 
 from tracker import tokens
-from tracker.answers import Visitors, committed, fields, html, in_turn, language_of, page
-from tracker.desk import Act, Desk, Person
+from tracker.answers import Visitors, committed, fields, found, html, language_of, page
+from tracker.desk import Act, Desk
 from tracker.hits import PREFERENCES, Kind
 from tracker.leaving import HitOf
 from tracker.noting import Noting
@@ -73,13 +73,13 @@ class Preferences:
             return page(request, Page.BAD_LINK, 404)
         if not token.contact_id:
             return page(request, Page.NOBODY, 200)
-        asking = partial(_found, self._desk, token.contact_id, token.program_id)
-        found = await committed(in_turn(asking, self._places), "a look at preferences")
-        if found is None:
+        ask = partial(self._desk.person, token.contact_id, token.program_id)
+        there = await found(ask, self._places, "a look at preferences")
+        if there is None:
             return page(request, Page.LATER, 503)
-        if not found:  # erased: there is nothing left to choose
+        if not there:  # erased: there is nothing left to choose
             return page(request, Page.BAD_LINK, 404)
-        person = found[0]
+        (person,) = there
         language = language_of(request, person.language)
         said = ""
         if after is not None:
@@ -87,8 +87,3 @@ class Preferences:
             act, done = after
             said = (words.asked_again if act is Act.RETURN else words.done) if done else words.nothing_done
         return html(render_preferences(person, language, said), 200, language)
-
-
-async def _found(desk: Desk, contact_id: int, program_id: int) -> tuple[Person] | tuple[()]:
-    person = await desk.person(contact_id, program_id)
-    return (person,) if person else ()

@@ -39,6 +39,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     after_leaving: str  # the same link, once nothing is left to have less of
     # confirming
     confirm: Said
+    agreeing: str  # above the words that the button agrees to
     confirm_button: str
     # preferences
     choices: str
@@ -100,6 +101,7 @@ WORDS: Mapping[str, Words] = {
             "Confirm your address?",
             "Press the button and you are subscribed. If that was not you, just close this page.",
         ),
+        agreeing="With it you agree to this:",
         confirm_button="Yes, subscribe me",
         choices="Your mails from us",
         for_address="For {address}",
@@ -160,6 +162,7 @@ WORDS: Mapping[str, Words] = {
             "Adresse bestätigen?",
             "Ein Klick auf den Knopf, und Sie sind angemeldet. Waren das nicht Sie, dann schließen Sie die Seite.",
         ),
+        agreeing="Damit stimmen Sie dem zu:",
         confirm_button="Ja, anmelden",
         choices="Ihre Mails von uns",
         for_address="Für {address}",
@@ -220,6 +223,7 @@ WORDS: Mapping[str, Words] = {
             "Подтвердить адрес?",
             "Нажмите кнопку, и вы подписаны. Если это были не вы, просто закройте страницу.",
         ),
+        agreeing="Этим вы соглашаетесь:",
         confirm_button="Да, подписаться",
         choices="Ваши письма от нас",
         for_address="Для {address}",

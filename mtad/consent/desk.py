@@ -13,7 +13,7 @@ from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.ids import unix_ms_of, uuid7
 from mtad.consent import signup, store
-from tracker.desk import Act, Confirmed, Form, Person, Subscription, Visitor
+from tracker.desk import Act, Asking, Confirmed, Form, Person, Subscription, Visitor
 
 # How long a break lasts.
 BREAK = timedelta(days=30)
@@ -43,6 +43,10 @@ class ConsentDesk:
         row = await store.form(self._pool, name)
         return row.shown if row else None
 
+    async def allow(self, household: str, network: str) -> bool:
+        """See tracker.desk."""
+        return await store.use_form(self._pool, household, network)
+
     async def subscribe(self, name: str, address: str, visitor: Visitor, *, measuring: bool) -> bool:
         """See tracker.desk."""
         parsed = parse_address(address)
@@ -56,9 +60,9 @@ class ConsentDesk:
 
         return await in_transaction(self._pool, work)
 
-    async def language_of(self, job_id: int) -> str | None:
+    async def asking(self, job_id: int) -> Asking | None:
         """See tracker.desk."""
-        return await store.language_of(self._pool, job_id)
+        return await store.asking(self._pool, job_id)
 
     async def confirm(self, job_id: int, visitor: Visitor, *, event_id: UUID, at: datetime) -> Confirmed:
         """See tracker.desk."""
@@ -113,12 +117,13 @@ class ConsentDesk:
         return await self._ask_again(conn, contact_id, stream, visitor)
 
     async def _ask_again(self, conn: Connection, contact_id: int, stream_id: int, visitor: Visitor) -> bool:
-        """An old link is no consent: the address has to confirm anew."""
-        name = await store.form_of_stream(conn, stream_id)
-        address = await store.address_of(conn, contact_id)
-        form = await store.form(conn, name) if name else None
-        if form is None or address is None:
+        """An old link is no consent: the address has to confirm anew, on a page with the words of the form."""
+        found = await store.way_back(conn, contact_id, stream_id)
+        if found is None:
             return False
+        name, address = found
+        form = await store.form(conn, name)
+        assert form is not None
         return await signup.ask(conn, self._config, form, parse_address(address), visitor, measuring=False) is not None
 
 

@@ -87,6 +87,10 @@ async def confirm(conn: Connection, job_id: int, visitor: Visitor, *, event_id: 
 
 
 async def sweep(pool: Pool) -> int:
-    """Keep what servers answered with the proofs; forget who did not confirm within 7 days. How many of both."""
+    """Keep what servers answered with the proofs; forget who did not confirm within 7 days, and old uses of forms.
+
+    How many of all.
+    """
     noted = await in_transaction(pool, store.note_answers)
-    return noted + await in_transaction(pool, store.expire)
+    expired = await in_transaction(pool, store.expire)
+    return noted + expired + await in_transaction(pool, store.forget_uses)

@@ -11,7 +11,7 @@ from mtad.base.address import Address
 from mtad.base.db import Connection, Pool, row_values
 from mtad.base.sqlfiles import queries
 from mtad.consent.words import FormWords
-from tracker.desk import Form
+from tracker.desk import BURST, REFILL, WIDER, Asking, Form
 
 SQL = queries("consent")
 
@@ -73,10 +73,10 @@ async def forms(conn: Connection) -> list[tuple[FormRow, int, int]]:
     return [(_form(row[:-2]), row[-2], row[-1]) for row in rows]
 
 
-async def form_of_stream(conn: Connection, stream_id: int) -> str | None:
-    """The name of the one that was made first."""
-    name: str | None = await conn.fetchval(SQL["form_of_stream"], stream_id)
-    return name
+async def way_back(conn: Connection, contact_id: int, stream_id: int) -> tuple[str, str] | None:
+    """The form by which a contact comes back, best in its own language, and its address; None without a form."""
+    row = await conn.fetchrow(SQL["way_back"], contact_id, stream_id)
+    return (row[0], row[1]) if row else None
 
 
 async def add_form(conn: Connection, name: str, stream_id: int, program_id: int) -> int:
@@ -97,18 +97,17 @@ async def open_program(conn: Connection, program_id: int) -> None:
     await conn.execute(SQL["open_program"], program_id)
 
 
+async def use_form(pool: Pool, household: str, network: str) -> bool:
+    """Count a use of a form, if household and network have one left."""
+    return bool(await pool.fetchval(SQL["use_form"], household, network, BURST, REFILL, WIDER))
+
+
 async def add_contact(conn: Connection, address: Address, language: str) -> tuple[int, str, int | None]:
     """Find or make the contact and lock its gate; its id, its address as it is known, its site."""
     await conn.execute(SQL["add_contact"], address.given, address.key, address.domain, language)
     row = await conn.fetchrow(SQL["lock_contact"], address.key)
     assert row is not None
     return row[0], row[1], row[2]
-
-
-async def address_of(conn: Connection, contact_id: int) -> str | None:
-    """Of a contact that is there and was not erased."""
-    found: str | None = await conn.fetchval(SQL["address_of"], contact_id)
-    return found
 
 
 async def subscribed(conn: Connection, contact_id: int, stream_id: int) -> bool:
@@ -159,10 +158,10 @@ async def ask(
     await conn.execute(SQL["add_unconfirmed"], form.stream_id, contact_id, f"form:{form.name}")
 
 
-async def language_of(pool: Pool, job_id: int) -> str | None:
-    """Of the form that a mail was asked for by."""
-    found: str | None = await pool.fetchval(SQL["language_of"], job_id)
-    return found
+async def asking(pool: Pool, job_id: int) -> Asking | None:
+    """What a mail asks to confirm; None when that has expired."""
+    row = await pool.fetchrow(SQL["asking"], job_id)
+    return Asking(*row_values(row)) if row else None
 
 
 async def lock_waiting(conn: Connection, job_id: int) -> Waiting | None:
@@ -180,6 +179,12 @@ async def confirm(conn: Connection, job_id: int, at: datetime, ip: str | None, a
 async def note_answers(conn: Connection) -> int:
     """Copy what servers said to confirmation mails into their proofs; how many."""
     return len(await conn.fetch(SQL["note_answers"]))
+
+
+async def forget_uses(conn: Connection) -> int:
+    """Forget up to 5,000 households that may use forms as often as anybody again; how many."""
+    status: str = await conn.execute(SQL["forget_uses"])
+    return int(status.rpartition(" ")[2])
 
 
 async def expire(conn: Connection) -> int:

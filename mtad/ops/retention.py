@@ -47,6 +47,8 @@ KINDS = (
     Kind("FILE.rejects.csv of imports", "rejects", "deleted", "retention: rejects"),
     Kind("proofs of consent, confirmed", "proofs", "deleted; counted from the end of the consent", "retention: proofs"),
     Kind("who signed up and did not confirm", "7 days", "deleted", "forget unconfirmed"),
+    Kind("addresses from which forms are used", "until used as rarely as others, 10 minutes", "deleted",
+         "forget unconfirmed"),
     Kind("contact, identities, subscription, state, transitions, entries, queued mail, answers, ledger", "the contact",
          "`mtad contact erase`; ledger and entries stay as counts of nobody", "erase leftovers"),
     Kind("addresses that were erased", "for ever", "only a keyed hash is kept, also in state/erased.hashes", ""),

@@ -108,13 +108,15 @@ on conflict do nothing;
 
 -- name: change_contacts
 -- Bring known contacts up to date: filled cells replace, empty ones leave what is
--- there. Only contacts in which something changes are locked and raised.
+-- there. Only contacts in which something changes are locked and raised: also whoever was
+-- known by a form only, and is not any more.
 with changed as materialized (
   select c.id, i.line
   from incoming i join contact c on c.address_key = i.key
   where (c.address, c.locale, c.zone, c.attributes)
         is distinct from (i.address, coalesce(i.locale, c.locale), coalesce(i.zone, c.zone),
                           c.attributes || i.attributes::jsonb)
+     or c.by_form
 ), locked as materialized (
   select g.contact_id, h.line from gate g join changed h on h.id = g.contact_id
   order by g.contact_id for no key update of g
@@ -125,7 +127,8 @@ update contact c
 set address = i.address,
     locale = coalesce(i.locale, c.locale),
     zone = coalesce(i.zone, c.zone),
-    attributes = c.attributes || i.attributes::jsonb
+    attributes = c.attributes || i.attributes::jsonb,
+    by_form = false
 from locked l join incoming i on i.line = l.line
 where c.id = l.contact_id;
 

@@ -26,8 +26,15 @@ select f.id, f.name, f.version, v.definition, f.stream_id, f.program_id, p.versi
   join stream_version w on w.stream_id = s.id and w.version = s.version
  order by f.name;
 
--- name: form_of_stream
-select name from form where stream_id = $1 order by id limit 1;
+-- name: way_back
+-- The form of stream $2 by which contact $1 comes back, in its language if there is one, and its address.
+select f.name, c.address
+  from form f
+  join form_version v on v.form_id = f.id and v.version = f.version
+  join contact c on c.id = $1 and not c.erased
+ where f.stream_id = $2
+ order by v.definition ->> 'language' = left(lower(c.locale), 2) desc nulls last, f.id
+ limit 1;
 
 -- name: add_form
 insert into form (name, stream_id, program_id, version) values ($1, $2, $3, 1) returning id;
@@ -41,13 +48,36 @@ insert into form_version (form_id, version, definition, made_by) values ($1, $2,
 -- name: open_program
 update program set status = 'running', starts = coalesce(starts, now()), enqueued = now() where id = $1;
 
+-- name: use_form
+-- Count a use of a form from household $1, which stands in network $2: $3 at once and then one
+-- each $4 seconds, of the network $5 times as many. Whether both had one left. Exact over all
+-- workers, for each waits for who uses the same row; the household's comes first everywhere.
+with own as (
+  insert into form_use (key, full_at) values ($1, now() + $4::float8 * interval '1 s')
+  on conflict (key) do update set full_at = greatest(form_use.full_at, now()) + $4::float8 * interval '1 s'
+   where form_use.full_at <= now() + ($3::int - 1) * $4::float8 * interval '1 s'
+  returning 1
+), wider as (
+  insert into form_use (key, full_at)
+  select 'in ' || $2::text, now() + $4::float8 / $5::int * interval '1 s' from own
+  on conflict (key) do update set full_at = greatest(form_use.full_at, now()) + $4::float8 / $5::int * interval '1 s'
+   where form_use.full_at <= now() + ($3::int * $5::int - 1) * $4::float8 / $5::int * interval '1 s'
+  returning 1
+)
+select exists (select from wider);
+
+-- name: forget_uses
+-- Who might use a form as often as anybody is not remembered.
+delete from form_use
+ where key in (select key from form_use where full_at < now() order by key limit 5000 for update skip locked);
+
 -- name: add_contact
 -- Make the contact with address $1 and key $2 at domain $3, of language $4, unless it is known.
 with domains as (
   insert into domain (name) values ($3) on conflict (name) do nothing returning id
 ), made as (
-  insert into contact (address, address_key, domain_id, locale)
-  select $1, $2, d.id, $4
+  insert into contact (address, address_key, domain_id, locale, by_form)
+  select $1, $2, d.id, $4, true
     from (select id from domains union select id from domain where name = $3) d
    where not exists (select from contact where address_key = $2)
   on conflict (address_key) do nothing
@@ -64,9 +94,6 @@ select c.id, c.address, d.site_id
   join domain d on d.id = c.domain_id
  where c.address_key = $1
    for no key update of g;
-
--- name: address_of
-select address from contact where id = $1 and not erased;
 
 -- name: subscribed
 select exists (select from subscription where stream_id = $2 and contact_id = $1 and status = 'subscribed');
@@ -105,10 +132,11 @@ insert into subscription (stream_id, contact_id, status, basis, source, changed_
 values ($1, $2, 'unconfirmed', 'consent', $3, 'form')
 on conflict (stream_id, contact_id) do nothing;
 
--- name: language_of
-select v.definition ->> 'language'
+-- name: asking
+-- What mail $1 asks to confirm, in the words of its proof.
+select v.definition ->> 'language', p.consent, coalesce(p.measuring, '')
   from proof p join form_version v on v.form_id = p.form_id and v.version = p.form_version
- where p.job_id = $1;
+ where p.job_id = $1 and (p.confirmed is not null or p.asked > now() - interval '7 days');
 
 -- name: lock_asked
 -- The gate of whoever was asked by mail $1.
@@ -178,10 +206,11 @@ delete from subscription u
    and not exists (select from proof p where p.contact_id = u.contact_id and p.stream_id = u.stream_id);
 
 -- name: known_by_form_only
--- Those of contacts $1 of whom nothing is known but that somebody typed their address.
+-- Those of contacts $1 who came by a form, and of whom nothing else is known: no file brought
+-- them, no server told of them, and no mail went to them but those that ask to confirm.
 select c.id
   from contact c
- where c.id = any($1::bigint[]) and not c.erased and c.attributes = '{}'
+ where c.id = any($1::bigint[]) and c.by_form and not c.erased and c.attributes = '{}'
    and not exists (select from subscription where contact_id = c.id)
    and not exists (select from proof where contact_id = c.id)
    and not exists (select from engagement where contact_id = c.id)
@@ -189,7 +218,8 @@ select c.id
    and not exists (select from job where contact_id = c.id)
    and not exists (select from identity where contact_id = c.id and kind <> 'email')
    and not exists (
-         select from ledger l join program p on p.id = l.program_id where l.contact_id = c.id and p.class > 0)
+         select from ledger l
+          where l.contact_id = c.id and not exists (select from form f where f.program_id = l.program_id))
  order by c.id;
 
 -- name: forget_mails

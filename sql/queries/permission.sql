@@ -27,15 +27,18 @@ update entry set due = due + $3::float8 * interval '1 s' from entries where entr
 
 -- name: undo
 -- What contact $1 took back on stream $2 within a day, leaving or a break, holds again; $3 how.
--- Only what the person did: not an operator, not a file. Who never confirmed stays out.
--- Returns how many seconds of a break were left.
+-- Only what the person did: not an operator, not a file. Who never confirmed stays out. Who left
+-- in a break is in that break again, and an undo is not undone. Returns how many seconds of a
+-- break were taken back.
 with before as materialized (
-  select greatest(0, extract(epoch from break_until - now()))::float8 as rest
+  select case when status = 'subscribed' then greatest(0, extract(epoch from break_until - now())) else 0 end::float8
+           as rest
     from subscription
    where stream_id = $2 and contact_id = $1
 )
 update subscription s
-   set status = 'subscribed', break_until = null, changed = now(), changed_by = $3
+   set status = 'subscribed', break_until = case when s.status = 'unsubscribed' then s.break_until end,
+       changed = now(), changed_by = $3 || ', undone'
   from before
  where s.stream_id = $2 and s.contact_id = $1
    and s.changed > now() - interval '24 hours' and s.changed_by in ('one_click', 'page', 'preferences')

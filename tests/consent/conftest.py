@@ -86,6 +86,12 @@ class Office:
     async def proofs(self) -> list[dict[str, Any]]:
         return [dict(row) for row in await self.pool.fetch("select * from proof order by job_id")]
 
+    async def asking(self, job: int) -> tuple[str, str]:
+        """The words that the page which confirms shows."""
+        found = await self.desk.asking(job)
+        assert found is not None
+        return found.consent, found.measuring
+
     async def status(self, stream: int = 1) -> str | None:
         found: str | None = await self.pool.fetchval(
             "select status::text from subscription where stream_id = $1", stream

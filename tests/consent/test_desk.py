@@ -124,6 +124,18 @@ async def test_undo_is_good_for_a_day(office: Office, act: Act, hours: int, hold
     assert (now.subscribed and now.break_until is None) is holds
 
 
+async def test_who_leaves_in_a_break_and_takes_it_back_is_in_the_break_again(office: Office) -> None:
+    contact = await office.joined()
+    await office.act(Act.BREAK, contact)
+    (before,) = (await office.person(contact)).streams
+    await office.act(Act.LEAVE, contact)
+
+    assert await office.act(Act.UNDO, contact)
+    (after,) = (await office.person(contact)).streams
+    assert (after.subscribed, after.break_until, after.undo) == (True, before.break_until, False)
+    assert not await office.act(Act.UNDO, contact), "the break may be older than a day"
+
+
 async def test_undo_of_nothing_and_of_what_others_did_does_nothing(office: Office) -> None:
     contact = await office.joined()
     assert not await office.act(Act.UNDO, contact)
@@ -149,9 +161,14 @@ async def test_coming_back_after_a_day_takes_a_new_double_opt_in(office: Office)
     await office.act(Act.LEAVE, contact)
     await office.later(2 * DAY)
 
+    await office.apply(FORM.replace("site", "brief").replace("Yes", "Ja") + 'language = "de"\nmeasuring = "Ja."')
+    await office.pool.execute("update contact set locale = 'de-AT'")
     assert await office.act(Act.RETURN, contact)
     assert await office.status() == "unsubscribed"
-    await office.confirm((await office.jobs())[-1])
+    job = (await office.jobs())[-1]
+    proof = (await office.proofs())[-1]
+    assert await office.asking(job) == (proof["consent"], "") == ("Ja, write to me. I can stop it at any time.", "")
+    await office.confirm(job)
     assert await office.status() == "subscribed"
 
 

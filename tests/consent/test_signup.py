@@ -3,16 +3,18 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtad.audience.service import Options, import_contacts
 from mtad.consent import signup
 from mtad.consent.limits import MOST, SPAN, next_slot
 from mtad.queue import advance
 from tests.consent.conftest import FORM, VISITOR, Office
-from tracker.desk import Act, Confirmed
+from tracker.desk import BURST, Act, Confirmed
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -144,6 +146,39 @@ async def test_who_never_confirms_is_forgotten_after_seven_days(office: Office) 
     assert await office.pool.fetchval("select count(*) from identity") == 0
     assert await office.ask(), "and may be asked anew"
     assert len(await office.jobs()) == 1
+
+
+async def test_forgetting_takes_nobody_whom_a_file_brought_before_or_since(office: Office, tmp_path: Path) -> None:
+    async def brought() -> None:
+        file = office.write("people.csv", "email\nann@reader.test\n")
+        await import_contacts(office.pool, file, Options(), now=datetime.now(UTC), progress=lambda *_: None)
+
+    for at_first in (True, False):
+        if at_first:
+            await brought()
+        await office.ask()
+        if not at_first:
+            await brought()
+        await office.pool.execute("delete from job")
+        await office.later(8 * DAY)
+
+        assert await signup.sweep(office.pool) == 1
+        assert (await office.proofs(), await office.status()) == ([], None)
+        assert await office.pool.fetchval("update contact set by_form = true returning address") == "ann@reader.test"
+
+
+async def test_a_form_is_used_so_often_at_once_over_all_workers_and_then_once_a_minute(office: Office) -> None:
+    async def uses(times: int, network: str = "n") -> int:
+        return sum(await asyncio.gather(*(office.desk.allow("h", network) for _ in range(times))))
+
+    assert [await uses(2 * BURST), await uses(1, "m")] == [BURST, 0]
+    await office.pool.execute("update form_use set full_at = full_at - interval '2 minutes'")
+    assert await uses(5) == 2
+
+    await office.pool.execute("update form_use set full_at = now() + interval '1 hour' where key = 'in n'")
+    assert not await office.desk.allow("h2", "n"), "who has many households is one"
+    await office.pool.execute("update form_use set full_at = now()")
+    assert await signup.sweep(office.pool) == await office.pool.fetchval("select 3 - count(*) from form_use") == 3
 
 
 async def test_forgetting_takes_nothing_that_was_known_before(office: Office) -> None:

@@ -1,6 +1,7 @@
 """The pages and forms of people over real sockets: what a desk is asked, and what is answered."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from uuid import UUID
@@ -15,8 +16,7 @@ from mtad.base.clock import SystemClock
 from tests.tracker.made import KEYS
 from tests.tracker.test_web import Outside, leaving
 from tracker import tokens
-from tracker.desk import Act, Confirmed, Form, Person, Subscription, Visitor
-from tracker.forms import BURST, WIDER
+from tracker.desk import BURST, WIDER, Act, Asking, Confirmed, Form, Person, Subscription, Visitor
 from tracker.hits import Kind
 from tracker.limits import Limits
 from tracker.web import make_app, make_runner
@@ -33,6 +33,8 @@ class FakeDesk:
         self.asked: list[tuple[str, str, Visitor, bool]] = []
         self.confirmed: list[tuple[int, Visitor]] = []
         self.acts: list[tuple[Act, int, int | None]] = []
+        self.used: list[tuple[str, str]] = []
+        self.most = 1_000
         self.answer = Confirmed.DONE
         self.away = False
 
@@ -55,9 +57,14 @@ class FakeDesk:
         self.asked.append((name, address, visitor, measuring))
         return True
 
-    async def language_of(self, job_id: int) -> str | None:
+    async def asking(self, job_id: int) -> Asking | None:
         self._here()
-        return "de"
+        return Asking("de", "Ja, schreibt <mir>.", "Messt mich.") if job_id == 7 else None
+
+    async def allow(self, household: str, network: str) -> bool:
+        self._here()
+        self.used.append((household, network))
+        return len(self.used) <= self.most
 
     async def confirm(self, job_id: int, visitor: Visitor, *, event_id: UUID, at: datetime) -> Confirmed:
         self._here()
@@ -161,7 +168,10 @@ async def test_a_robot_is_slowed_down_and_its_neighbours_are_not(http: aiohttp.C
 
     assert [await tries("203.0.113.77") for _ in range(BURST + 1)] == [200] * BURST + [429]
     assert await tries("203.0.113.78") == 200
-    assert len(desk.asked) == BURST + 1
+    assert len(desk.asked) == len(desk.used) == BURST + 1, "a flood costs the database nothing"
+    desk.most = 0
+    assert await tries("2001:db8:1:2::7") == 429, "what other workers have seen counts too"
+    assert desk.used[-1] == ("2001:db8:1:2::/64", "2001:db8:1::/48")
 
 
 async def test_who_has_many_households_is_slowed_down_in_all_of_them(
@@ -256,7 +266,7 @@ async def test_the_button_says_what_a_confirmation_came_to(
 PURPOSES = {
     "/u/": tokens.contact_token(KEYS, 11, 13),
     "/p/": tokens.preferences_token(KEYS, 11, 13),
-    "/confirm/": tokens.confirm_token(KEYS, 11),
+    "/confirm/": tokens.confirm_token(KEYS, 7),
 }
 
 
@@ -307,10 +317,18 @@ async def test_a_button_does_what_it_says(
 async def test_pages_of_a_person_are_in_her_language_and_without_a_database_in_the_browsers(
     http: aiohttp.ClientSession, desk: FakeDesk
 ) -> None:
-    for path, hers in ((leaving(), "ru"), (confirming(), "de")):
-        for desk.away, language in ((False, hers), (True, "en")):
+    for path, hers, without in ((leaving(), "ru", 200), (confirming(), "de", 503)):
+        for desk.away, status, language in ((False, 200, hers), (True, without, "en")):
             async with http.get(path) as answer:
-                assert (answer.status, answer.headers["Content-Language"]) == (200, language)
+                assert (answer.status, answer.headers["Content-Language"]) == (status, language)
+
+
+async def test_the_page_that_confirms_shows_the_words_of_the_proof(http: aiohttp.ClientSession) -> None:
+    async with http.get(confirming()) as answer:
+        text = await answer.text()
+        assert re.findall("<blockquote>(.*)</blockquote>", text) == ["Ja, schreibt &lt;mir&gt;.", "Messt mich."]
+    async with http.get(confirming(8)) as answer:
+        assert (answer.status, "<button" in await answer.text()) == (404, False)
 
 
 async def test_a_database_that_hangs_does_not_keep_anybody_from_leaving(
