@@ -260,7 +260,7 @@ async def pause(pool: Pool, name: str, why: str) -> int:
 
 
 async def resume(pool: Pool, name: str) -> None:
-    """Go on; what is past its not_after by now is not sent."""
+    """Go on, at the program's max_rate; what is past its not_after by now is not sent."""
 
     async def work(conn: Connection) -> None:
         program = await programs.program_by_name(conn, name)
@@ -269,9 +269,30 @@ async def resume(pool: Pool, name: str) -> None:
             raise InputError(f"program {name} is {status}, not paused")
         await set_program_status(conn, program.id, "running" if program.enqueued else "scheduled", None)
         sites = await programs.unhold_jobs(conn, program.id, all_due=False)
+        await programs.space_out(conn, program.id)
         await store.wake_sites(conn, sorted(sites))
 
     await in_transaction(pool, work)
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What the end of a program concerns."""
+
+    mails: int
+    people: int  # on their way through it
+
+
+async def waiting(pool: Pool, name: str) -> Waiting:
+    """What `cancel` would end; InputError as there."""
+    async with pool.acquire() as conn:
+        program = await programs.program_by_name(conn, name)
+        _require_not_over(name, program.status)
+        return Waiting(*await programs.waiting(conn, program.id))
+
+
+def _require_not_over(name: str, status: str) -> None:
+    if status in ("done", "cancelled"):
+        raise InputError(f"program {name} is {status} already")
 
 
 async def cancel(pool: Pool, name: str, why: str) -> None:
@@ -280,8 +301,7 @@ async def cancel(pool: Pool, name: str, why: str) -> None:
     async def work(conn: Connection) -> None:
         program = await programs.program_by_name(conn, name)
         status, _ = await programs.lock_program(conn, program.id)
-        if status in ("done", "cancelled"):
-            raise InputError(f"program {name} is {status} already")
+        _require_not_over(name, status)
         await set_program_status(conn, program.id, "cancelled", why)
         sites = await programs.unhold_jobs(conn, program.id, all_due=True)
         await store.wake_sites(conn, sorted(sites))

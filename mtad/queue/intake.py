@@ -84,8 +84,8 @@ async def take_in(
     next_slot = None
     if queued:
         if step.spacing:
-            earliest = step.due or datetime.now(UTC)
-            due = max(standing.next_slot or earliest, earliest)
+            # What should have begun before now does not make up for it at once.
+            due = max(filter(None, (standing.next_slot, step.due, datetime.now(UTC))))
             step = at_time(step, config, due)
             next_slot = due + timedelta(seconds=step.spacing * len(queued))
         new = await programs.enqueue(conn, step, COMMAND_SLOT, [(p.contact_id, p.site_id) for p in queued])

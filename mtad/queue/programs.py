@@ -311,6 +311,20 @@ async def unhold_jobs(conn: Connection, program_id: int, *, all_due: bool) -> li
     return [row[0] for row in await conn.fetch(SQL["unhold_jobs"], program_id, all_due)]
 
 
+async def space_out(conn: Connection, program_id: int) -> None:
+    """After a pause: mail and entries of a program with a max_rate that became due meanwhile keep to it again."""
+    spacing = await conn.fetchval(SQL["spacing"], program_id)
+    if spacing:
+        await conn.execute(SQL["space_entries"], program_id, spacing)
+        await mark_slot(conn, program_id, await conn.fetchval(SQL["space_jobs"], program_id, spacing))
+
+
+async def waiting(conn: Connection, program_id: int) -> tuple[int, int]:
+    """How many mails of a program wait, and how many people are in it."""
+    (row,) = await conn.fetch(SQL["waiting"], program_id)
+    return row[0], row[1]
+
+
 async def finish_programs(conn: Connection) -> list[str]:
     """Mark programs with nothing left as done; their names."""
     return [row[0] for row in await conn.fetch(SQL["finish_programs"])]

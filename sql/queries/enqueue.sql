@@ -342,6 +342,55 @@ with jobs as materialized (
 )
 select distinct site_id from back where site_id is not null;
 
+-- name: spacing
+-- How many seconds program $1 leaves between the first mails of two people; 0: it does not say.
+select coalesce((v.definition ->> 'spacing')::float8, 0)
+  from program p
+  join program_version v on v.program_id = p.id and v.version = p.version
+ where p.id = $1;
+
+-- name: space_entries
+-- After a pause, whose wait is over, or will be, stand $2 seconds apart, from now on and in
+-- the order in which they were due; nobody goes on sooner than they would have. Who only waits
+-- for the end of program $1 has no mail to come.
+with entries as materialized (
+  select id, due
+    from entry
+   where program_id = $1 and ended is null and due is not null and node <> 'end'
+   order by id
+     for no key update
+), ranked as (
+  select id, due, (row_number() over (order by due, id) - 1) * $2::float8 * interval '1 s' as offset_ from entries
+), spaced as materialized (
+  select id, max(greatest(due, now()) - offset_) over (order by due, id) + offset_ as due, due as before from ranked
+)
+update entry set due = spaced.due from spaced where entry.id = spaced.id and spaced.due > spaced.before;
+
+-- name: space_jobs
+-- The same for mail of program $1 that waits and was never tried. Returns when the next
+-- first mail may be due. What is too late goes to the gate at once.
+with jobs as materialized (
+  select id, due
+    from job
+   where program_id = $1 and worker is null and attempt = 0 and doubts = 0 and not_after > now()
+   order by id
+     for no key update
+), ranked as (
+  select id, due, (row_number() over (order by due, id) - 1) * $2::float8 * interval '1 s' as offset_ from jobs
+), spaced as materialized (
+  select id, max(greatest(due, now()) - offset_) over (order by due, id) + offset_ as due, due as before from ranked
+), moved as (
+  update job set due = spaced.due
+    from spaced
+   where job.id = spaced.id and spaced.due > spaced.before
+)
+select greatest(now(), max(due) + $2::float8 * interval '1 s') from spaced;
+
+-- name: waiting
+-- What a cancelling of program $1 would end: mails that wait, people who are in it.
+select (select count(*) from job where program_id = $1 and begun is null),
+       (select count(*) from entry where program_id = $1 and ended is null);
+
 -- name: finish_programs
 -- Programs with nothing left to do are done; those that take people in, when their time is over;
 -- transactional ones never.

@@ -260,7 +260,8 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
 -- the entry ends, $18 whether the commit may leave its flush to the next one on this
 -- connection, by job $19 the source that it left by, and $20 the contact's own tracking
 -- mode (null: the stream's). Only jobs that are still this worker's; a 250 that comes after the
--- worker was declared dead still makes a job in doubt delivered.
+-- worker was declared dead still makes a job in doubt delivered. Returns each job, and its
+-- contact where that has a slot back.
 with o as materialized (
   select o.*
     from (select case when $18::boolean then set_config('synchronous_commit', 'off', true) end) as flush
@@ -321,7 +322,10 @@ with o as materialized (
            group by contact_id) f
    where gate.contact_id = f.contact_id
 ), gone as (
-  delete from job using jobs where job.id = jobs.id returning job.id
+  delete from job using jobs where job.id = jobs.id
+  returning job.id,
+            case when jobs.slot is not null and jobs.outcome in ('bounced', 'expired', 'skipped') then jobs.contact_id
+            end as freed
 ), data_gone as (
   delete from job_data using jobs where job_data.job_id = jobs.id
 ), written as (
@@ -393,9 +397,7 @@ with o as materialized (
    order by 1, 3
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
 )
-select j.id, case when j.slot is not null and j.outcome in ('bounced', 'expired', 'skipped') then j.contact_id end
-  from jobs j
-  join gone on gone.id = j.id;
+select id, freed from gone;
 
 -- name: wake_capped
 -- Mail of contacts $1 that waits for a cap is due now, for a slot of theirs is free again, and

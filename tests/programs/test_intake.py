@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ async def test_the_audit_holds_while_people_are_let_in(theatre: Theatre) -> None
     assert (audit.entered, audit.ended, audit.delivered) == (31, {"silent": 31}, 62)
 
 
-async def test_max_rate_spaces_first_mails_over_pages_and_newcomers(
+async def test_max_rate_spaces_first_mails_over_pages_and_newcomers_and_after_a_pause(
     theatre: Theatre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(enqueue, "PAGE", 2)
@@ -171,6 +171,18 @@ async def test_max_rate_spaces_first_mails_over_pages_and_newcomers(
     assert [b - a for a, b in itertools.pairwise(dues)] == [timedelta(minutes=1)] * 6
     lives = [row[0] for row in await theatre.conn.fetch("select not_after - due from job order by due")]
     assert len(set(lives)) == 1
+
+    await enqueue.pause(theatre.pool, "letter", "test")
+    await theatre.conn.execute("update job set due = due - interval '270 s'")
+    await enqueue.resume(theatre.pool, "letter")
+    await theatre.people("h")
+    await newcomers.take_newcomers(theatre.pool, CONFIG)
+
+    # Five are late by now: they and the others go as far apart as before, in the same order.
+    after = await theatre.conn.fetch("select due, contact_id from job order by due")
+    assert [b[0] - a[0] for a, b in itertools.pairwise(after)] == [timedelta(minutes=1)] * 7
+    assert [row[1] for row in after] == sorted(row[1] for row in after)
+    assert dues[0] <= after[0][0] <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5])

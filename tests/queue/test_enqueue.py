@@ -171,6 +171,32 @@ async def test_a_paused_program_is_not_claimed_and_a_resumed_one_is(pool: Pool) 
     assert await pool.fetchval("select status::text from program") == "running"
 
 
+async def test_who_waits_for_a_next_mail_goes_on_at_the_max_rate_after_a_pause(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        rows = Rows(conn)
+        program = await rows.program()
+        await conn.execute("update program_version set definition = definition || '{\"spacing\": 60}'")
+        now = datetime.now(UTC)
+        dues = [
+            now - timedelta(hours=1),
+            now - timedelta(hours=2),
+            now + timedelta(seconds=90),
+            now + timedelta(hours=1),
+        ]
+        for n, due in enumerate(dues):
+            await rows.entry(program, await rows.contact(f"c{n}@reader.test"), mail=2, due=due)
+        await enqueue.pause(pool, "nudge", "test")
+
+        await enqueue.resume(pool, "nudge")
+
+        found = [row[0] for row in await conn.fetch("select due from entry order by contact_id")]
+    # The one that was due first goes at once, nobody before their time, and no two within a minute.
+    assert found[1] <= datetime.now(UTC)
+    assert found[0] - timedelta(minutes=1) <= datetime.now(UTC) < found[0]
+    assert found[2] - found[0] == timedelta(minutes=1)
+    assert found[3] == dues[3]
+
+
 async def test_a_cancelled_program_ends_its_entries_and_leaves_its_mails_to_the_gate(pool: Pool) -> None:
     async with pool.acquire() as conn:
         rows = Rows(conn)
@@ -179,7 +205,10 @@ async def test_a_cancelled_program_ends_its_entries_and_leaves_its_mails_to_the_
     await start(pool, "nudge")
     await enqueue.pause(pool, "nudge", "test")
 
+    assert await enqueue.waiting(pool, "nudge") == enqueue.Waiting(mails=20, people=20)
     await enqueue.cancel(pool, "nudge", "test")
+    with pytest.raises(InputError, match="is cancelled already"):
+        await enqueue.waiting(pool, "nudge")
 
     assert await pool.fetchval("select count(*) from entry where ended is null") == 0
     assert await pool.fetchval("select count(*) from job where worker is null and due <= now()") == 20
