@@ -61,9 +61,12 @@ async def ripen(
     remembered = Ranges() if ranges is None else ranges
     after: UUID | None = UUID(int=0)
     while after is not None:
-        work = partial(_ripen_batch, after=after, fold=fold, retell=retell, networks=networks, ranges=remembered)
-        after, count = await in_transaction(pool, work)
+        work = partial(_ripen_batch, after=after, fold=fold, networks=networks, ranges=remembered)
+        after, count, late = await in_transaction(pool, work)
         judged += count
+        if late and retell:
+            # By itself: gates are locked in one order, and the fold above has locked some.
+            await in_transaction(pool, partial(_void, events=late, retell=retell))
     return judged
 
 
@@ -73,20 +76,17 @@ def ripener(pool: Pool, fold: Fold, retell: Retell, networks: Networks) -> Calla
 
 
 async def _ripen_batch(
-    conn: Connection, *, after: UUID, fold: Fold | None, retell: Retell | None, networks: Networks, ranges: Ranges
-) -> tuple[UUID | None, int]:
-    """Where to go on, and how many hits were judged."""
+    conn: Connection, *, after: UUID, fold: Fold | None, networks: Networks, ranges: Ranges
+) -> tuple[UUID | None, int, set[UUID]]:
+    """Where to go on, how many hits were judged, and which of those judged before belong to a sweep of one range."""
     settled = await store.settled_hits(conn, after)
     if not settled.jobs or not await store.ripening(conn):
-        return None, 0
+        return None, 0, set()
     verdicts, swept = await _verdicts(conn, settled, networks, ranges, folded=fold is not None)
     whole = [one for one in verdicts if one.mode is Mode.FULL]
     fresh = await store.write_verdicts(conn, whole) if whole else set()
     if fold and (signs := [one.hit for one in whole if one.earns and not one.stays and one.hit.event_id in fresh]):
         await fold(conn, signs)
-    late = swept.difference(one.hit.event_id for one in verdicts)
-    if late and retell and (void := await store.void_visits(conn, late)):
-        await retell(conn, void)
     reduced = [
         Reduced(one.hit, one.judgement.class_, one.mode)
         for one in verdicts
@@ -98,7 +98,13 @@ async def _ripen_batch(
     judged = Counter((one.hit.kind, one.judgement.class_) for one in verdicts if one.judgement)
     for labels, count in judged.items():
         JUDGED.labels(*labels).inc(count)
-    return settled.last if settled.hits == RIPE_BATCH else None, judged.total()
+    late = swept.difference(one.hit.event_id for one in verdicts)
+    return settled.last if settled.hits == RIPE_BATCH else None, judged.total(), late
+
+
+async def _void(conn: Connection, *, events: set[UUID], retell: Retell) -> None:
+    if void := await store.void_visits(conn, events):
+        await retell(conn, void)
 
 
 async def _verdicts(

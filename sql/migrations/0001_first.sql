@@ -69,6 +69,7 @@ create table contact (
   erased_at timestamptz
 );
 create index contact_erased_idx on contact (erased_at) where erased;
+create index contact_merged_idx on contact (merged_into) where merged_into is not null;
 create index contact_domain_idx on contact (domain_id, id); -- mail follows its domain, page by page
 
 -- A contact's row is never deleted, only emptied (`erased`), and no domain's is;

@@ -2,11 +2,17 @@
 -- sweeps that keep to the terms of [privacy] (mtad/ops/retention.py).
 
 -- name: contacts_of_person
--- The contact with the address key $1 and all that were merged into it.
+-- The contact with the address key $1, whomever it was merged into, and all that were merged
+-- into one of these.
 with recursive person as (
-  select id from contact where address_key = $1
+  select id, merged_into from contact where address_key = $1
    union
-  select c.id from contact c join person p on c.merged_into = p.id
+  select c.id, c.merged_into
+    from person p
+    join lateral (
+      select id, merged_into from contact where merged_into = p.id
+       union all
+      select id, merged_into from contact where id = p.merged_into) c on true
 )
 select c.id from contact c join person using (id) where not c.erased order by c.id;
 
@@ -24,14 +30,27 @@ select id, address_key from contact where id > $1 and not erased order by id lim
 select distinct key from suppression where key not like '@%' and key not like '#%' order by key;
 
 -- name: lock_person
--- The gates of contacts $1 and then their engagements, each in the order of its key.
+-- The gates of contacts $1, their engagements, entries and jobs, each in the order of its key:
+-- whatever an erasure changes of these later is locked.
 with gates as materialized (
   select contact_id from gate where contact_id = any($1::bigint[]) order by contact_id for no key update
+), engagements as materialized (
+  select contact_id
+    from engagement
+   where contact_id = any($1::bigint[]) and (select count(*) from gates) >= 0
+   order by contact_id, stream_id
+     for update
+), entries as materialized (
+  select id
+    from entry
+   where contact_id = any($1::bigint[]) and (select count(*) from engagements) >= 0
+   order by id
+     for no key update
 )
-select from engagement
- where contact_id = any($1::bigint[]) and (select count(*) from gates) >= 0
- order by contact_id, stream_id
-   for update;
+select from job
+ where contact_id = any($1::bigint[]) and (select count(*) from entries) >= 0
+ order by id
+   for no key update;
 
 -- name: keep_hash
 -- Of the suppressions of address $1 only the key $2 stays. $3: who did it.
@@ -55,16 +74,24 @@ update contact c
 -- name: erase_mail
 -- Jobs and mail of contacts $1: ledger rows and enrolled stay as counts, each of nobody; a job
 -- that is still queued keeps its number until the pipeline has ended it, as erased. Returns
--- the number of rows that named one of them.
+-- the number of rows that named one of them. A hit that is being judged or folded is left: who
+-- does that holds it and asks for engagements next; what becomes of it is swept.
 -- Plan: ledger_contact_idx; enrolled by its key, never a scan.
 with jobs as materialized (
   select id, program_id, message_id from job where contact_id = any($1::bigint[])
 ), mails as materialized (
-  select job_id, program_id, message_id, contact_id from ledger where contact_id = any($1::bigint[])
+  select job_id, program_id, message_id, contact_id
+    from ledger where contact_id = any($1::bigint[]) order by job_id for no key update
+), hits as materialized (
+  select event_id
+    from pending
+   where job_id in (select id from jobs union all select job_id from mails)
+   order by event_id
+     for update skip locked
 ), data as (
   delete from job_data where job_id in (select id from jobs) returning 1
 ), waits as (
-  delete from pending where job_id in (select id from jobs union all select job_id from mails) returning 1
+  delete from pending where event_id in (select event_id from hits) returning 1
 ), counted as (
   update enrolled e set contact_id = -e.job_id
     from mails l
@@ -81,9 +108,12 @@ select (select count(*) from data) + (select count(*) from waits) + (select coun
      + (select count(*) from settled);
 
 -- name: erase_rows
--- All else of contacts $1; the number of rows.
-with events as materialized (
-  delete from event where contact_id = any($1::bigint[]) returning id
+-- All else of contacts $1; the number of rows. Events are locked in their order, as by whoever
+-- judges again or takes agents from them.
+with known as materialized (
+  select id from event where contact_id = any($1::bigint[]) order by id for update
+), events as materialized (
+  delete from event where contact_id = any($1::bigint[]) and (select count(*) from known) >= 0 returning id
 ), keys as (
   delete from event_key where event_id in (select id from events) returning 1
 ), answers as (
@@ -112,11 +142,8 @@ select (select count(*) from events) + (select count(*) from keys) + (select cou
      + (select count(*) from asked) + (select count(*) from proven);
 
 -- name: forget_replies
--- Why jobs of contacts $1 wait: a receiver's words may name them. Locked in their order.
-with jobs as materialized (
-  select id from job where contact_id = any($1::bigint[]) and reason is not null order by id for no key update
-)
-update job set reason = null from jobs where job.id = jobs.id;
+-- Why jobs of contacts $1 wait: a receiver's words may name them. They are locked.
+update job set reason = null where contact_id = any($1::bigint[]) and reason is not null;
 
 -- name: erased_lately
 -- Contacts erased in the last 30 days of whom something is left: what was being sent, judged
@@ -159,8 +186,10 @@ select (lpad(to_hex(floor(1000 * extract(epoch from now() - $1::interval))::bigi
 with page as materialized (
   select id, data ? 'agent' or data ? 'network' as whole
     from event where id > $1 and id <= $2 order by id limit 5000
+), meant as materialized (
+  select e.id from event e join page p on p.id = e.id where p.whole order by e.id for no key update of e
 ), stripped as (
-  update event e set data = e.data - 'agent' - 'network' from page p where e.id = p.id and p.whole returning 1
+  update event e set data = e.data - 'agent' - 'network' from meant m where e.id = m.id returning 1
 )
 select (select max(id::text)::uuid from page), (select count(*) from stripped);
 

@@ -206,9 +206,20 @@ select id, url, tracked, message_id
 
 -- name: void_visits
 -- Of events $1 those that were judged a person's are a scanner's: it visited the mails of many.
--- Returns stream and contact of each. Plan: single-row look-ups by primary key.
-with meant as materialized (
-  select id from event where id = any($1::uuid[]) and class = 'human' order by id for no key update
+-- Returns stream and contact of each. Gates come before events, as in an erasure, and here because
+-- the engine asks for them next. Plan: single-row look-ups by primary key.
+with gates as materialized (
+  select contact_id
+    from gate
+   where contact_id in (select contact_id from event where id = any($1::uuid[]))
+   order by contact_id
+     for no key update
+), meant as materialized (
+  select id
+    from event
+   where id = any($1::uuid[]) and class = 'human' and (select count(*) from gates) >= 0
+   order by id
+     for no key update
 )
 update event e
    set class = 'scanner', data = e.data || jsonb_build_object('why', coalesce(e.data->'why', '[]') || '"many_mails"')
@@ -231,11 +242,21 @@ select id, at, kind, coalesce(data->>'method', 'GET'), data->>'agent', data->>'n
  limit 5000;
 
 -- name: change_verdicts
--- Events $1 are of classes $2, for the reasons $3 (joined by commas).
-with verdict as materialized (
+-- Events $1 are of classes $2, for the reasons $3 (joined by commas). Locked as in void_visits.
+with gates as materialized (
+  select contact_id
+    from gate
+   where contact_id in (select contact_id from event where id = any($1::uuid[]))
+   order by contact_id
+     for no key update
+), verdict as materialized (
   select * from unnest($1::uuid[], $2::text[], $3::text[]) as v (id, class, why)
 ), meant as materialized (
-  select id from event where id = any($1::uuid[]) order by id for no key update
+  select id
+    from event
+   where id = any($1::uuid[]) and (select count(*) from gates) >= 0
+   order by id
+     for no key update
 )
 update event e
    set class = v.class::hit_class,

@@ -86,6 +86,10 @@ async def test_an_export_has_a_row_of_every_table_that_knows_people_and_nobody_e
     with pytest.raises(InputError, match="nothing is known"):
         await export(pool, "carl@smith.test")
 
+    await pool.execute("update contact set merged_into = 2 where id = 1")
+    for one in (ANN, BEA):
+        assert len((await export(pool, one))["contact"]) == 2, "whoever was merged is one person by either address"
+
 
 async def test_no_table_that_knows_people_is_forgotten(pool: Pool) -> None:
     found = await pool.fetch(

@@ -1,6 +1,7 @@
 """Verdicts are recomputed with all that is known in the end, and the engine hears of what changed."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,9 +12,10 @@ from mtad.base.db import Connection, Pool, in_transaction
 from tests.tracker.made import NOON, World, hit
 from tests.tracker.mix import MixedMail, read_mix
 from tests.tracker.test_classes import judged
+from tests.tracker.test_tracker import until
 from tracker import reclassify as module
 from tracker import store
-from tracker.hits import Hit, Kind
+from tracker.hits import Hit, HitClass, Judgement, Kind
 from tracker.networks import NOWHERE, Networks, parse_networks
 from tracker.ranges import Ranges
 from tracker.service import Reclassified, reclassify, ripen
@@ -163,3 +165,19 @@ async def test_the_mix_through_the_database_gets_the_classes_of_the_table(
     assert done.hits == len(expected)
     assert await classes(pool) == expected
     assert (await again(pool, Engine())).changed == {}
+
+
+async def test_other_verdicts_wait_for_the_gate_before_they_touch_an_event(pool: Pool, world: World) -> None:
+    """As an erasure has them; the other way round the two would wait for each other."""
+    ids = [row[0] for row in await pool.fetch("select id from event where kind = 'click'")]
+    changes: list[Callable[[Connection], Awaitable[object]]] = [
+        lambda conn: store.void_visits(conn, ids),
+        lambda conn: store.change_verdicts(conn, [(id_, Judgement(HitClass.SCANNER, ())) for id_ in ids]),
+    ]
+    for change in changes:
+        async with pool.acquire() as erasing, erasing.transaction():
+            await erasing.execute("select from gate for no key update")
+            changing = asyncio.create_task(in_transaction(pool, change))
+            await until(lambda: pool.fetchval("select count(*) > 0 from pg_locks where not granted"))
+            await erasing.execute("select from event for update nowait")
+        await changing
