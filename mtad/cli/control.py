@@ -62,9 +62,8 @@ def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOpt
     if as_json:
         shell.print_json({"program": name, "already": before, "queued": queued, "left_out": left_out})
     else:
-        mails = "mail" if queued == 1 else "mails"
         first = "runs already, nothing was done; its start: " if before else ""
-        shell.out.print(f"{name}: {first}{queued:,} {mails} queued, {left_out:,} left out.")
+        shell.out.print(f"{name}: {first}{shell.count(queued, 'mail')} queued, {left_out:,} left out.")
 
 
 async def _is_later(pool: Pool, starts: object) -> bool:
@@ -76,7 +75,8 @@ def pause(
 ) -> None:
     """Stop sending at once; entries and due times stand."""
     held = shell.run(config, lambda _, pool: enqueue.pause(pool, name, _signed(why)))
-    _say(name, "paused", f"paused; {held:,} mails wait.", as_json=as_json)
+    waits = f"{held:,} mails wait" if held != 1 else "1 mail waits"
+    _say(name, "paused", f"paused; {waits}.", as_json=as_json)
 
 
 def resume(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
@@ -86,11 +86,31 @@ def resume(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOp
 
 
 def cancel(
-    name: Name, config: ConfigOption = DEFAULT_CONFIG, *, why: Why = "by hand", as_json: JsonOption = False
+    name: Name,
+    config: ConfigOption = DEFAULT_CONFIG,
+    *,
+    why: Why = "by hand",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """End it for good: every waiting mail is skipped as cancelled."""
-    shell.run(config, lambda _, pool: enqueue.cancel(pool, name, _signed(why)))
-    _say(name, "cancelled", "cancelled; waiting mails end as skipped.", as_json=as_json)
+    """End it for good: every waiting mail is skipped as cancelled, and whoever is in it leaves. See also pause."""
+
+    async def work(_: Config, pool: Pool) -> enqueue.Waiting:
+        waiting = await enqueue.waiting(pool, name)
+        mails, people = shell.count(waiting.mails, "mail"), shell.count(waiting.people, "person", "people")
+        await shell.confirm(f"cancel program {name} for good, with {mails} that wait and {people} in it", yes=yes)
+        await enqueue.cancel(pool, name, _signed(why))
+        return waiting
+
+    waiting = shell.run(config, work)
+    if as_json:
+        shell.print_json({"program": name, "status": "cancelled", **msgspec.structs.asdict(waiting)})
+    else:
+        people = shell.count(waiting.people, "person has", "people have")
+        shell.out.print(
+            f"{name}: cancelled; {shell.count(waiting.mails, 'mail')} will end as skipped, {people} left it.",
+            highlight=False,
+        )
 
 
 def pause_everything(

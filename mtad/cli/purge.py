@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
-from mtad.base.errors import InputError, Problem
+from mtad.base.errors import InputError
 from mtad.cli import shell
 from mtad.cli.hold import KeyArgument, KindArgument, WhyOption, end_of, kind_of, length_of, name_of
 from mtad.cli.queue import orders_table
@@ -24,9 +24,7 @@ from mtad.queue.suspensions import Kind
 app = typer.Typer()
 
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-ForOption = Annotated[
-    str, typer.Option("--for", help="Go on so long with what arrives: 5m, 2h; see `mtad orders`.")
-]
+ForOption = Annotated[str, typer.Option("--for", help="Go on so long with what arrives: 5m, 2h; see `mtad orders`.")]
 
 
 @app.command("purge")
@@ -49,7 +47,7 @@ def purge_(
 
     async def work(loaded: Config, pool: Pool) -> tuple[int, datetime | None]:
         chosen = await _selected(pool, loaded, named, key)
-        _confirm(f"purge the waiting mail of {kind} {key}", yes=yes)
+        await shell.confirm(f"purge the waiting mail of {kind} {key}", yes=yes)
         until = await end_of(pool, length)
         if until is None:
             return (await _watched("purging", purge(pool, chosen, f"{why} ({user})"))).changed, None
@@ -68,7 +66,7 @@ def purge_(
     if as_json:
         shell.print_json({"kind": kind, "key": key, "purged": changed, "until": until})
     else:
-        shell.out.print(f"{_mails(changed)} purged{_going_on(until)}.", highlight=False)
+        shell.out.print(f"{shell.count(changed, 'mail')} purged{_going_on(until)}.", highlight=False)
 
 
 @app.command("rebind")
@@ -95,7 +93,7 @@ def rebind_(
         async with pool.acquire() as conn:
             site, name = await site_by_name(conn, to)
             its = await name_of(conn, named, key)
-        _confirm(f"send the waiting mail of {kind} {key} to {name}", yes=yes)
+        await shell.confirm(f"send the waiting mail of {kind} {key} to {name}", yes=yes)
         done = await _watched("rebinding", rebind(pool, chosen, site, at_once=now))
         until = await end_of(pool, length)
         if until is not None:
@@ -110,7 +108,7 @@ def rebind_(
         shell.print_json({"kind": kind, "key": key, "to": name, "rebound": changed, "until": until})
     else:
         go = "goes" if changed == 1 else "go"
-        said = f"{_mails(changed)} {go} to {name} now{_going_on(until)}."
+        said = f"{shell.count(changed, 'mail')} {go} to {name} now{_going_on(until)}."
         shell.out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -152,19 +150,6 @@ def _going_on(until: datetime | None) -> str:
 async def _selected(pool: Pool, config: Config, kind: Kind, key: str) -> Selection:
     async with pool.acquire() as conn:
         return await selection(conn, config, kind, key)
-
-
-def _confirm(what: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not shell.out.is_terminal:
-        raise InputError(f"to {what} say --yes, there is nobody to ask")
-    if not typer.confirm(f"Really {what}?", err=True):
-        raise Problem("nothing was changed")
-
-
-def _mails(number: int) -> str:
-    return "1 mail" if number == 1 else f"{number:,} mails"
 
 
 async def _watched(what: str, steps: AsyncIterator[Done]) -> Done:

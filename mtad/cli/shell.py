@@ -20,7 +20,7 @@ from rich.console import Console
 
 from mtad.base.config import Config, load_config
 from mtad.base.db import DATABASE_AWAY, Pool, open_pool
-from mtad.base.errors import InputError, Unavailable
+from mtad.base.errors import InputError, Problem, Unavailable
 from mtad.base.migrate import require_schema
 from mtad.ops.postgres import Postgres
 
@@ -67,6 +67,26 @@ def run(config_path: Path, work: Callable[[Config, Pool], Awaitable[T]]) -> T:
 
     with database(config) as url:
         return uvloop.run(inside(url))
+
+
+def asks() -> bool:
+    """Somebody is there to answer a question."""
+    return sys.stdin.isatty() and out.is_terminal
+
+
+async def confirm(what: str, *, yes: bool) -> None:
+    """Ask whether to do what cannot be undone, unless `yes`; Problem on a no, InputError where nobody can answer."""
+    if yes:
+        return
+    if not asks():
+        raise InputError(f"to {what} say --yes, there is nobody to ask")
+    if not await asyncio.to_thread(typer.confirm, f"Really {what}?", err=True):
+        raise Problem("nothing was changed")
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """'1 mail', '2,000 mails'; `many` where that is not one with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import getpass
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +47,7 @@ def apply_(
         if dry_run:
             return plan, None
         if plan.effect.concerns_anybody and not yes:
-            if as_json or not _asks():
+            if as_json or not shell.asks():
                 raise InputError(f"{file}: {' '.join(effect_lines(plan.effect))} Look with --dry-run, apply with --yes")
             shell.out.print(plan_view(plan))
             if not await asyncio.to_thread(typer.confirm, "Apply it?"):
@@ -65,11 +64,6 @@ def apply_(
         shell.out.print(plan_view(plan))
     else:
         shell.out.print("Nothing was changed.")
-
-
-def _asks() -> bool:
-    """Somebody is there to answer."""
-    return sys.stdin.isatty() and shell.out.is_terminal
 
 
 @app.command("list")

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from engine.policy import Policy, StreamDefinition
 from engine.revision import Effect
+from mtad.cli import shell
 from mtad.cli.answers_view import plain
 from mtad.compose.apply import Plan
 from mtad.compose.store import StreamVersion
@@ -130,14 +131,10 @@ def effect_lines(effect: Effect) -> list[str]:
         (effect.returning, "would have cooled down and return to the next reactivation."),
         (effect.engaged, "would become Engaged with their next sign."),
     ]
-    lines = [f"{_contacts(number)} {what}" for number, what in said if number]
+    lines = [f"{shell.count(number, 'contact')} {what}" for number, what in said if number]
     if effect.inactive > effect.brake:
         lines.append(f"The brake lets {effect.brake:,} a day become Inactive, so the sweep would stop.")
     return lines or ["Nobody's state is concerned by it now."]
-
-
-def _contacts(number: int) -> str:
-    return "1 contact" if number == 1 else f"{number:,} contacts"
 
 
 def _changes(changes: Iterable[tuple[str, str, str]]) -> RenderableType:

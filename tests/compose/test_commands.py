@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from mtad.base.db import Pool
 from mtad.base.errors import ConfigError, InputError, Problem
+from mtad.cli.main import app as root
 from mtad.cli.program import app as program_app
 from mtad.cli.stream import app as stream_app
 from mtad.dkim.keys import dns_record, new_key, read_key
@@ -80,6 +81,28 @@ async def test_programs_are_applied_and_listed(pool: Pool, stream: Path, files: 
 
     assert json.loads(created.stdout) == {"name": "nudge", "version": 1, "did": "created", "people": 0, "mails": 0}
     assert re.search(r"nudge +series +sales-de +draft", listed.stdout)
+
+
+async def test_a_cancel_says_whom_it_concerns_and_wants_a_yes(
+    pool: Pool, stream: Path, files: Writer, config_file: Path
+) -> None:
+    await applied(files, config_file)
+    await pool.execute("insert into domain (name) values ('y.test')")
+    await pool.execute("insert into contact (address, address_key, domain_id) values ('a', 'a', 1)")
+    await pool.execute(
+        "insert into entry (program_id, version, contact_id, stream_id, node) values (1, 1, 1, 1, 'nudge-1')"
+    )
+
+    asked = await typed(root, "program", "cancel", "nudge", "-c", config_file)
+    done = await typed(root, "program", "cancel", "nudge", "-c", config_file, "--yes")
+    again = await typed(root, "program", "cancel", "nudge", "-c", config_file, "--yes")
+
+    assert isinstance(asked.exception, InputError)
+    assert str(asked.exception).startswith(
+        "to cancel program nudge for good, with 0 mails that wait and 1 person in it"
+    )
+    assert done.stdout == "nudge: cancelled; 0 mails will end as skipped, 1 person has left it.\n"
+    assert str(again.exception) == "program nudge is cancelled already"
 
 
 async def test_a_preview_is_three_files_a_step_whose_links_count_for_nobody(

@@ -79,7 +79,7 @@ async def test_on_a_terminal_the_preview_is_shown_and_asked_about(
     pool: Pool, silent: Path, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(silent, STRICT)
-    monkeypatch.setattr(command, "_asks", lambda: True)
+    monkeypatch.setattr(shell, "asks", lambda: True)
 
     no = await typed(config_file, "apply", silent, answer="n\n")
     version = await pool.fetchval("select version from stream")
