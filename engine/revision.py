@@ -2,14 +2,18 @@
 
 New rules act on what happens from now on. Two things of theirs concern what has happened
 already: days and attempts that are more than they allow make somebody Inactive at the
-next sweep, and cool-downs that they shorten are over sooner. Nobody is mailed by it.
+next sweep, and cool-downs that they shorten are over sooner. Nobody is mailed by it, but
+mail that waits for hours or caps which they relax goes sooner.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
+from engine.facts import Defer
+from engine.gate import slot_for
 from engine.policy import Policy
 from engine.silence import may_pause
 from engine.states import Kind, Row, State
@@ -23,6 +27,10 @@ SQL = queries("elasticity")
 PAGE = 5000
 
 _PAUSE = (Kind.WINDOW_LAST, Kind.DAYS_OVER)
+
+
+# Mails a transaction, the literal limit of the query lock_waiting_mail.
+MAILS = 5000
 
 
 class Effect(msgspec.Struct):
@@ -114,6 +122,52 @@ async def retime(pool: Pool, stream_id: int, new: Policy) -> int:
         changed += more
         if after < 0:
             return changed
+
+
+class WaitingMail(msgspec.Struct, frozen=True):
+    """A mail that the gate put off, and what decides when it may go; `slot`: its own among `sent`."""
+
+    job_id: int
+    due: datetime
+    not_after: datetime
+    slot: datetime | None
+    zone: str | None
+    attributes: dict[str, Any]
+    sent: list[datetime] | None
+    sent_on: list[int] | None
+
+
+def sooner(mail: WaitingMail, stream_id: int, new: Policy, now: datetime) -> datetime | None:
+    """When these rules let it go, if that is sooner than it is due; None: it is not. What they end goes to the gate."""
+    sends = [(at, on) for at, on in zip(mail.sent or (), mail.sent_on or (), strict=True) if at != mail.slot]
+    found = slot_for(new, stream_id, mail.zone, mail.attributes, sends, now=now, not_after=mail.not_after)
+    at = found.until if isinstance(found, Defer) else now
+    return at if at < mail.due else None
+
+
+async def hasten(pool: Pool, stream_id: int, old: Policy, new: Policy) -> int:
+    """After a change: mail that waits for hours or caps is due when the new rules say, if that is sooner; how much.
+
+    Each page is a transaction of its own. Interrupted, the rest goes when the old rules said.
+    Sites hear of it within seconds (`refresh_hints`).
+    """
+    if (old.slots, old.zone) == (new.slots, new.zone):
+        return 0
+    hastened, after = 0, 0
+    while True:
+
+        async def work(conn: Connection, after: int = after) -> tuple[int, int]:
+            rows = await conn.fetch(SQL["lock_waiting_mail"], stream_id, after)
+            mails = [WaitingMail(*row_values(row)) for row in rows]
+            now: datetime = await conn.fetchval("select now()")
+            due = [(mail.job_id, at) for mail in mails if (at := sooner(mail, stream_id, new, now))]
+            await conn.execute(SQL["retime_mail"], [job for job, _ in due], [at for _, at in due])
+            return len(due), mails[-1].job_id if len(mails) == MAILS else -1
+
+        more, after = await in_transaction(pool, work)
+        hastened += more
+        if after < 0:
+            return hastened
 
 
 def _cools_sooner(one: OnStream, new: Policy) -> bool:

@@ -59,7 +59,8 @@ def apply_(
         done = applied or Applied(plan.name, plan.version, plan.did)
         shell.print_json({**msgspec.to_builtins(done), "applied": applied is not None, "effect": plan.effect})
     elif applied:
-        shell.out.print(f"stream {applied.name}: {applied.did}, version {applied.version}", highlight=False)
+        sooner = f"; {shell.count(applied.mails, 'mail')} that waited may go sooner" if applied.mails else ""
+        shell.out.print(f"stream {applied.name}: {applied.did}, version {applied.version}{sooner}", highlight=False)
     elif dry_run:
         shell.out.print(plan_view(plan))
     else:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from engine.policy import StreamDefinition, mailbox, parse_stream
+from engine.policy import Policy, StreamDefinition, mailbox, parse_stream
 from engine.programs import (
     TRIGGERED,
     Definition,
@@ -21,7 +21,7 @@ from engine.programs import (
     require_reachable,
     require_threshold_in_reach,
 )
-from engine.revision import Effect, effect, retime
+from engine.revision import Effect, effect, hasten, retime
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.source import DEFAULT
@@ -46,7 +46,7 @@ class Applied(msgspec.Struct, frozen=True):
     version: int
     did: Literal["created", "changed", "unchanged"]
     people: int = 0  # who went on in this version
-    mails: int = 0  # that waited and are of this version now
+    mails: int = 0  # of a program: that waited and are of this version now; of a stream: that go sooner by it
 
 
 def read_stream(path: Path) -> StreamDefinition:
@@ -93,8 +93,8 @@ async def apply_stream(pool: Pool, path: Path, by: str, *, pools: Collection[str
     """
     definition = _checked_stream(path, pools)
 
-    async def work(conn: Connection) -> tuple[Applied, int | None]:
-        """And the stream, where its policy is another one."""
+    async def work(conn: Connection) -> tuple[Applied, tuple[int, Policy] | None]:
+        """And the stream with its policy before, where that is another one."""
         while (known := await store.lock_stream(conn, definition.name)) is None:
             if await store.new_stream(conn, definition, by):
                 return Applied(definition.name, 1, "created"), None
@@ -103,11 +103,14 @@ async def apply_stream(pool: Pool, path: Path, by: str, *, pools: Collection[str
             return Applied(definition.name, known.version, "unchanged"), None
         await _require_reach(conn, path, known.id, definition)
         version = await store.next_stream(conn, known, definition, by)
-        return Applied(definition.name, version, "changed"), known.id if before.policy != definition.policy else None
+        other = before.policy != definition.policy
+        return Applied(definition.name, version, "changed"), (known.id, before.policy) if other else None
 
-    applied, stream_id = await in_transaction(pool, work)
-    if stream_id is not None:
+    applied, before = await in_transaction(pool, work)
+    if before is not None:
+        stream_id, old = before
         await retime(pool, stream_id, definition.policy)
+        return msgspec.structs.replace(applied, mails=await hasten(pool, stream_id, old, definition.policy))
     return applied
 
 

@@ -148,3 +148,26 @@ update engagement
    set wake_at = a.wake_at, cool_until = a.cool_until
   from unnest($2::bigint[], $3::timestamptz[], $4::timestamptz[]) as a (contact_id, wake_at, cool_until)
  where engagement.stream_id = $1 and engagement.contact_id = a.contact_id;
+
+-- name: lock_waiting_mail
+-- The next 5,000 mails of stream $1 behind job $2 that wait for a cap, for the end of quiet
+-- hours or for a sending day, locked, with what their time is made from.
+-- Plan: by the key of the queue, which is read once in all.
+with jobs as materialized (
+  select id, contact_id, due, not_after, slot
+    from job
+   where id > $2 and stream_id = $1 and begun is null and due > now()
+     and (reason like 'cap:%' or reason in ('quiet_hours', 'sending_day'))
+   order by id
+   limit 5000
+     for no key update
+)
+select j.id, j.due, j.not_after, j.slot, c.zone, c.attributes, g.sent, g.sent_on
+  from jobs j
+  join lateral (select zone, attributes from contact where id = j.contact_id limit 1) c on true
+  join lateral (select sent, sent_on from gate where contact_id = j.contact_id limit 1) g on true
+ order by j.id;
+
+-- name: retime_mail
+-- Jobs $1, locked already, are due at $2.
+update job set due = a.due from unnest($1::bigint[], $2::timestamptz[]) as a (id, due) where job.id = a.id;

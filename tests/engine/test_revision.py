@@ -1,14 +1,16 @@
 """A change of the rules: whom it would concern, and that the sweep comes round when the new rules say."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from engine import revision
 from engine.policy import Points, Policy
-from engine.revision import Effect, OnStream, concern, earlier, effect, retime
+from engine.revision import Effect, OnStream, concern, earlier, effect, hasten, retime
 from engine.service import retell
+from engine.slots import Cap, Slots
 from engine.states import Row, State
 from engine.timers import cool_until
 from mtad.base.db import in_transaction
@@ -89,6 +91,40 @@ async def test_people_are_counted_and_retimed(world: World) -> None:
     rows = {contact: at for contact, at in found_rows}  # noqa: C416 - rows
     assert rows == dict.fromkeys([*silent, gone], START + 30 * DAY) | {cooling: START + 35 * DAY}
     assert await retime(world.pool, stream, new) == 0
+
+
+async def test_mail_that_waits_for_rules_that_were_relaxed_goes_when_the_new_ones_say(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revision, "MAILS", 2)
+    monkeypatch.setitem(revision.SQL, "lock_waiting_mail", revision.SQL["lock_waiting_mail"].replace("5000", "2"))
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    now: datetime = await world.conn.fetchval("select now()")
+    sent, due = now - 2 * DAY, now + 5 * DAY
+    # The third was tried before: the slot is its own.
+    for slot, reason in enumerate(("cap:1/7d", "quiet_hours", "cap:1/7d", "451 later", "sending_day")):
+        contact = await world.contact(f"c{slot}@y.test", stream)
+        job = await world.queued(program, contact)
+        await world.conn.execute(
+            "update job set reason = $2, due = $3, slot = case when $2 like 'cap%' and $4 = 2 then $5::timestamptz end"
+            " where id = $1", job, reason, due, slot, sent,
+        )  # fmt: skip
+        await world.conn.execute(
+            "update gate set sent = $2, sent_on = $3 where contact_id = $1", contact, [sent], [stream]
+        )
+    strict, strictest, mild = (
+        Policy(slots=Slots(caps=(Cap(1, days * 86400.0, "cap"),))) for days in (7, 8, 3)
+    )  # fmt: skip
+
+    assert await hasten(world.pool, stream, strict, msgspec.structs.replace(strict, attempts=9)) == 0
+    assert await hasten(world.pool, stream, strict, strictest) == 1
+    assert await hasten(world.pool, stream, strictest, mild) == 3
+
+    dues = [row[0] - now for row in await world.conn.fetch("select due from job order by id")]
+    assert dues[0] == dues[1] == dues[4] == DAY
+    assert dues[3] == 5 * DAY
+    assert dues[2] < timedelta(minutes=1)
 
 
 async def test_a_replay_goes_by_the_rules_of_each_fact(world: World) -> None:
