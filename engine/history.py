@@ -85,7 +85,7 @@ class Past(msgspec.Struct):
 
 
 def facts_of(past: Past, versions: Versions, outages: Sequence[tuple[datetime, datetime]]) -> Iterator[Fact]:
-    """Every fact of the past, in no order; `outages`: when our tracking was not served."""
+    """Every fact of the past, in no order; `outages`: when nobody listened, or too little was heard."""
 
     def measured(at: datetime) -> bool:
         return (past.mode or holding(versions, at).tracking) == "full"
@@ -102,7 +102,10 @@ def facts_of(past: Past, versions: Versions, outages: Sequence[tuple[datetime, d
         happened = Event(HAPPENED[event.kind], event.at, event.kind, until=event.until)
         yield Fact(id=f"told {event.id}", event=happened)
     for since, until in outages:
-        yield Fact(id=f"outage {since.isoformat()}", event=Event(Kind.UNSERVED, since, "outage", until=until))
+        yield Fact(
+            id=f"outage {since.isoformat()} {until.isoformat()}",
+            event=Event(Kind.UNSERVED, since, "outage", until=until),
+        )
     yield from _campaigns(past)
 
 

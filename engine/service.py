@@ -16,6 +16,7 @@ from engine import past, store
 from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import fold, fold_signs
 from engine.history import ended
+from engine.listening import held_after, holds, holds_over
 from engine.offers import offer, retell
 from engine.reactivation import stop_stranded
 from engine.replay import Fact
@@ -44,6 +45,7 @@ __all__ = [
     "enter_reactivation",
     "fold",
     "fold_signs",
+    "holds",
     "not_heard",
     "offer",
     "raise_epoch",
@@ -105,12 +107,17 @@ async def enter_reactivation(
 
 async def not_heard(conn: Connection, waits: Mapping[int, float]) -> dict[int, datetime]:
     """Entries whose wait of so many seconds is over, but not listened to all the time: until when they go on."""
-    outages = await past.outages(conn, await store.now(conn) - LONGEST_OUTAGE) if waits else []
-    if not outages:
+    if not waits:
         return {}
+    since = await store.now(conn) - LONGEST_OUTAGE
+    outages = await past.outages(conn, since)
+    if not outages and not await held_after(conn, since):
+        return {}
+    over = await store.waits_over(conn, list(waits))
+    held = await holds_over(conn, {key for *_, key in over}, since)
     untils = {
-        entry: (due, heard_until(mailed, due, waits[entry], outages))
-        for entry, due, mailed in await store.waits_over(conn, list(waits))
+        entry: (due, heard_until(mailed, due, waits[entry], outages + held.get(key, [])))
+        for entry, due, mailed, key in over
     }
     return {entry: until for entry, (due, until) in untils.items() if until > due}
 

@@ -4,7 +4,7 @@ Whom to leave alone is decided by what we do not hear. If suddenly many are sile
 or those of one provider, the fault is more likely ours or the provider's than theirs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -19,14 +19,18 @@ LEAST_EXPECTED = 20.0
 
 
 class Signs(msgspec.Struct, frozen=True):
-    """What was heard from the contacts of one provider in some span."""
+    """What was heard of a sample of the mail that a provider took in some span."""
 
-    mails: int  # delivered, and a sign of them could have been seen
-    answered: int  # of these, with a human sign
+    at: datetime  # when the span began
+    mails: int
+    answered: int  # of these, with a human sign within half a window
 
-    @property
-    def rate(self) -> float:
-        return self.answered / self.mails if self.mails else 0.0
+
+class Finding(msgspec.Struct, frozen=True):
+    """Why the silence of a provider is not believed, and since when."""
+
+    since: datetime
+    why: str  # '': as it was said when it began
 
 
 def may_pause(brake: Brake, *, reachable: int, paused: int) -> int:
@@ -41,28 +45,59 @@ def may_pause(brake: Brake, *, reachable: int, paused: int) -> int:
 def heard_until(mailed: datetime, due: datetime, wait: float, outages: Iterable[tuple[datetime, datetime]]) -> datetime:
     """When a mail that came at `mailed` has been listened to for `wait` seconds, where that should be by `due`.
 
-    `due`, unless nobody listened for part of that time; `outages` do not overlap.
+    `due`, unless nobody listened for part of that time.
     """
-    deaf = sum(
-        (min(until, due) - max(since, mailed) for since, until in outages if until > mailed and since < due),
-        timedelta(),
-    )
+    deaf, heard = timedelta(), mailed
+    for since, until in sorted(outages):
+        begins, ends = max(since, heard), min(until, due)
+        if begins < ends:
+            deaf, heard = deaf + (ends - begins), ends
     least = min(timedelta(seconds=wait), due - mailed)
     return due + max(timedelta(), least - (due - mailed - deaf))
 
 
-def held_providers(usual: Mapping[str, Signs], lately: Mapping[str, Signs]) -> dict[str, str]:
-    """Providers whose windows must not close now, and why in a sentence.
+def findings(signs: Mapping[str, Sequence[Signs]], held: Mapping[str, datetime]) -> dict[str, Finding]:
+    """Providers whose windows must not close now; `held`: those of before, and since when.
 
-    `usual`: signs of some weeks; `lately`: those of the last mails that have had their time.
-    One that was not mailed before, or hardly, cannot be judged.
+    What was heard lately of a provider, in as few spans as it takes to expect enough, is compared
+    with what was usual before, as far as the others kept to what is usual: when all say less,
+    the mail is duller, or sent to duller people, and where we are to blame the brake notices.
+    One that is held stays so until it is heard again, or what was usual is forgotten.
     """
-    held: dict[str, str] = {}
-    for provider, now in sorted(lately.items()):
-        expected = usual.get(provider, Signs(0, 0)).rate * now.mails
-        if expected >= LEAST_EXPECTED and now.answered < expected * LEAST_PART:
-            held[provider] = (
-                f"{provider}: {now.answered:,} of {now.mails:,} mails were answered, where {expected:,.0f} is usual;"
-                " its silence is not believed until more is heard"
+    found = {}
+    for provider in sorted(signs):
+        others = [spans for name, spans in signs.items() if name != provider]
+        if one := _finding(provider, signs[provider], others, held.get(provider)):
+            found[provider] = one
+    return found
+
+
+def _finding(
+    provider: str, own: Sequence[Signs], others: Sequence[Sequence[Signs]], held_since: datetime | None
+) -> Finding | None:
+    for begin in sorted({span.at for span in own}, reverse=True):
+        if held_since is not None and begin < held_since:
+            return Finding(held_since, "")
+        before = held_since or begin
+        mails, answered, usual = _lately(own, begin, before)
+        heard = [_lately(spans, begin, before) for spans in others]
+        usual_of_others = sum(one[2] for one in heard)
+        if usual_of_others < LEAST_EXPECTED:
+            continue
+        expected = usual * min(1.0, sum(one[1] for one in heard) / usual_of_others)
+        if expected >= LEAST_EXPECTED:
+            why = (
+                f"of {mails:,} mails to {provider} that were looked at {answered:,} were answered soon, where"
+                f" {expected:,.0f} would be usual; its silence is not believed until more is heard"
             )
-    return held
+            return Finding(before, why) if answered < expected * LEAST_PART else None
+    return None
+
+
+def _lately(spans: Sequence[Signs], begin: datetime, before: datetime) -> tuple[int, int, float]:
+    """Mails since `begin`, those of them that were answered, and how many of so many were until `before`."""
+    late = [span for span in spans if span.at >= begin]
+    old = [span for span in spans if span.at < before]
+    mails = sum(span.mails for span in late)
+    rate = sum(span.answered for span in old) / max(1, sum(span.mails for span in old))
+    return mails, sum(span.answered for span in late), mails * rate

@@ -243,9 +243,10 @@ async def wake_jobs(conn: Connection, whose: Collection[tuple[int | None, int, i
     await conn.execute(SQL["wake_jobs"], [x[1] for x in whose], [x[0] for x in whose], [x[2] for x in whose])
 
 
-async def waits_over(conn: Connection, entries: Sequence[int]) -> list[tuple[int, datetime, datetime]]:
-    """(entry, the end of its wait, when its last mail arrived) of those to which one did."""
-    return [(row[0], row[1], row[2]) for row in await conn.fetch(SQL["waits_over"], entries)]
+async def waits_over(conn: Connection, entries: Sequence[int]) -> list[tuple[int, datetime, datetime, Key]]:
+    """(entry, the end of its wait, when its last mail arrived, whose it is) of those to which one did."""
+    rows = await conn.fetch(SQL["waits_over"], entries)
+    return [(row[0], row[1], row[2], (row[3], row[4])) for row in rows]
 
 
 async def ended_ways(conn: Connection, entries: Sequence[int]) -> list[EndedWay]:

@@ -17,6 +17,8 @@ from prometheus_client import Gauge
 
 from engine import past as tables
 from engine import store
+from engine.listening import HELD as PROVIDERS_HELD
+from engine.listening import holds, listen
 from engine.rows import FIRST, take_due
 from engine.score import Key
 from engine.silence import may_pause
@@ -66,10 +68,12 @@ async def sweep(pool: Pool) -> int:
         heard = await tables.heard(conn)
         streams = [row[0] for row in await conn.fetch(SQL["swept_streams"], heard)]
         HELD.set(len(await brakes(conn)))
+        PROVIDERS_HELD.set(len(await holds(conn)))
     return sum([await _sweep_stream(pool, stream, heard) for stream in streams])
 
 
 async def _sweep_stream(pool: Pool, stream: int, heard: datetime) -> int:
+    await in_transaction(pool, partial(_listen, stream=stream, heard=heard))
     changed, after = 0, FIRST
     moving: dict[Key, datetime | None] = {}
     while len(moving) < MOST:
@@ -84,6 +88,10 @@ async def _sweep_stream(pool: Pool, stream: int, heard: datetime) -> int:
     for first in range(0, len(going), GATES):
         await in_transaction(pool, partial(_move, keys=going[first : first + GATES]))
     return changed + len(going)
+
+
+async def _listen(conn: Connection, *, stream: int, heard: datetime) -> None:
+    await listen(conn, stream, (await policies_of(conn, {stream}))[stream], heard)
 
 
 async def _batch(conn: Connection, *, stream: int, heard: datetime, after: tuple[datetime, int]) -> _Batch:

@@ -15,6 +15,7 @@ from engine import past as tables
 from engine import rows as kept_rows
 from engine import store
 from engine.history import corrected, facts_of, mails_told, veils_told
+from engine.listening import holds_over
 from engine.past import Outages
 from engine.policy import Policy
 from engine.replay import NEVER, Earned, Fact, Replayed, forward, replay_by
@@ -107,8 +108,8 @@ async def judged(
         else:
             early[key] = given
     await _add_untold(conn, rows, early, policies, heard)
-    deaf = await _spans(conn, rows, early, policies, heard) if late or early else []
-    for key in [key for key in early if _was_deaf(rows[key], policies[key[0]], heard, deaf)]:
+    deaf = await _spans(conn, rows, early, policies, heard) if late or early else {}
+    for key in [key for key in early if _was_deaf(rows[key], policies[key[0]], heard, deaf.get(key, ()))]:
         late[key] = early.pop(key)
     told = {}
     for key, given in early.items():
@@ -169,17 +170,19 @@ def _opened(row: Row, policy: Policy) -> datetime:
 
 async def _spans(
     conn: Connection, rows: Mapping[Key, Kept], early: Mapping[Key, Sequence[Fact]], policies: Policies, heard: datetime
-) -> Outages:
-    """When nobody listened, asked only where silence may be concluded, or a replay is due."""
+) -> dict[Key, Outages]:
+    """When nobody listened, or too little was heard, asked only where silence may be concluded, or a replay is due."""
     if len(early) == len(rows) and not any(
         (at := next_at(rows[key].row, policies[key[0]], rows[key].told)) and at <= heard for key in early
     ):
-        return []
-    since = NEVER if heard == NEVER else heard - LONGEST_OUTAGE
-    return await tables.outages(conn, since)
+        return {}
+    # All of them: a replay goes back to the beginning.
+    outages = await tables.outages(conn, NEVER)
+    held = await holds_over(conn, rows, NEVER)
+    return {key: outages + held.get(key, []) for key in rows} if outages else held
 
 
-def _was_deaf(kept: Kept, policy: Policy, heard: datetime, deaf: Outages) -> bool:
+def _was_deaf(kept: Kept, policy: Policy, heard: datetime, deaf: Collection[tuple[datetime, datetime]]) -> bool:
     """Whether the row's window, or the end of its days, met a span in which nobody listened."""
     at = next_at(kept.row, policy, kept.told)
     if at is None or at > heard:
@@ -194,7 +197,7 @@ async def _replayed(
     late: Mapping[Key, Sequence[Fact]],
     policies: Policies,
     heard: datetime,
-    deaf: Outages,
+    deaf: Mapping[Key, Outages],
 ) -> dict[Key, Told]:
     bases = await kept_rows.bases(conn, late)
     since = {key: bases[key].told if key in bases else NEVER for key in late}
@@ -205,7 +208,11 @@ async def _replayed(
         kept, past, policy = rows[key], known[key], policies[key[0]]
         facts = {fact.id: fact for fact in given}
         # What earns points is worth what it was at its time, whatever it is worth by now.
-        facts |= {one.id: one for one in facts_of(past, versions[key[0]], deaf) if one.once or one.id not in facts}
+        facts |= {
+            one.id: one
+            for one in facts_of(past, versions[key[0]], deaf.get(key, ()))
+            if one.once or one.id not in facts
+        }
         facts = {id_: fact for id_, fact in facts.items() if fact.event.at > since[key]}
         base = bases[key].row if key in bases else _unknown(facts.values(), kept)
         rules = [(begin, one.policy) for begin, one in versions[key[0]]]

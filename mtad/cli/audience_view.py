@@ -111,6 +111,8 @@ def _held(stream: str, hold: Hold) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(), Text(f"Held by the {hold.kind}{since}", "bold yellow"), _indented(hold.why)]
     if hold.kind == "brake":
         lines.append(_indented(f"Nobody is paused for silence until `mtad audience release {stream}`."))
+    else:
+        lines.append(_indented("Its windows stay open until signs return; mail goes on."))
     return lines
 
 

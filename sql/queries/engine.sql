@@ -408,7 +408,8 @@ select n.id, n.stream_id, n.contact_id, n.entered, p.name, p.kind::text, v.defin
         or coalesce(u.tracking::text, w.definition ->> 'tracking') = 'full'
            and exists (
              select from ledger l
-              where l.contact_id = n.contact_id and l.entry_id = n.id and l.outcome = 'delivered'))
+              where l.contact_id = n.contact_id and l.entry_id = n.id and l.outcome = 'delivered'
+                and l.bounced_late is null))
          and not exists (
            select from ledger l join pending h on h.job_id = l.job_id
             where l.contact_id = n.contact_id and l.stream_id = n.stream_id)
@@ -422,12 +423,12 @@ select n.id, n.stream_id, n.contact_id, n.entered, p.name, p.kind::text, v.defin
  order by n.id;
 
 -- name: waits_over
--- Of entries $1: when their wait is over, and when the last mail before it arrived.
-select n.id, n.due, l.mailed
+-- Of entries $1: when their wait is over, when the last mail before it arrived, stream and contact.
+select n.id, n.due, l.mailed, n.stream_id, n.contact_id
   from entry n
   join lateral (
     select max(ended) as mailed from ledger
-     where contact_id = n.contact_id and entry_id = n.id and outcome = 'delivered') l on l.mailed is not null
+     where contact_id = n.contact_id and entry_id = n.id and outcome = 'delivered' and bounced_late is null) l on l.mailed is not null
  where n.id = any($1::bigint[]) and n.ended is null and n.due is not null;
 
 -- name: stranded_ways

@@ -126,15 +126,23 @@ async def test_cool_downs_that_end_are_counted_by_day_and_those_that_are_over_ap
     assert "No reactivation program runs that would take them in" in shown(found)
 
 
-async def test_the_brake_is_told_with_its_reason(rows: Rows) -> None:
+async def test_what_is_held_is_told_with_its_reason(rows: Rows) -> None:
     await rows.stream()
     await rows.conn.execute(
         "insert into brake (stream_id, stopped, silent, allowed, reachable) values ($1, now(), 1204, 500, 10000)",
         rows.streams["sales"],
     )
+    await rows.conn.execute(
+        "insert into provider_hold values ($1, 'gmail', now(), now(), 'of 9 mails to gmail none', null),"
+        " ($1, 'gmx', now(), now(), 'of 9 mails to gmx none', now())",
+        rows.streams["sales"],
+    )
 
     text = shown(await audience(rows.conn, "sales", 7))
 
+    assert "Held by the provider since" in text
+    assert "Of 9 mails to gmail none." in text
+    assert "gmx" not in text
     assert "Held by the brake since" in text
     assert "1,204 of 10,000 would become Inactive at once; at most 500 may in a day." in text
     assert "mtad audience release sales" in text

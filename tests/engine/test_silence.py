@@ -7,9 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.rules import Brake
-from engine.silence import Signs, heard_until, held_providers, may_pause
+from engine.silence import Finding, Signs, findings, heard_until, may_pause
 
-USUAL = {"gmail.test": Signs(10_000, 2000), "gmx.test": Signs(10_000, 1000), "tiny.test": Signs(20, 10)}
+MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+# What was heard of the mail of two weeks, and what is usual of it: a fifth, a tenth, a half.
+USUAL = {"gmail": (5000, 1000), "gmx": (5000, 500), "tiny": (10, 5)}
+
+
+def signs(*lately: dict[str, tuple[int, int]]) -> dict[str, list[Signs]]:
+    """By provider; further weeks, each with mails and answers."""
+    weeks = [USUAL, USUAL, *lately]
+    return {
+        provider: [Signs(MONDAY + n * WEEK, *week[provider]) for n, week in enumerate(weeks) if provider in week]
+        for provider in sorted({name for week in weeks for name in week})
+    }
 
 
 @pytest.mark.parametrize(
@@ -35,11 +48,14 @@ def test_sweeps_never_pause_more_than_the_brake_together(reachable: int, wanted:
 
 
 def test_provider_with_a_third_of_its_usual_answers_is_held_and_the_others_are_not() -> None:
-    lately = {"gmail.test": Signs(1000, 66), "gmx.test": Signs(1000, 34)}
+    heard = signs({"gmail": (1000, 66), "gmx": (1000, 100)})
 
-    assert held_providers(USUAL, lately) == {
-        "gmail.test": "gmail.test: 66 of 1,000 mails were answered, where 200 is usual;"
-        " its silence is not believed until more is heard"
+    assert findings(heard, {}) == {
+        "gmail": Finding(
+            MONDAY + 2 * WEEK,
+            "of 1,000 mails to gmail that were looked at 66 were answered soon, where 200 would be usual;"
+            " its silence is not believed until more is heard",
+        )
     }
 
 
@@ -47,15 +63,36 @@ def test_provider_with_a_third_of_its_usual_answers_is_held_and_the_others_are_n
     "lately",
     [
         {},
-        {"gmail.test": Signs(99, 0)},  # 19.8 expected
-        {"gmail.test": Signs(1000, 67)},
-        {"tiny.test": Signs(30, 0)},
-        {"new.test": Signs(10_000, 0)},
-        {"gmail.test": Signs(0, 0)},
+        {"gmail": (99, 0), "gmx": (1000, 100)},  # 19.8 expected
+        {"gmail": (1000, 67), "gmx": (1000, 100)},
+        {"gmail": (1000, 27), "gmx": (1000, 40)},  # dull mail: of 80 a third
+        {"gmail": (1000, 0), "gmx": (1000, 0)},  # nobody: for the brake
+        {"gmail": (1000, 0)},  # nothing to compare it with
+        {"tiny": (29, 0), "gmx": (1000, 100)},
+        {"new": (10_000, 0), "gmx": (1000, 100)},
+        {"gmail": (0, 0), "gmx": (1000, 100)},
     ],
 )
-def test_too_little_to_judge_holds_nobody(lately: dict[str, Signs]) -> None:
-    assert held_providers(USUAL, lately) == {}
+def test_too_little_to_judge_holds_nobody(lately: dict[str, tuple[int, int]]) -> None:
+    assert findings(signs(lately), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("later", "held"),
+    [
+        ([], True),
+        ([{"gmail": (1000, 0), "gmx": (1000, 100)}] * 9, True),  # what is held is not usual
+        ([{"gmail": (90, 18), "gmx": (1000, 100)}], True),  # too few to believe them
+        ([{"gmail": (1000, 180), "gmx": (1000, 100)}], False),
+        ([{"gmail": (90, 18), "gmx": (200, 20)}] * 2, False),  # together they tell
+    ],
+)
+def test_who_is_held_stays_so_until_signs_return(later: list[dict[str, tuple[int, int]]], held: bool) -> None:
+    since = MONDAY + 2 * WEEK
+    heard = signs({"gmail": (1000, 10), "gmx": (1000, 100)}, *later)
+
+    assert [one.since for one in findings(heard, {"gmail": since}).values()] == [since] * held
+    assert findings({}, {"gmail": since}) == {}  # forgotten
 
 
 @pytest.mark.parametrize(
@@ -69,6 +106,7 @@ def test_too_little_to_judge_holds_nobody(lately: dict[str, Signs]) -> None:
         (5, [(0, 5)], 3),
         (1, [(0, 1)], 1),
         (2, [(0, 1)], 1),
+        (3, [(1, 2), (1, 1.5), (1.5, 2.5)], 1.5),  # together a day and a half
         (4, [(1, 2)], 0),  # the third of these, a day later
     ],
 )

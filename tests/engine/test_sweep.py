@@ -8,7 +8,7 @@ import pytest
 
 from engine.policy import Policy
 from engine.rules import Brake
-from engine.service import brakes, release_brake, sweep
+from engine.service import brakes, holds, not_heard, release_brake, sweep
 from mtad.base.db import Connection
 from tests.engine.world import DAY, World, definition
 
@@ -143,6 +143,67 @@ async def test_window_is_prolonged_by_the_time_in_which_no_worker_lived(world: W
 
     until = NOW - DAY + (1.5 * DAY)
     assert await row(world, contact) == ("active", 1, 0, until, until)
+
+
+async def came(world: World, program: int, provider: str, at: datetime, mails: int, answered: int) -> None:
+    """Mail to people at a provider, all to contact 0; so much of it was answered within the hour."""
+    await world.conn.execute(
+        "insert into ledger (job_id, program_id, stream_id, message_id, contact_id, site_id, outcome, reason, attempts,"
+        " doubts, created, ended) select 4 * nextval('job_id'), p.id, p.stream_id, m.id, 0, l.site_id, 'delivered', '',"
+        " 1, 0, $3, $3 from program p join message m on m.program_id = p.id and m.node = 'one'"
+        " join lane l on l.provider = $2, generate_series(1, $4) where p.id = $1",
+        program, provider, at, mails,
+    )  # fmt: skip
+    await world.conn.execute(
+        "insert into answer (job_id, kind, contact_id, stream_id, at, event_id, points)"
+        " select job_id, 'open', 0, stream_id, ended + interval '1 h', gen_random_uuid(), 5 from ledger l"
+        " join lane using (site_id) where provider = $1 and ended = $2 limit $3",
+        provider, at, answered,
+    )  # fmt: skip
+
+
+async def test_windows_at_a_provider_that_went_silent_stay_open_until_signs_return(world: World) -> None:
+    stream = await world.stream(policy=POLICY)
+    program = await world.program(stream, definition())
+    contacts = [await world.contact(f"a@{name}.test", stream) for name in ("gmail", "gmx")]
+    await world.conn.execute(
+        "with s as (insert into site (name, hosts) select name, '{}' from domain returning id, name),"
+        " d as (update domain set site_id = s.id from s where s.name = domain.name)"
+        " insert into lane (site_id, rate, burst, sessions, provider)"
+        " select id, 1, 1, 1, split_part(name, '.', 1) from s"
+    )
+    fell, rose = NOW - 18 * DAY, NOW - 10 * DAY
+    for provider, when_down in (("gmail", 2), ("gmx", 50)):
+        await came(world, program, provider, NOW - 30 * DAY, 200, 100)
+        await came(world, program, provider, fell, 100, when_down)
+        await came(world, program, provider, rose, 100, 50)
+    entries = [await world.entry(program, contact, entered=fell) for contact in contacts]
+    await world.conn.execute("update entry set due = $1", fell + 3 * DAY)
+    for contact, entry in zip(contacts, entries, strict=True):
+        await world.mailed(program, contact, at=fell, entry=entry)
+        await in_window(world, stream, contact, closed=NOW - fell - 3 * DAY)
+
+    await hears(world, fell + 4 * DAY)
+    await sweep(world.pool)
+
+    (held,) = await holds(world.conn)
+    assert (held.stream, held.provider) == ("sales", "gmail")
+    assert "of 100 mails to gmail that were looked at 2 were answered soon, where 50 would be usual" in held.why
+    assert [(await row(world, one))[1] for one in contacts] == [0, 1]
+    assert (await row(world, contacts[0]))[3] >= fell + 7 * DAY
+    later = await not_heard(world.conn, dict.fromkeys(entries, 3 * 86400.0))
+    assert [entry for entry, until in later.items() if until > fell + 3 * DAY] == entries[:1]
+
+    await hears(world, rose - DAY)
+    await sweep(world.pool)
+    assert [(await row(world, one))[1] for one in contacts] == [0, 1]
+
+    await hears(world)
+    await sweep(world.pool)
+    assert await holds(world.conn) == []
+    until = await world.conn.fetchval("select until from provider_hold")
+    assert rose <= until <= rose + 5 * DAY  # two half windows, and the rest of one
+    assert [(await row(world, one))[:4] for one in contacts] == [("active", 1, 0, None)] * 2
 
 
 async def audience(world: World, stream: int, size: int, silent: int) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from engine.service import brakes
+from engine.service import brakes, holds
 from mtad.base.db import Connection, row_values
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
@@ -86,7 +86,7 @@ async def audience(conn: Connection, name: str, days: int) -> Audience:
             for row in await conn.fetch(SQL["audience_moves"], stream.id, days, day, at)
         ]
         returns = await expected_returns(conn, stream)
-        holds = await _holds(conn, name)
+        held = await _holds(conn, stream.id, name)
     counts = {state: people for state, (people, _) in sizes.items()}
     moves = _totals(move for _, move in changes)
     return Audience(
@@ -101,7 +101,7 @@ async def audience(conn: Connection, name: str, days: int) -> Audience:
         returns=returns,
         asked=sum(move.people for move in moves if move.from_state == "trying" and move.to_state != "left"),
         came_back=sum(move.people for move in moves if (move.from_state, move.to_state) == ("trying", "reactivated")),
-        holds=holds,
+        holds=held,
     )
 
 
@@ -141,8 +141,8 @@ def _totals(moves: Iterable[Move]) -> list[Move]:
     return [Move(*key, count) for key, count in people.most_common()]
 
 
-async def _holds(conn: Connection, stream: str) -> list[Hold]:
-    return [
+async def _holds(conn: Connection, stream: int, name: str) -> list[Hold]:
+    braked = [
         Hold(
             "brake",
             f"{held.silent:,} of {held.reachable:,} would become Inactive at once; at most {held.allowed:,} may in a"
@@ -150,5 +150,10 @@ async def _holds(conn: Connection, stream: str) -> list[Hold]:
             held.since,
         )
         for held in await brakes(conn)
-        if held.stream == stream
+        if held.stream == name
     ]
+    return braked + [Hold("provider", f"{_sentence(held.why)}.", held.since) for held in await holds(conn, stream)]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
