@@ -31,6 +31,7 @@ from mtad.consent.desk import ConsentDesk
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import retention, sites, standing
 from mtad.ops.daemon import ROLES
+from mtad.ops.depth import Depth
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.keyfiles import read_event_keys, read_networks
@@ -43,6 +44,7 @@ from mtad.outcome import automation, quota
 from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, newcomers, programs, store, suspensions, workers
 from mtad.queue.workers import Heart
+from mtad.shape.layers import Shaper
 from mtad.wire.resolver import Resolver, routed_host
 from mtad.wire.session import Dialer
 from mtad.wire.trace import Trace
@@ -177,7 +179,7 @@ async def _deliver(
     resolver = Resolver.from_config(config, clock)
     heart = Heart(pool, clock, worker)
     lag, trace = LagMeter(clock), Trace(clock)
-    watch = Watch(clock, lag, _outcome_log(config, clock))
+    watch = Watch(clock, lag, _outcome_log(config, clock, worker))
     figures = partial(watch.figures, place.slot, worker, os.getpid())
     async with answering(config.state, place.slot, trace, figures), asyncio.TaskGroup() as group:
         background = [
@@ -213,10 +215,10 @@ async def _deliver(
             task.cancel()
 
 
-def _outcome_log(config: Config, clock: Clock) -> OutcomeLog | None:
+def _outcome_log(config: Config, clock: Clock, worker: int) -> OutcomeLog | None:
     if config.log_outcomes == "off":
         return None
-    return OutcomeLog(clock, socket.gethostname(), addresses=config.log_outcomes == "addresses")
+    return OutcomeLog(clock, socket.gethostname(), worker, addresses=config.log_outcomes == "addresses")
 
 
 async def _drain(pipeline: Pipeline, delivering: asyncio.Task[None], within: float) -> None:
@@ -231,6 +233,7 @@ async def _drain(pipeline: Pipeline, delivering: asyncio.Task[None], within: flo
 def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver, heart: Heart) -> list[Sweep]:
     """What the housekeeper does, and how often."""
     in_doubt = config.in_doubt_intervals
+    depth = Depth(pool, Shaper(config.shape, config.routes))
 
     async def free_the_dead() -> int:
         return await workers.free_the_dead(pool, in_doubt) if heart.steady else 0
@@ -277,6 +280,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("silence", 0.5, partial(engine.sweep, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
+        Sweep("measure queue", 15.0, depth.measure, depth.end),
         Sweep("standing orders", 1.0, partial(standing.go_on, pool, config)),
         Sweep("full mailboxes", 3600.0, partial(quota.leave_full_mailboxes_alone, pool)),
         Sweep("forget unconfirmed", 60.0, partial(signup.sweep, pool)),

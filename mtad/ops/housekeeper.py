@@ -38,6 +38,7 @@ class Sweep(msgspec.Struct, frozen=True):
     name: str
     period: float
     run: Callable[[], Awaitable[int]]
+    end: Callable[[], object] = lambda: None  # this worker keeps house no longer
 
 
 class Housekeeper:
@@ -69,6 +70,8 @@ class Housekeeper:
                     await self._clock.sleep(PERIOD)
                     await conn.fetchval("select 1")
         finally:
+            for sweep in self._sweeps:
+                sweep.end()
             if not conn.is_closed():
                 await conn.execute("select pg_advisory_unlock($1)", LOCK)
 

@@ -37,10 +37,13 @@ _REPLY = re.compile(r"(\d{3})[ -](?:([245])\.(\d{1,3})\.(\d{1,3})[ -]?)?(.*)", r
 class OutcomeLog:
     """Writes one line an ending; called with what has been settled."""
 
-    def __init__(self, clock: Clock, node: str, *, addresses: bool, stream: BinaryIO | None = None) -> None:
-        """`node` is this host; without `addresses` a recipient's local part is hidden."""
+    def __init__(
+        self, clock: Clock, node: str, worker: int, *, addresses: bool, stream: BinaryIO | None = None
+    ) -> None:
+        """`node` is this host, `worker` the id of this worker; without `addresses` local parts are hidden."""
         self._clock = clock
         self._node = node
+        self._worker = worker
         self._addresses = addresses
         self._write: Callable[[bytes], object] = (stream or sys.stdout.buffer).write
         self._flush = (stream or sys.stdout.buffer).flush
@@ -48,7 +51,7 @@ class OutcomeLog:
     def __call__(self, batch: Sequence[Ending]) -> None:
         at = self._clock.now()
         lines = [
-            msgspec.json.encode(record(job, at, self._node, addresses=self._addresses)) + b"\n"
+            msgspec.json.encode(record(job, at, self._node, self._worker, addresses=self._addresses)) + b"\n"
             for job in batch
             if not isinstance(job, Released)
         ]
@@ -57,7 +60,7 @@ class OutcomeLog:
             self._flush()
 
 
-def record(job: Ended | Returned, at: datetime, node: str, *, addresses: bool) -> dict[str, Any]:
+def record(job: Ended | Returned, at: datetime, node: str, worker: int, *, addresses: bool) -> dict[str, Any]:
     """One line; `at` is when it was settled. Times as KumoMTA has them: seconds since 1970, and in words."""
     facts, trip = job.facts, job.trip or _NONE
     match job:
@@ -74,7 +77,7 @@ def record(job: Ended | Returned, at: datetime, node: str, *, addresses: bool) -
         "sender": trip.sender,
         "recipient": facts.address if addresses else f"…@{facts.domain}",
         "queue": f"{facts.program_id}:{facts.stream_id}@{facts.domain}",
-        "site": facts.site_id,
+        "site": trip.site or None,
         "size": trip.size,
         "response": _response(said),
         "timestamp": int(happened.timestamp()),
@@ -84,14 +87,17 @@ def record(job: Ended | Returned, at: datetime, node: str, *, addresses: bool) -
         "num_attempts": job.attempts,
         "bounce_classification": category or "Uncategorized",
         "peer_address": _peer(trip.host),
+        "egress_pool": trip.pool or None,
         "egress_source": trip.source or None,
+        "source_address": {"address": trip.local} if trip.local else None,
+        "session_id": f"{worker}-{trip.session}" if trip.session else None,
         "tls_protocol_version": trip.tls or None,
         "tls_cipher": trip.cipher or None,
         "delivery_protocol": "ESMTP",
         "nodeid": node,
         "meta": {
             "program": facts.program_id, "message": facts.message_id, "step": facts.node,
-            "contact": facts.contact_id, "scope": scope, "doubts": doubts,
+            "contact": facts.contact_id, "site": facts.site_id, "scope": scope, "doubts": doubts,
         },
     }  # fmt: skip
 

@@ -383,8 +383,10 @@ class LaneRunner:
             if not isinstance(result, TooLate):
                 if session.data_at >= begun.data_by - VALID:  # it came as far as DATA
                     BEGIN_TO_DATA.observe(session.data_at - (begun.data_by - VALID))
-                tls, cipher = session.encryption
-                trip = Trip(self.lane.source, result.host, signed.return_path, len(signed.message), tls, cipher)
+                trip = Trip(
+                    self.lane.source, result.host, signed.return_path, len(signed.message), *session.encryption,
+                    self.lane.name, self._tools.sources.pool_of(mail.stream), session.local, session.number,
+                )  # fmt: skip
                 return self._ending(mail, result, since, trip)
             if not session.usable:
                 # Closed by the server while idle: not an attempt.
@@ -527,7 +529,9 @@ class LaneRunner:
         mail = self._site.take(self)
         if mail is None or self._site.put_back(mail, self):
             return
-        await self._settle(self._ending(mail, failure, since, Trip(self.lane.source, failure.host)))
+        await self._settle(
+            self._ending(mail, failure, since, Trip(self.lane.source, failure.host, site=self.lane.name))
+        )
 
     async def _shut(self, closed: float = SHUT_FOR, why: str = "") -> None:
         now = self._tools.clock.monotonic()

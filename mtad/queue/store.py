@@ -38,6 +38,10 @@ class Trip(msgspec.Struct, frozen=True, gc=False):
     size: int = 0  # of the signed message, octets
     tls: str = ""  # its version, '' in clear
     cipher: str = ""
+    site: str = ""  # the name of the site
+    pool: str = ""
+    local: str = ""  # the address of ours that it left by
+    session: int = 0  # as in `mtad trace`; 0: none
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):

@@ -57,6 +57,7 @@ class Client:
 
     def __init__(self, hostname: str, host: str, *, try_tls: bool) -> None:
         self.host = host
+        self.number = 0  # whoever has many of them may number them
         self.usable = True
         self.heard = 0  # replies so far
         self.data_at = 0.0  # when DATA or BDAT was last written, on the clock of `take`

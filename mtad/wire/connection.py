@@ -40,11 +40,13 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
         self.encryption = "", ""  # version of TLS and cipher
+        self.local = ""  # our address
 
     # What the event loop tells us
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has another base class
+        self.local = transport.get_extra_info("sockname")[0]
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLHUP)
         self._client.start()
         self._turn(new=True)

@@ -42,6 +42,16 @@ class Session:
         return self._client.host
 
     @property
+    def number(self) -> int:
+        """Counted up in each worker."""
+        return self._client.number
+
+    @property
+    def local(self) -> str:
+        """The address of ours that it leaves by."""
+        return self._connection.local
+
+    @property
     def usable(self) -> bool:
         """False after 421, an error, or the end of the connection, as far as the loop has heard."""
         return self._client.usable

@@ -101,6 +101,7 @@ class Trace:
     def client(self, hostname: str, host: str, *, try_tls: bool) -> Client:
         """The client for a session that is about to be opened."""
         client = Client(hostname, host, try_tls=try_tls)
+        client.number = next(_ids)
         self._clients.add(client)
         if self._looks:
             self._fit((client,), fresh=True)
@@ -121,7 +122,6 @@ class Trace:
 class TracedClient(Client):
     """A client that notes what is said. What is said about a mail to somebody else is not."""
 
-    _session = 0
     _looks: Sequence[Look] = ()  # those that see the present message
 
     def note_for(self, looks: Sequence[Look], clock: Clock, *, fresh: bool) -> None:
@@ -129,7 +129,6 @@ class TracedClient(Client):
         self._all = looks
         self._clock = clock
         self._looks = [look for look in looks if fresh or look in self._looks or look.wants_recipient("")]
-        self._session = self._session or next(_ids)
 
     def start(self) -> None:
         self._note("", "connected")
@@ -169,7 +168,7 @@ class TracedClient(Client):
         super().broke(why)
 
     def _note(self, who: str, text: str) -> None:
-        line = Line(self._clock.now(), self._session, self.host, who, text)
+        line = Line(self._clock.now(), self.number, self.host, who, text)
         for look in self._looks:
             look.note(line)
 

@@ -6,19 +6,24 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 from rich.console import Console
 
 from mtad.base.db import Connection, Pool
 from mtad.base.errors import InputError
+from mtad.base.shape import Shaping
 from mtad.cli.queue import sites_table
 from mtad.ops.answers import queue
 from mtad.ops.answers.delivery import rate
 from mtad.ops.answers.queue import Count, Filter, queue_state
+from mtad.ops.depth import Depth
 from mtad.queue import store
+from mtad.shape.layers import Shaper
 from tests.operate.conftest import Mtad
 from tests.queue.world import World
 
 NOW = datetime.now(UTC)
+NAMES = ("mtad_queue_waiting", "mtad_queue_due", "mtad_queue_deferred", "mtad_queue_late_seconds")
 
 
 async def another_site(conn: Connection, name: str) -> int:
@@ -48,6 +53,28 @@ async def test_each_job_is_counted_where_it_is(world: World, conn: Connection) -
     [lane] = site.lanes
     assert lane.closed_why == "no answer"
     assert (lane.tokens, lane.sessions, lane.session_limit) == (950, 0, 8)
+
+
+async def test_the_depth_of_the_queue_is_told_by_provider(world: World, conn: Connection, pool: Pool) -> None:
+    (google,) = (await store.sites_by_name(conn, {"gmail": ["5 gmail-smtp-in.l.google.com:25"]})).values()
+    await world.job("a@reader.test", site_id=google, due=NOW - timedelta(minutes=10))
+    await world.job("b@reader.test", site_id=google, due=NOW + timedelta(hours=1), attempt=1, prio=5)
+    await world.job("c@reader.test", site_id=None)
+    depth = Depth(pool, Shaper(Shaping(), {}))
+
+    await depth.measure()
+    told = {
+        labels["provider"]: [REGISTRY.get_sample_value(name, labels) for name in NAMES]
+        for labels in ({"provider": name} for name in ("google", "unresolved"))
+    }
+    depth.end()
+
+    *counts, late = told["google"]
+    assert counts == [2, 1, 1]
+    assert late
+    assert late > 599
+    assert told["unresolved"][:3] == [1, 1, 0]
+    assert REGISTRY.get_sample_value("mtad_queue_waiting", {"provider": "google"}) is None
 
 
 async def test_the_site_whose_due_mail_has_waited_longest_comes_first(world: World, conn: Connection) -> None:

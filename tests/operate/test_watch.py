@@ -19,7 +19,8 @@ from mtad.queue.store import Ended, Released, Returned, Trip
 from tests.pipeline.test_endings import FACTS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-TRIP = Trip("warm", "mx.x.test [192.0.2.7]:25", "b+1@example.com", 15_000, "TLSv1.3", "TLS_AES_256_GCM_SHA384")
+TRIP = Trip("warm", "mx.x.test [192.0.2.7]:25", "b+1@example.com", 15_000, "TLSv1.3", "TLS_AES_256_GCM_SHA384",
+            "mx.x.test", "fast", "198.51.100.4", 12)  # fmt: skip
 
 
 def facts(**changes: Any) -> Facts:
@@ -91,7 +92,7 @@ def test_memory_does_not_grow_with_the_number_of_lanes() -> None:
 @pytest.mark.parametrize(("ending", "kind"), ENDINGS)
 def test_each_outcome_is_one_line_of_json_in_the_fields_of_others(ending: Ending, kind: str) -> None:
     stream = io.BytesIO()
-    OutcomeLog(ManualClock(NOW), "host", addresses=True, stream=stream)([ending, Released(facts())])
+    OutcomeLog(ManualClock(NOW), "host", 7, addresses=True, stream=stream)([ending, Released(facts())])
     [line] = stream.getvalue().splitlines()
     found = json.loads(line)
 
@@ -104,28 +105,31 @@ def test_each_outcome_is_one_line_of_json_in_the_fields_of_others(ending: Ending
 
 def test_a_line_says_how_the_mail_went_out_and_nothing_of_what_was_not_tried() -> None:
     stream = io.BytesIO()
-    OutcomeLog(ManualClock(NOW), "host", addresses=True, stream=stream)(
+    OutcomeLog(ManualClock(NOW), "host", 7, addresses=True, stream=stream)(
         [
             Ended(facts(), "delivered", reply="250 ok", attempts=1, trip=TRIP),
             Returned(facts(), 60, "no connection", 1, trip=Trip("warm", "")),
             Returned(facts(), 60, "paused", 0),
         ]
     )
-    names = ("sender", "size", "peer_address", "egress_source", "tls_protocol_version", "tls_cipher")
+    names = (
+        "sender", "size", "peer_address", "egress_source", "tls_protocol_version", "tls_cipher", "site", "egress_pool",
+        "source_address", "session_id",
+    )  # fmt: skip
 
     sent, lost, put_off = ([json.loads(line)[name] for name in names] for line in stream.getvalue().splitlines())
 
     assert sent == [
         "b+1@example.com", 15_000, {"name": "mx.x.test", "addr": "192.0.2.7"}, "warm", "TLSv1.3",
-        "TLS_AES_256_GCM_SHA384",
+        "TLS_AES_256_GCM_SHA384", "mx.x.test", "fast", {"address": "198.51.100.4"}, "7-12",
     ]  # fmt: skip
-    assert lost == ["", 0, None, "warm", None, None]
-    assert put_off == ["", 0, None, None, None, None]
+    assert lost == ["", 0, None, "warm", *[None] * 6]
+    assert put_off == ["", 0, *[None] * 8]
 
 
 def test_replies_are_taken_apart() -> None:
     stream = io.BytesIO()
-    OutcomeLog(ManualClock(NOW), "host", addresses=True, stream=stream)([ending for ending, _ in ENDINGS])
+    OutcomeLog(ManualClock(NOW), "host", 7, addresses=True, stream=stream)([ending for ending, _ in ENDINGS])
     said = [json.loads(line)["response"] for line in stream.getvalue().splitlines()]
 
     assert said[1] == {
@@ -139,7 +143,7 @@ def test_replies_are_taken_apart() -> None:
 
 def test_recipients_are_hidden_unless_they_are_asked_for() -> None:
     stream = io.BytesIO()
-    OutcomeLog(ManualClock(NOW), "host", addresses=False, stream=stream)([ending for ending, _ in ENDINGS])
+    OutcomeLog(ManualClock(NOW), "host", 7, addresses=False, stream=stream)([ending for ending, _ in ENDINGS])
 
     assert FACTS.address not in stream.getvalue().decode()
     assert f"…@{FACTS.domain}" in stream.getvalue().decode()

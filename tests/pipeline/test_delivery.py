@@ -93,6 +93,8 @@ class Postman(Session):
 
     host = "mx.reader.test"
     encryption = "", ""
+    local = ""
+    number = 0
     data_at = 0.0
 
     @property

@@ -110,7 +110,7 @@ class Filter(msgspec.Struct, frozen=True):
     most: int = 20  # sites listed
 
 
-class _Sample(msgspec.Struct):
+class Sample(msgspec.Struct):
     """By site, scaled up: waiting, due, deferred, held."""
 
     counts: dict[int | None, tuple[int, int, int, int]]
@@ -172,6 +172,12 @@ async def queue_state(conn: Connection, wanted: Filter) -> QueueState:
     )  # fmt: skip
 
 
+async def queue_sample(conn: Connection) -> tuple[datetime, Sample]:
+    """Now, and what waits then by site (None: not resolved yet)."""
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        return await conn.fetchval("select now()"), await _sample(conn, None)
+
+
 def _about(held_back: Iterable[Suspension], lanes: Mapping[int, tuple[LaneState, ...]]) -> Iterable[Suspension]:
     """Those that hold mail to the sites of these lanes."""
     ids = {row.id for its in lanes.values() for lane in its for row in lane.suspended}
@@ -211,7 +217,7 @@ async def _sites(conn: Connection, wanted: Filter) -> set[int] | None:
     return only
 
 
-async def _sample(conn: Connection, program: int | None) -> _Sample:
+async def _sample(conn: Connection, program: int | None) -> Sample:
     """Counts by site: of everything, or of a sample where that is too much."""
     if program is not None:
         rows = await conn.fetch(SQL["program_sites"], program)
@@ -222,8 +228,8 @@ async def _sample(conn: Connection, program: int | None) -> _Sample:
     return _sampled(rows, percent)
 
 
-def _sampled(rows: Iterable[Row], percent: float) -> _Sample:
-    sample = _Sample({}, {}, None if percent == 100 else percent)
+def _sampled(rows: Iterable[Row], percent: float) -> Sample:
+    sample = Sample({}, {}, None if percent == 100 else percent)
     for site, *counts, head in rows:
         waiting, due, deferred, held = (round(n * 100 / percent) for n in counts)
         sample.counts[site] = (waiting, due, deferred, held)
@@ -232,7 +238,7 @@ def _sampled(rows: Iterable[Row], percent: float) -> _Sample:
 
 
 def _pain(
-    sample: _Sample,
+    sample: Sample,
     busy: dict[int, tuple[int, int, int]],
     heads: dict[int | None, datetime | None],
     site: int,
