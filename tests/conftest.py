@@ -1,13 +1,18 @@
 """What every test may ask for.
 
-Postgres is real: one server a test run, the migrated schema as a template, and a
-fresh database copied from it for each test that asks (30 ms). `MTAD_TEST_DATABASE`
+Postgres is real: one server a process of the run, the migrated schema as a template, and a
+fresh database copied from it for each test that asks (20 ms). `MTAD_TEST_DATABASE`
 names another server, e.g. a Postgres 15.
+
+All files of a run are in memory where there is room: a database copied on a disk that
+others use as well took up to a second, most of it the kernel's. A test that is about
+a disk asks for one.
 """
 
 import asyncio
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,13 +22,36 @@ import pytest
 
 from mtad.base.db import Pool, open_pool
 from mtad.base.migrate import migrate
+from mtad.ops.memory import memory
 from mtad.ops.postgres import Postgres
 
 # Processes of xdist are told that there are 80 columns, and what commands print would depend on it.
 os.environ.pop("COLUMNS", None)
 
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30  # bytes; four processes have used one
+
+# No fsync: tests kill processes, not machines, and a process's death loses nothing. A database that comes or
+# goes makes Postgres walk through all its buffers, and has nothing that a vacuum could find before it is gone.
+SETTINGS = {
+    "fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0",
+    "shared_buffers": "128MB", "min_wal_size": "32MB", "max_wal_size": "512MB", "autovacuum": "off",
+}  # fmt: skip
+
 TEMPLATE = "mtad_template"
 _numbers = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let temporary files of this process and all that it starts be in memory, until the run is over."""
+    if "PYTEST_XDIST_WORKER" in os.environ or not MEMORY.is_dir():
+        return
+    if min(shutil.disk_usage(MEMORY).free, memory()) < ROOM:
+        return
+    folder = tempfile.mkdtemp(prefix="mtad-tests-", dir=MEMORY)
+    Path(folder).chmod(0o755)  # root's Postgres is somebody else
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +62,7 @@ def postgres_url() -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="mtad-test-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        # No fsync: tests kill processes, not machines, and a process's death loses nothing.
-        server = Postgres(Path(folder) / "pg", settings={"fsync": "off", "full_page_writes": "off"})
+        server = Postgres(Path(folder) / "pg", settings=SETTINGS)
         server.start()
         try:
             yield server.url
