@@ -21,6 +21,7 @@ from mtad.compose.apply import apply_stream
 from mtad.consent.desk import ConsentDesk
 from mtad.consent.forms import Applied, apply_form
 from tests.tracker.made import KEYS
+from tracker.bearer import EventKeys
 from tracker.desk import Act, Confirmed, Person, Visitor
 from tracker.service import Tracker
 from tracker.web import make_runner
@@ -37,6 +38,7 @@ name = "site"
 stream = "news"
 consent = "Yes, write to me. I can stop it at any time."
 """
+EVENT_TOKEN = "s" * 40
 VISITOR = Visitor(ip="203.0.113.7", agent="Firefox", page="https://example.com/join")
 
 
@@ -124,6 +126,8 @@ async def serving(office: Office) -> AsyncIterator[tuple[str, Tracker]]:
             trusted_proxies=["127.0.0.0/8"],
             clock=SystemClock(),
             desk=office.desk,
+            event_keys=EventKeys.parse(f"shop:{EVENT_TOKEN}"),
+            sites=["www.example.com"],
         )
         running = asyncio.create_task(tracker.run())
         runner = make_runner(tracker.app())

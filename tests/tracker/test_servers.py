@@ -10,9 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from engine import service as engine
 from mtad.base.db import Connection, Pool, open_pool
 from mtad.base.errors import ConfigError
-from tests.tracker.made import World
+from mtad.compose.apply import apply_stream
+from tests.tracker.made import NOON, World
 from tests.tracker.test_tracker import serving
 from tracker.bearer import EventKeys
 from tracker.intake import MOST_ITEMS
@@ -173,6 +175,42 @@ async def test_identify_ties_an_external_id_and_sets_attributes(place: Place) ->
     assert await place.pool.fetchval("select attributes from contact") == {"age": 7}
     assert await place.pool.fetchval("select version from gate") == version + 2
     assert [one.event for one in place.offered] == ["login"]
+
+
+SHOP = """
+name = "shop"
+from = "Ines <ines@example.com>"
+imprint = "Example School, Street 1, Hamburg"
+tracking = "full"
+[policy]
+events = [{ event = "purchase", where = { plan = ["pro"] }, points = 5 }, { event = "login", points = 2 }]
+"""
+
+
+async def test_what_servers_tell_scores_once_however_often_they_tell_it(pool: Pool, tmp_path: Path) -> None:
+    world = await World(pool).seed()
+    await pool.execute("insert into identity values ('email', 'a@y.test', $1)", world.contact)
+    (tmp_path / "shop.toml").write_text(SHOP)
+    await apply_stream(pool, tmp_path / "shop.toml", "me")
+    stream = await pool.fetchval("update subscription set stream_id = 2 where stream_id = 1 returning stream_id")
+    await pool.execute(
+        "insert into engagement (stream_id, contact_id, since, round_from, first_sent, told)"
+        " values ($1, $2, $3, $3, $3, $3)", stream, world.contact, NOON,
+    )  # fmt: skip
+    batch = {"events": [item(), item("2", properties={"plan": "pro"}), item("3", event="login")]}
+
+    async with serving(pool, tmp_path, event_keys=KEYS, offer=engine.offer) as (http, _):
+        place = Place(http, pool)
+        for accepted, repeated in ((3, 0), (0, 3)):
+            assert await place.post(batch) == (200, {"accepted": accepted, "repeated": repeated, "errors": []})
+            assert [row[0] for row in await pool.fetch("select score from engagement")] == [7]
+        assert (await place.post({"events": [item(str(n)) for n in range(MOST_ITEMS + 1)]}))[0] == 400
+        assert await place.post(item("4", event="login"), token="x" * 40) == (
+            401,
+            {"error": "a bearer token is needed"},
+        )
+
+    assert await pool.fetchval("select count(*) from event") == 3
 
 
 async def test_with_the_database_away_nothing_is_acknowledged(pool: Pool, database_url: str, tmp_path: Path) -> None:
