@@ -1,16 +1,13 @@
 """`mtad program apply|list|preview|test`. Other files hang more commands into the same group."""
 
 import getpass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, assert_never
+from typing import Annotated
 
-import msgspec
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mtad.base.clock import SystemClock
 from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.base.errors import Problem
@@ -18,33 +15,13 @@ from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
 from mtad.compose import store
 from mtad.compose.apply import apply_program
-from mtad.compose.composer import Composed
-from mtad.compose.preview import Rendered, rendered
-from mtad.dkim.sign import NotCovered, Signer
 from mtad.ops.answers.times import local
-from mtad.smtp.results import Accepted, Lost, Refused, Result, TooLate
-from mtad.wire.dns import Unresolved
-from mtad.wire.egress import Unbound
-from mtad.wire.resolver import NoMail, Resolver, routed_host
-from mtad.wire.session import Dialer, Session
+from mtad.ops.trial import made, try_out
 
 app = typer.Typer(help="What is sent: campaigns, series, reactivations.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The program.")]
 AsOption = Annotated[str | None, typer.Option("--as", help="The contact whose values to use; default: a stand-in.")]
-
-# A person waits for it; the receiving server has the usual time for its answers.
-_DATA_BY_SECONDS = 60.0
-
-
-class Tested(msgspec.Struct, frozen=True):
-    """What a server said to one message."""
-
-    step: str
-    subject: str
-    accepted: bool
-    host: str
-    reply: str
 
 
 @app.command("apply")
@@ -99,7 +76,7 @@ def preview(
     as_json: JsonOption = False,
 ) -> None:
     """Write each mail as NAME-STEP.html, .txt and .eml. Its links work and count for nobody."""
-    mails = shell.run(config, lambda settings, pool: _rendered(settings, pool, name, contact, None))
+    mails = shell.run(config, lambda settings, pool: made(pool, settings, name, contact, None))
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,15 +102,13 @@ def send_test(
     *,
     to: Annotated[str, typer.Option("--to", help="The address that gets every mail of the program, now.")],
     contact: AsOption = None,
+    source: Annotated[
+        str, typer.Option("--source", help="The [[source]] that it leaves by. Default: the first of the stream's pool.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Send each mail once to an address of yours, for real; exit 1 when one is not taken."""
-
-    async def work(settings: Config, pool: Pool) -> list[Tested]:
-        mails = await _rendered(settings, pool, name, contact, to)
-        return await _sent(settings, mails)
-
-    results = shell.run(config, work)
+    results = shell.run(config, lambda settings, pool: try_out(pool, settings, name, contact, to, source))
     if as_json:
         shell.print_json(results)
     else:
@@ -142,73 +117,3 @@ def send_test(
             print(f"{result.step}: {verdict} by {result.host or 'nobody'}: {result.reply}")
     if not all(result.accepted for result in results):
         raise typer.Exit(1)
-
-
-async def _rendered(config: Config, pool: Pool, name: str, contact: str | None, to: str | None) -> list[Rendered]:
-    signer = Signer.from_config(config)
-
-    def sign(mail: Composed, stream: str, now: int) -> bytes:
-        return signer.sign(
-            mail.headers,
-            mail.body,
-            mail.from_domain,
-            now,
-            return_domain=mail.return_domain,
-            stream=stream,
-            bulk=mail.bulk,
-        )
-
-    try:
-        return await rendered(pool, config, name, contact, to, sign=sign, now=datetime.now(UTC))
-    except NotCovered as error:
-        raise Problem(f"{name}: not signed, so not sent: {error}") from None
-
-
-async def _sent(config: Config, mails: list[Rendered]) -> list[Tested]:
-    """All mails over one session, as long as it lasts."""
-    clock = SystemClock()
-    resolver = Resolver.from_config(config, clock)
-    dialer = Dialer(config.hostname, resolver, clock, routed=[routed_host(route) for route in config.route])
-    domain = mails[0].composed.recipient.rpartition("@")[2]
-    try:
-        site = await resolver.site_of(domain, config)
-    except Unresolved as error:
-        raise Problem(f"{domain}: {error}") from None
-    if isinstance(site, NoMail):
-        raise Problem(site.why)
-    results: list[Tested] = []
-    session: Session | None = None
-    try:
-        for mail in mails:
-            if session is None or not session.alive():
-                opened = await dialer.open(site.hosts)
-                if isinstance(opened, Unbound):
-                    raise Problem(opened.why)
-                if not isinstance(opened, Session):
-                    results.append(_tested(mail, opened))
-                    continue
-                session = opened
-            composed = mail.composed
-            data_by = clock.monotonic() + _DATA_BY_SECONDS
-            results.append(
-                _tested(mail, await session.send(composed.return_path, composed.recipient, mail.eml, data_by=data_by))
-            )
-    finally:
-        if session is not None:
-            await session.close()
-    return results
-
-
-def _tested(mail: Rendered, result: Result) -> Tested:
-    match result:
-        case Accepted(text=text):
-            said = text
-        case Refused(stage=stage, text=text):
-            said = f"to {stage}: {text}"
-        case Lost(stage=stage, why=why):
-            said = f"{stage}: {why}"
-        case TooLate():
-            said = "the session was not ready in time"
-        case _:
-            assert_never(result)
-    return Tested(mail.node, mail.subject, isinstance(result, Accepted), result.host, said)

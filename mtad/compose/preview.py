@@ -12,7 +12,7 @@ import msgspec
 
 from engine.facts import Facts
 from engine.programs import mails_of
-from engine.service import Catalogue
+from engine.service import Catalogue, Stream
 from mtad.base.address import Address, parse_address
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool
@@ -21,8 +21,8 @@ from mtad.compose import store
 from mtad.compose.composer import Composed, Composer, ContentFault
 from tracker.tokens import Keys
 
-Sign = Callable[[Composed, str, int], bytes]  # a mail, its stream, Unix time
-"""mtad.dkim.sign.Signer.sign: headers, body, From's domain, Unix time → the field."""
+Sign = Callable[[Composed, Stream, int], bytes]
+"""A mail, its stream, Unix time → the field of its signature."""
 
 # What a stand-in has for an attribute of each type, where text shows its own name.
 _SAMPLES: dict[str, object] = {"number": 1, "date": "2026-01-31", "bool": True}
@@ -37,6 +37,7 @@ class Rendered(msgspec.Struct, frozen=True):
     txt: str | None
     composed: Composed
     eml: bytes  # signed, as on the wire
+    pool: str  # of its stream
 
 
 async def rendered(
@@ -71,8 +72,9 @@ async def rendered(
             composed = composer.compose(facts, program, stream, now)
         except ContentFault as fault:
             raise InputError(f"{name}: {node}: cannot be made for {person.address}: {fault.reason}") from None
-        signature = sign(composed, stream.name, int(now.timestamp()))
-        mails.append(Rendered(node, texts.subject, texts.html, texts.txt, composed, composed.message(signature)))
+        signature = sign(composed, stream, int(now.timestamp()))
+        eml, pool_ = composed.message(signature), stream.definition.pool
+        mails.append(Rendered(node, texts.subject, texts.html, texts.txt, composed, eml, pool_))
     return mails
 
 

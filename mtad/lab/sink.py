@@ -67,6 +67,7 @@ class Received(msgspec.Struct, frozen=True):
     answered: bool  # False: taken, but the connection was closed instead of a 250
     port: int
     session: int
+    helo: str = ""  # what the sender says that it is
 
     def header(self, name: str) -> str:
         """The value of the first field of that name, unfolded; '' where there is none."""
@@ -159,7 +160,6 @@ class Sink:
         return "250 2.1.5 recipient ok"
 
     async def handle_DATA(self, server: "_Connection", session: Session, envelope: Envelope) -> str:  # noqa: N802
-        del session
         recipient = envelope.rcpt_tos[0]
         behaviour = behaviour_of(recipient, self.attempts[recipient])
         if behaviour.at_dot:
@@ -176,6 +176,7 @@ class Sink:
                 answered=not behaviour.closes,
                 port=server.port,
                 session=server.number,
+                helo=session.host_name or "",
             )
             for to in envelope.rcpt_tos
         ]

@@ -29,7 +29,6 @@ from mtad.pipeline.backlog import TRANSACTIONAL
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, lenient, retry_of
 from mtad.pipeline.signer import Signed
-from mtad.pipeline.terms import terms_of
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.dials import Dial
@@ -41,6 +40,7 @@ from mtad.shape.feedback import Concurrency
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
 from mtad.wire.egress import Unbound
 from mtad.wire.session import Session
+from mtad.wire.terms import terms_of
 
 log = logging.getLogger("mtad.lane")
 

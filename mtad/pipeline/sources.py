@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 from engine.service import Stream
 from mtad.base.clock import Clock
 from mtad.base.config import Config
-from mtad.base.source import Source, sources_of, weights_of
+from mtad.base.source import sources_of, weights_of
 from mtad.source.rotation import Rotation
 from mtad.wire.egress import Egress
 
@@ -30,7 +30,7 @@ class Sources:
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._clock = clock
-        self._egress = {source.name: _egress(source) for source in sources_of(config.source)}
+        self._egress = {source.name: Egress.of(source) for source in sources_of(config.source)}
         self.pools = {name: Rotation(weights) for name, weights in weights_of(config.source, config.pool).items()}
         self._members = {name: frozenset(weights) for name, weights in weights_of(config.source, config.pool).items()}
         self._seen: set[str] = set()  # pools
@@ -85,8 +85,3 @@ class Sources:
             log.warning("source taken out", extra={"source": name, "why": why, "seconds": OUT_FOR})
         self._out[name] = self._clock.monotonic() + OUT_FOR
         OUT.labels(source=name).set(1)
-
-
-def _egress(source: Source) -> Egress:
-    ipv4, ipv6 = (next((address for address in source.address if (":" in address) == six), "") for six in (False, True))
-    return Egress(ipv4, ipv6, source.hostname)

@@ -3,8 +3,11 @@
 import asyncio
 import os
 import socket
+from typing import Self
 
 import msgspec
+
+from mtad.base.source import Source
 
 _BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python has no name for it
 
@@ -15,6 +18,12 @@ class Egress(msgspec.Struct, frozen=True):
     ipv4: str = ""
     ipv6: str = ""
     hostname: str = ""
+
+    @classmethod
+    def of(cls, source: Source) -> Self:
+        """As the configuration says."""
+        addresses = {":" in address: address for address in source.address}
+        return cls(addresses.get(False, ""), addresses.get(True, ""), source.hostname)
 
     @property
     def families(self) -> tuple[int, ...]:

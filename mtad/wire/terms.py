@@ -2,11 +2,29 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
+from mtad.base.section import seconds
+from mtad.base.shape import Shape
 from mtad.smtp.results import Stage
 from mtad.smtp.waits import WAITS
+
+# The knobs that say how long each stage may take.
+_KNOBS = {
+    Stage.CONNECT: "connect_timeout",
+    Stage.BANNER: "banner_timeout",
+    Stage.EHLO: "ehlo_timeout",
+    Stage.STARTTLS: "starttls_timeout",
+    Stage.TLS: "starttls_timeout",
+    Stage.MAIL: "mail_from_timeout",
+    Stage.RCPT: "rcpt_to_timeout",
+    Stage.DATA: "data_timeout",
+    Stage.DOT: "data_dot_timeout",
+    Stage.RSET: "rset_timeout",
+    Stage.QUIT: "quit_timeout",
+}
 
 
 class Tls(StrEnum):
@@ -32,3 +50,13 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     def patience(self) -> dict[Stage, float]:
         """Seconds for every stage."""
         return {stage: self.timeouts.get(stage, wait.seconds) for stage, wait in WAITS.items()}
+
+
+@lru_cache(maxsize=64)  # lanes under the same tables have the same Shape; the tail opens lanes all the time
+def terms_of(shape: Shape) -> Terms:
+    """How to speak to the servers of a lane."""
+    return Terms(
+        timeouts={stage: seconds(getattr(shape, knob)) for stage, knob in _KNOBS.items()},
+        tls=Tls(shape.enable_tls),
+        remember_broken_tls=seconds(shape.remember_broken_tls),
+    )

@@ -49,6 +49,15 @@ port = 1
     return path
 
 
+SOURCES = """[[source]]
+name = "main"
+hostname = "mail1.example.com"
+[[source]]
+name = "new"
+hostname = "mail2.example.com"
+[[route]]"""
+
+
 async def typed(app: object, *arguments: str | Path) -> Result:
     """Run a command in a thread, for it brings its own loop."""
     return await asyncio.to_thread(CliRunner().invoke, app, list(map(str, arguments)))  # type: ignore[arg-type]
@@ -144,18 +153,24 @@ async def test_a_test_sends_every_mail_for_real_with_a_contacts_values(
     )
     async with Sink() as sink:
         changed(config_file, "port = 1\n", f"port = {sink.port}\n")
+        changed(config_file, "[[route]]", SOURCES)
 
         done = await typed(
             program_app, "test", "nudge", "-c", config_file, "--to", "me@example.org", "--as", "ann@Example.net"
         )
+        other = await typed(
+            program_app, "test", "nudge", "-c", config_file, "--to", "me@example.org", "--source", "new", "--json"
+        )
 
     assert done.exit_code == 0, done.output
     assert [line.split(" by ")[0] for line in done.stdout.splitlines()] == ["nudge-1: accepted", "nudge-2: accepted"]
-    assert [copy.recipient for copy in sink.messages] == ["me@example.org"] * 2
+    assert [copy.recipient for copy in sink.messages] == ["me@example.org"] * 4
+    assert [copy.helo for copy in sink.messages] == ["mail1.example.com"] * 2 + ["mail2.example.com"] * 2
+    assert {row["source"] for row in json.loads(other.stdout)} == {"new"}
     message = email.message_from_bytes(sink.messages[0].message, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     assert (message["To"], message["Subject"]) == ("me@example.org", "Hi Ann")
-    assert len({email.message_from_bytes(copy.message)["Message-ID"] for copy in sink.messages}) == 2
+    assert len({email.message_from_bytes(copy.message)["Message-ID"] for copy in sink.messages}) == 4
     assert await pool.fetchval("select count(*) from job") == 0
 
 
@@ -179,6 +194,7 @@ async def test_a_bad_argument_is_one_clear_line(pool: Pool, stream: Path, files:
         (("preview", "nudge", "--as", "nobody@example.net"), "there is no contact 'nobody@example.net'"),
         (("preview", "nudge", "--as", "nobody"), "no @ in it"),
         (("test", "nudge", "--to", "a@b@"), "--to: 'a@b@'"),
+        (("test", "nudge", "--to", "a@b.test", "--source", "x"), "--source: 'x' is none of default"),
     ]
     await applied(files, config_file)
 

@@ -6,9 +6,8 @@ import msgspec
 
 from mtad.base.config import Shape
 from mtad.base.shape import EnableTls
-from mtad.pipeline.terms import terms_of
 from mtad.smtp.results import Stage
-from mtad.wire.terms import Terms, Tls
+from mtad.wire.terms import Terms, Tls, terms_of
 
 
 def test_the_defaults_are_those_of_the_protocol() -> None:
