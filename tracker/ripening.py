@@ -115,7 +115,7 @@ async def _verdicts(
     ripe = [
         (mail, hits)
         for mail in await store.mails_hit(conn, sorted(unjudged))
-        if (hits := _ripe(unjudged[mail.job_id], mail.settle or DEFAULT_SETTLE, settled.heard_until))
+        if (hits := _ripe(unjudged[mail.job_id], _settle(mail), settled.heard_until))
     ]
     seen = await store.evidence(conn, [(mail, hits[0].at, hits[-1].at) for mail, hits in ripe])
     links = await store.links_of_messages(conn, {mail.message_id for mail, _ in ripe if mail.message_id})
@@ -146,9 +146,13 @@ async def _verdicts(
 
 def about(mail: store.MailHit, links: Mapping[int, int]) -> Mail:
     """What its hits are judged by. A settle window that is shorter than usual makes everything quicker."""
-    settle = DEFAULT_SETTLE if mail.settle is None else mail.settle
+    settle = _settle(mail)
     quickest = min(QUICKEST, settle * (QUICKEST / DEFAULT_SETTLE))
     return Mail(links.get(mail.message_id or 0, 0), mail.dot_at, mail.accepted_at, mail.doubts, quickest)
+
+
+def _settle(mail: store.MailHit) -> timedelta:
+    return DEFAULT_SETTLE if mail.settle is None else mail.settle
 
 
 def _ripe(hits: list[Hit], settle: timedelta, heard_until: datetime) -> list[Hit]:
