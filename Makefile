@@ -30,7 +30,8 @@ lint: $(VENV)/.dev
 pytest: $(VENV)/.dev lint browser
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
-# The pages are looked at in Chromium. Where we may install it, we do; where not, the tests say that they skip it.
+# The pages are looked at in Chromium. Where we may install it, we do; where not, the tests say that they skip it,
+# and where CI is set there is no skipping.
 browser:
 	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \
 	  if command -v $$name >/dev/null; then exit 0; fi; \
@@ -38,8 +39,9 @@ browser:
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo 'installing Chromium, for the tests of the pages'; \
 	  export DEBIAN_FRONTEND=noninteractive; \
-	  { apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium; } >/dev/null 2>&1 \
-	    || echo 'make: apt-get could not install chromium' >&2; \
+	  apt="apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120"; \
+	  said=$$({ $$apt update; $$apt install --yes --no-install-recommends chromium; } 2>&1) \
+	    || { echo "make: apt-get could not install chromium: $$said" >&2; [ -z "$${CI:-}" ]; }; \
 	fi
 
 # The stamps: a virtual environment with a pip that knows dependency groups, what
