@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mtad.base.clock import SystemClock
 from tests.tracker.made import BROWSER, KEYS
-from tests.tracker.test_web import Outside, clicked, forged, leaving, opened
+from tests.tracker.outside import Outside, clicked, forged, leaving, opened
 from tracker.hits import Hit
 from tracker.links import Link
 from tracker.plain import MOST_BYTES, MOST_HEADERS, read_plain

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mtad.base.clock import SystemClock
 from tests.tracker.made import KEYS
-from tests.tracker.test_web import Outside, leaving
+from tests.tracker.outside import Outside, leaving
 from tracker import tokens
 from tracker.desk import BURST, WIDER, Act, Asking, Confirmed, Form, Person, Subscription, Visitor
 from tracker.hits import Kind

@@ -15,8 +15,8 @@ from aiohttp import web
 from mtad.base.clock import SystemClock
 from mtad.base.db import Connection, Pool
 from tests.tracker.made import BROWSER, KEYS, World
+from tests.tracker.outside import Outside
 from tests.tracker.test_tracker import clicked, serving, until
-from tests.tracker.test_web import Outside
 from tracker.handover import GOOD_FOR, Handover
 from tracker.occurrences import Occurrence
 from tracker.pageviews import BURST, SCRIPT

@@ -1,0 +1,40 @@
+"""A tracker on loopback, with nothing real behind it."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from mtad.base.clock import SystemClock
+from tests.tracker.made import BROWSER, KEYS
+from tests.tracker.outside import Outside
+from tracker.web import make_app, make_runner
+
+
+@pytest.fixture
+async def outside() -> AsyncIterator[Outside]:
+    made = Outside()
+    app = make_app(
+        keys=KEYS,
+        links=made,
+        record=made.record,
+        unsubscribe=made.unsubscribe,
+        trusted_proxies=["127.0.0.0/8"],
+        ready=lambda: made.ready,
+        clock=SystemClock(),
+    )
+    runner = make_runner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield made
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def http(outside: Outside) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(outside.base, headers={"User-Agent": BROWSER}) as session:
+        yield session

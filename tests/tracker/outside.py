@@ -1,0 +1,74 @@
+"""A tracker for tests without disk or database, and the addresses that lead to it."""
+
+import asyncio
+from datetime import datetime
+from uuid import UUID
+
+from tests.tracker.made import KEYS
+from tracker import tokens
+from tracker.hits import Hit
+from tracker.links import Link
+from tracker.tokens import Purpose
+
+
+class Outside:
+    """Stands for disk, database and links; each can be made to fail."""
+
+    def __init__(self) -> None:
+        self.hits: list[Hit] = []
+        self.left: list[tuple[UUID, int, int, datetime, str]] = []
+        self.links: dict[int, Link] = {}
+        self.full = False
+        self.away = False
+        self.ready = True
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.base = ""
+
+    async def record(self, hit: Hit) -> None:
+        if self.full:
+            raise OSError("No space left on device")
+        self.hits.append(hit)
+
+    async def unsubscribe(self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str) -> None:
+        assert self.full or [hit.event_id for hit in self.hits][-1] == event_id, "journalled first"
+        self.asked.set()
+        await self.gate.wait()
+        if self.away:
+            raise ConnectionRefusedError("away")
+        self.left.append((event_id, contact_id, program_id, at, how))
+
+    def get(self, link_id: int) -> Link | None:
+        return self.links.get(link_id)
+
+    async def find(self, link_id: int) -> bool:
+        return not self.away
+
+
+async def raw(outside: Outside, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send just these bytes; status, headers (names in lower case) and body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(outside.base.rsplit(":", 1)[1]))
+    writer.write(request)
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    writer.close()
+    return int(head[0].split()[1]), headers, body
+
+
+def opened(job: int = 7, link: int = 3) -> str:
+    return "/o/" + tokens.link_token(KEYS, Purpose.OPEN, job, link) + ".gif"
+
+
+def clicked(job: int = 7, link: int = 3, values: tuple[str, ...] = ()) -> str:
+    return tokens.click_url("", tokens.link_token(KEYS, Purpose.CLICK, job, link, values), values)
+
+
+def leaving(contact: int = 11) -> str:
+    return tokens.unsubscribe_url("", tokens.contact_token(KEYS, contact, 13))
+
+
+def forged(path: str) -> str:
+    """The same address with another MAC."""
+    return path[:20] + ("A" if path[20] != "A" else "B") + path[21:]
