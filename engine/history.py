@@ -21,6 +21,7 @@ HAPPENED = {
     "unsubscribe": Kind.UNSUBSCRIBED,
     "break": Kind.BREAK,
     "complaint": Kind.COMPLAINED,
+    "out_of_office": Kind.OUT_OF_OFFICE,
     "subscribe": Kind.SUBSCRIBED_AGAIN,
     "undo": Kind.SUBSCRIBED_AGAIN,
 }

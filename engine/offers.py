@@ -1,38 +1,27 @@
 """What happened beside the mail is offered to the streams of the contact, in the caller's transaction."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol
-from uuid import UUID
+from collections.abc import Sequence
 
 from engine import past, store
 from engine.free import PAGE, Free, free_fact
 from engine.replay import Fact
+from engine.reports import REPORTS, Occurrence, report
 from engine.score import Key
 from engine.tell import policies_of, tell
 from mtad.base.db import Connection
 
 
-class Occurrence(Protocol):
-    """As whoever wrote it down knows it."""
-
-    @property
-    def event_id(self) -> UUID: ...
-    @property
-    def contact_id(self) -> int: ...
-    @property
-    def event(self) -> str: ...
-    @property
-    def at(self) -> datetime: ...
-    @property
-    def properties(self) -> Mapping[str, Any]: ...
-
-
 async def offer(conn: Connection, occurrences: Sequence[Occurrence]) -> None:
     """Fold what contacts did into every stream that they are subscribed to, may be measured on, and that has a rule.
 
-    The events are written; the caller holds no gates, or those of all these contacts.
+    Reports of what came back by mail (engine/reports.py) are no such thing, and are taken at their
+    word. The events are written; the caller holds no gates, or those of all these contacts.
     """
+    reports = [one for one in occurrences if one.event in REPORTS]
+    if reports:
+        await store.lock_gates(conn, {one.contact_id for one in reports})
+        await report(conn, reports)
+        occurrences = [one for one in occurrences if one.event not in REPORTS]
     streams = await past.streams_of(conn, sorted({one.contact_id for one in occurrences}))
     policies = await policies_of(conn, {stream for found in streams.values() for stream in found})
     facts: dict[Key, list[Fact]] = {}

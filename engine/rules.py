@@ -23,6 +23,9 @@ MOST_POINTS = 1000
 # A contact's last sends on a stream are kept up to this many (engine/README.md, Slots).
 MOST_CAP = 16
 
+# Events that tell what came back by mail (engine/reports.py), not what somebody did.
+REPORTS = frozenset({"bounced", "complained", "out_of_office"})
+
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Preset = Literal["series", "newsletter"]
 Engaged = Literal["leave", "stay"]
@@ -289,6 +292,8 @@ def _refuse_shadows(events: Iterable[EventRule]) -> None:
     """A rule without `where` takes every event of its name, so what stands behind it never counts."""
     taken: set[str] = set()
     for at, rule in enumerate(events):
+        if rule.event in REPORTS:
+            raise InputError(f"policy.events[{at}]: {rule.event!r} is a report about mail, no sign of a person")
         if rule.event in taken:
             raise InputError(f"policy.events[{at}]: never counts, for a rule for every {rule.event!r} stands before it")
         if not rule.where:

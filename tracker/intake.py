@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from mtad.base.address import parse_address
+from mtad.base.ids import read_message_id
 
 MOST_ITEMS = 1000
 MOST_PROPERTIES = 4096  # octets of JSON; likewise of attributes
@@ -24,6 +25,12 @@ OURS = frozenset({
     "withdraw", "unmeasured", "release", "bounce",
 })  # fmt: skip
 
+# What came back to us by mail and another system has read. They say nothing of what people want.
+REPORTS = frozenset({"bounced", "complained", "out_of_office"})
+
+# Whoever is away for longer has left.
+LONGEST_ABSENCE = timedelta(days=366)
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 # U+0000 as JSON writes it; a backslash before it may be one of a pair.
@@ -31,9 +38,14 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 IdentityKind = Literal["email", "external"]
 
+MailOf = tuple[int, datetime]  # a job, and when it was made
+
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing told, as it is written. Who: `email`, or `external_id`, or, to tie the two, both."""
+    """One thing told, as it is written. Who: `email`, or `external_id`, or, to tie the two, both.
+
+    A report may name the mail instead, or beside them.
+    """
 
     id: str
     """Given by the sender: the same one again, within 30 days, changes nothing."""
@@ -41,6 +53,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     event: str = ""
     email: str = ""
     external_id: str = ""
+    message_id: str = ""
+    """Of a report: the Message-ID of the mail that it is about."""
     at: datetime | None = None
     properties: dict[str, Any] = msgspec.field(default_factory=dict)
     attributes: dict[str, str | float | bool | None] = msgspec.field(default_factory=dict)
@@ -55,6 +69,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     event: str  # '': an identify
     identities: tuple[tuple[IdentityKind, str], ...]
+    mail: MailOf | None
     properties: dict[str, Any]
     attributes: dict[str, str | float | bool | None]
 
@@ -109,7 +124,8 @@ def _read(index: int, raw: msgspec.Raw, event_id: UUID, now: datetime) -> Told:
         if len(item.external_id) > 200 or not item.external_id.isprintable():
             raise ValueError("external_id: at most 200 printable characters")
         identities.append(("external", item.external_id))
-    if not identities:
+    mail = _mail(item) if item.message_id else None
+    if not identities and not mail:
         raise ValueError("email or external_id is needed")
     at = now if item.at is None else item.at
     if at.tzinfo is None:
@@ -117,7 +133,7 @@ def _read(index: int, raw: msgspec.Raw, event_id: UUID, now: datetime) -> Told:
     if not now - OLDEST <= at <= now + MOST_AHEAD:
         raise ValueError(f"at: {at.isoformat()} is not within the last {OLDEST.days} days")
     if item.type == "track":
-        _check_track(item)
+        _check_track(item, now)
     elif item.event or item.properties:
         raise ValueError("identify has attributes, and no event and no properties")
     _check_values("properties", item.properties)
@@ -129,18 +145,41 @@ def _read(index: int, raw: msgspec.Raw, event_id: UUID, now: datetime) -> Told:
         at=min(at, now),
         event=item.event,
         identities=tuple(identities),
+        mail=mail,
         properties=item.properties,
         attributes=item.attributes,
     )
 
 
-def _check_track(item: Item) -> None:
+def _mail(item: Item) -> MailOf:
+    if item.event not in REPORTS:
+        raise ValueError(f"message_id: belongs to {', '.join(sorted(REPORTS))}")
+    if not (mail := read_message_id(item.message_id)):
+        raise ValueError(f"message_id: {item.message_id[:200]!r} is none of ours")
+    return mail
+
+
+def _check_track(item: Item, now: datetime) -> None:
     if not _NAME.fullmatch(item.event):
         raise ValueError(f"event: lower case letters, digits, '.', '_' and '-', at most 64, is {item.event!r}")
     if item.event in OURS:
         raise ValueError(f"event: {item.event!r} is for the tracker to say")
     if item.attributes:
         raise ValueError("attributes belong to identify; what belongs to the event is called properties")
+    if item.event == "out_of_office" and "until" in item.properties:
+        _check_absence(item.properties["until"], now)
+
+
+def _check_absence(until: object, now: datetime) -> None:
+    """That a replay can read it, years later."""
+    try:
+        at = msgspec.convert(until, datetime)
+    except msgspec.ValidationError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError(f"properties.until: {until!r} is no time with a zone; write 2026-12-01T09:00:00Z")
+    if at > now + LONGEST_ABSENCE:
+        raise ValueError(f"properties.until: {until} is more than {LONGEST_ABSENCE.days} days ahead")
 
 
 def _check_values(name: str, values: Mapping[str, object]) -> None:

@@ -20,13 +20,17 @@ SQL = queries("intake")
 
 
 class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that somebody did, without a mail. A page view is called page, its address `url`."""
+    """Something that somebody did, without a mail. A page view is called page, its address `url`.
+
+    Or a report of what came back; `job_id` is the mail that it is about, where that is known.
+    """
 
     event_id: UUID
     contact_id: int
     event: str
     at: datetime
     properties: Mapping[str, Any]
+    job_id: int | None = None
 
 
 class Offer(Protocol):
@@ -85,8 +89,11 @@ async def _owners(conn: Connection, told: Sequence[Told], refused: list[Refused]
     """The contact of each item, by index; whose identities are nobody's, or two people's, is refused."""
     asked = [(one, kind, key) for one in told for kind, key in one.identities]
     rows = await conn.fetch(SQL["contacts_of"], [kind for _, kind, _ in asked], [key for _, _, key in asked])
+    mails = [(one, one.mail) for one in told if one.mail]
+    if mails:
+        rows += await conn.fetch(SQL["readers_of"], [job for _, (job, _) in mails], [made for _, (_, made) in mails])
     found: dict[int, set[int]] = {}
-    for (one, _, _), row in zip(asked, rows, strict=True):
+    for one, row in zip([*(one for one, _, _ in asked), *(one for one, _ in mails)], rows, strict=True):
         found.setdefault(one.index, set()).update({row[0]} - {None})
     owners: dict[int, int] = {}
     for one in told:
@@ -94,10 +101,10 @@ async def _owners(conn: Connection, told: Sequence[Told], refused: list[Refused]
             case [contact]:
                 owners[one.index] = contact
             case []:
-                names = " and ".join(f"{kind} {key!r}" for kind, key in one.identities)
+                names = " and ".join(f"{kind} {key!r}" for kind, key in one.identities) or "message_id"
                 refused.append(Refused(one.index, one.key, f"{names}: nobody is known by that"))
             case _:
-                refused.append(Refused(one.index, one.key, "email and external_id are those of two people"))
+                refused.append(Refused(one.index, one.key, "email, external_id and message_id are of two people"))
     return owners
 
 
@@ -110,7 +117,11 @@ async def _add(conn: Connection, source: str, told: Sequence[Told], owners: Mapp
         [one.event for one in told],
         [one.at for one in told],
         [owners[one.index] for one in told],
-        [{"source": source, "key": one.key, "properties": one.properties} for one in told],
+        [
+            {"source": source, "key": one.key, "properties": one.properties}
+            | ({"job": one.mail[0]} if one.mail else {})
+            for one in told
+        ],
     )
     await offer(
         conn,
@@ -121,10 +132,15 @@ async def _add(conn: Connection, source: str, told: Sequence[Told], owners: Mapp
                 event=one.event,
                 at=one.at,
                 properties=one.properties,
+                job_id=one.mail[0] if one.mail else None,
             )
             for one in told
         ],
     )
+
+
+def _about(one: Told) -> dict[str, int]:
+    return {"job": one.mail[0]} if one.mail else {}
 
 
 async def _identify(conn: Connection, told: Sequence[Told], owners: Mapping[int, int]) -> None:

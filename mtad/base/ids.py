@@ -1,10 +1,12 @@
 """Ids: UUIDv7 (RFC 9562 section 5.7), which rise with time, and Message-IDs. Pure: told time and randomness."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MESSAGE_ID = re.compile(r"<?job\.(\d{1,18})\.([0-9a-f]{1,14})@[^\s@]{1,255}")
 
 
 def uuid7(unix_ms: int, entropy: bytes) -> UUID:
@@ -28,3 +30,9 @@ def message_id(job_id: int, created: datetime, domain: str) -> str:
     The microsecond of its making tells it from a job of another installation with the same id.
     """
     return f"<job.{job_id}.{(created - _EPOCH) // _MICROSECOND:x}@{domain}>"
+
+
+def read_message_id(text: str) -> tuple[int, datetime] | None:
+    """The job of a Message-ID and when it was made, with or without its brackets; None when it is not one of ours."""
+    match = _MESSAGE_ID.fullmatch(text.strip().removesuffix(">"))
+    return (int(match[1]), _EPOCH + int(match[2], 16) * _MICROSECOND) if match else None

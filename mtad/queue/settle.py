@@ -9,13 +9,12 @@ of it finds nothing left to settle, so nothing is counted twice.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from typing import TypeVar
 
 import msgspec
 
 from engine.facts import Reason
-from engine.service import Catalogue, Suppress, suppress
+from engine.service import GONE_FOR, Catalogue, Suppress, suppress
 from mtad.base.batcher import Batcher
 from mtad.base.clock import Clock
 from mtad.base.config import Config
@@ -28,9 +27,6 @@ log = logging.getLogger("mtad.settle")
 
 Ending = Ended | Returned | Released
 Item = TypeVar("Item")
-
-# How long an address that bounced for good is left alone: some are set up again.
-GONE_FOR = timedelta(days=180)
 
 # How long a batch waits for further endings while the worker is busy.
 LINGER = 0.02

@@ -12,6 +12,16 @@ select c.id
     select coalesce(merged_into, id) as id from contact where id = i.contact_id and not erased offset 0) c on true
  order by a.n;
 
+-- name: readers_of
+-- To whom mail $1 that was made at $2 was delivered, or may have been, in their order; null: to nobody.
+-- Plan: single-row look-ups by primary key.
+select l.contact_id
+  from unnest($1::bigint[], $2::timestamptz[]) with ordinality as a (job_id, made, n)
+  left join lateral (
+    select contact_id from ledger
+     where job_id = a.job_id and created = a.made and outcome in ('delivered', 'in_doubt') offset 0) l on true
+ order by a.n;
+
 -- name: take_keys
 -- Events $3 with the keys $2 of source $1: those that were not told before.
 insert into event_key (source, key, event_id)

@@ -93,7 +93,8 @@ select a.stream_id, a.contact_id, n.id, p.name, p.kind::text, n.entered, n.ended
 
 -- name: events_of
 -- Facts without a mail since $3, of kinds $4: id, kind, time, until.
-select a.stream_id, a.contact_id, e.id, e.kind, e.at, (e.data ->> 'until')::timestamptz
+select a.stream_id, a.contact_id, e.id, e.kind, e.at,
+       coalesce(e.data ->> 'until', e.data #>> '{properties,until}')::timestamptz
   from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
  cross join lateral (
    select id, kind, at, data

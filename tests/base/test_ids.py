@@ -1,10 +1,12 @@
-"""UUIDv7: RFC 9562 section 5.7."""
+"""UUIDv7: RFC 9562 section 5.7; and Message-IDs."""
+
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.base.ids import unix_ms_of, uuid7
+from mtad.base.ids import message_id, read_message_id, unix_ms_of, uuid7
 
 TIMES = st.integers(0, 2**48 - 1)
 ENTROPY = st.binary(min_size=10, max_size=10)
@@ -38,3 +40,16 @@ def test_74_random_bits_are_kept(at: int, one: bytes, other: bytes) -> None:
 def test_too_little_randomness_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"10 bytes are needed, got {size}"):
         uuid7(0, bytes(size))
+
+
+@given(st.integers(1, 2**53), st.integers(0, 2**55))
+def test_a_message_id_leads_to_its_job(job: int, microseconds: int) -> None:
+    created = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    written = message_id(job, created, "example.com")
+
+    assert read_message_id(written) == read_message_id(written.strip("<>")) == (job, created)
+
+
+@pytest.mark.parametrize("text", ["", "<1@y.test>", "<job.1@y.test>", "<job.1.z@y.test>", f"<job.1.{'f' * 15}@y.test>"])
+def test_what_is_no_message_id_of_ours_leads_nowhere(text: str) -> None:
+    assert read_message_id(text) is None

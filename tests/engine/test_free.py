@@ -31,6 +31,7 @@ class Did(msgspec.Struct):
     event: str
     at: datetime
     properties: Mapping[str, Any]
+    job_id: int | None = None
 
 
 @pytest.mark.parametrize(
