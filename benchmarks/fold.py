@@ -69,7 +69,7 @@ _STATEMENTS = (
         " created, dot_at, ended) select id, 1, 1, 1, id, 'delivered', '', 1, 0, t, t, t"
         " from contact, (select now() - interval '1 d' as t) x"
     ),
-    "vacuum analyze",
+    "vacuum analyze contact, gate, subscription, engagement, ledger",
     "checkpoint",
 )
 

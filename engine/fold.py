@@ -5,16 +5,14 @@ queued then, in the one in which it leaves `pending`. Two folds at once have dif
 and those of one contact wait for each other at its gate row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import msgspec
-
+from engine import past as tables
 from engine import store
-from engine.policy import Policy
 from engine.replay import Fact
 from engine.score import Hit, Key, once, sign
-from engine.store import Arrived, Sign
-from engine.tell import ADVERTISING, tell
+from engine.store import Mail, Sign
+from engine.tell import ADVERTISING, Policies, tell
 from mtad.base.db import Connection, Pool, in_transaction
 
 __all__ = ["ADVERTISING", "fold", "fold_signs"]
@@ -47,36 +45,41 @@ async def _fold_batch(conn: Connection) -> int:
 async def fold_signs(conn: Connection, signs: Sequence[Sign]) -> None:
     """Fold people's hits on mails that have ended, in the caller's transaction, which holds no gate.
 
-    One whose mail never arrived, or whose contact may not be measured, counts for nobody.
+    One whose mail never arrived, or whose contact may not be measured, counts for nobody. Most
+    do no more than add points: of these one statement writes all. The others are told to the machine.
     """
-    mails = await store.mails_that_arrived(conn, {sign.job_id for sign in signs})
-    streams = await store.current_streams(conn, {mail.stream_id for mail in mails.values()})
-    hits: list[Hit] = []
-    for one in signs:
-        mail = mails.get(one.job_id)
-        if mail and mail.contact_id is not None and (mail.tracking or streams[mail.stream_id].tracking) == "full":
-            hits.append(_hit(one, mail, mail.contact_id))
-    if hits:
-        positions = await store.positions(conn, {hit.link_id for hit in hits if hit.kind == "click"})
-        hits = [msgspec.structs.replace(hit, position=positions.get(hit.link_id, 0)) for hit in hits]
-        await _fold_hits(conn, hits, {stream: definition.policy for stream, definition in streams.items()})
+    mails = await store.lock_signs(conn, {sign.job_id for sign in signs})
+    streams = await store.current_streams(conn, {mail.stream_id for mail in mails.values()}) if mails else {}
+    counted = [
+        (sign, mail)
+        for sign in signs
+        if (mail := mails.get(sign.job_id)) and (mail.tracking or streams[mail.stream_id].tracking) == "full"
+    ]
+    if not counted:
+        return
+    policies = {id_: stream.policy for id_, stream in streams.items()}
+    left = await store.fold_plain(conn, counted, policies, await tables.heard(conn))
+    if left:
+        await _tell(conn, left, policies)
 
 
-async def _fold_hits(conn: Connection, hits: Sequence[Hit], policies: Mapping[int, Policy]) -> None:
-    """Everything from the first lock on: what others wait for."""
-    exist = await store.lock_gates(conn, {hit.contact_id for hit in hits})
-    hits = [hit for hit in hits if hit.contact_id in exist]
+async def _tell(conn: Connection, signs: Sequence[tuple[Sign, Mail]], policies: Policies) -> None:
+    jobs = {sign.job_id for sign, _ in signs}
+    nodes = await store.nodes_of(conn, jobs)
+    positions = await store.positions(conn, {sign.link_id for sign, _ in signs if sign.kind == "click"})
     facts: dict[Key, list[Fact]] = {}
-    known: dict[str, Hit] = {}
-    for hit in hits:
+    hits: dict[str, Hit] = {}
+    for one, mail in signs:
+        position = positions.get(one.link_id, 0) if one.kind == "click" else 0
+        hit = _hit(one, mail, position, *nodes[one.job_id])
         fact = sign(hit, policies[hit.stream_id])
-        known[fact.id] = hit
+        hits[fact.id] = hit
         facts.setdefault(hit.key, []).append(fact)
-    answered = {once(job, kind) for job, kind in await store.answered(conn, {hit.job_id for hit in hits})}
-    await tell(conn, facts, policies=policies, answered=answered, hits=known, make=True)
+    answered = {once(job, kind) for job, kind in await store.answered(conn, jobs)}
+    await tell(conn, facts, policies=policies, answered=answered, hits=hits, make=True)
 
 
-def _hit(one: Sign, mail: Arrived, contact_id: int) -> Hit:
+def _hit(one: Sign, mail: Mail, position: int, node: str, reactivation: bool) -> Hit:
     return Hit(
         event_id=one.event_id,
         job_id=one.job_id,
@@ -84,11 +87,9 @@ def _hit(one: Sign, mail: Arrived, contact_id: int) -> Hit:
         link_id=one.link_id,
         at=one.at,
         stream_id=mail.stream_id,
-        contact_id=contact_id,
+        contact_id=mail.contact_id,
         entry_id=mail.entry_id,
-        class_=mail.class_,
-        delivered_at=mail.ended,
-        node=mail.node,
-        position=0,
-        reactivation=mail.reactivation,
+        node=node,
+        position=position,
+        reactivation=reactivation,
     )

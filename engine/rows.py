@@ -89,34 +89,6 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-async def write_signs(conn: Connection, rows: Mapping[Key, Kept]) -> None:
-    """Rows that are locked, and of which a sign changed no more than a sign without a transition does."""
-    kept = list(rows.values())
-    await conn.execute(
-        SQL["write_signs"],
-        [key[0] for key in rows],
-        [key[1] for key in rows],
-        [one.row.score for one in kept],
-        [one.row.last_sign for one in kept],
-        [one.told for one in kept],
-    )
-
-
-def only_heard(before: Kept, after: Kept) -> bool:
-    """Whether `write_signs` writes all that differs, as for most: half the work of writing all."""
-    row = after.row
-    return (
-        row.window_until is None
-        and not row.ignored
-        and not row.unclear
-        and before.wake_at == after.wake_at
-        and before.held == after.held
-        and row.state is before.row.state
-        and row.round_from == before.row.round_from
-        and row.first_sent == before.row.first_sent
-    )
-
-
 async def log(conn: Connection, changes: Sequence[tuple[Key, Change]]) -> None:
     """Log transitions in their order."""
     moves = [change.transition for _, change in changes]

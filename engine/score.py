@@ -36,8 +36,6 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     stream_id: int
     contact_id: int
     entry_id: int | None
-    class_: int
-    delivered_at: datetime
     node: str
     position: int  # of the link; 0 is the pixel
     reactivation: bool  # the mail is one of a reactivation
@@ -72,9 +70,13 @@ def once(job_id: int, kind: str) -> str:
 
 def sign(hit: Hit, policy: Policy) -> Fact:
     """The hit as a fact."""
-    points = policy.points.open if hit.kind == "open" else policy.points.click
-    event = Event(Kind.SIGN, hit.at, words(hit), points, reactivation=hit.reactivation)
+    event = Event(Kind.SIGN, hit.at, words(hit), points_of(hit.kind, policy), reactivation=hit.reactivation)
     return Fact(id=f"sign {hit.event_id}", event=event, once=hit.once)
+
+
+def points_of(kind: str, policy: Policy) -> int:
+    """What the first open or click of a mail is worth."""
+    return policy.points.open if kind == "open" else policy.points.click
 
 
 def words(hit: Hit) -> str:

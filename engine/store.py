@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 
 from engine.history import Versions
-from engine.policy import StreamDefinition
+from engine.policy import Policy, StreamDefinition
 from engine.replay import NEVER
-from engine.score import Hit, Key, Leave
+from engine.score import Hit, Key, Leave, points_of
 from mtad.base.db import Connection, row_values
 from mtad.base.sqlfiles import queries
 
@@ -42,18 +42,15 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     at: datetime
 
 
-class Arrived(msgspec.Struct, frozen=True, gc=False):
-    """A mail that arrived, maybe; contact None: erased since."""
+class Mail(msgspec.Struct, frozen=True, gc=False):
+    """A mail that arrived, maybe, to somebody who was not erased since."""
 
     job_id: int
     stream_id: int
-    contact_id: int | None
+    contact_id: int
     entry_id: int | None
-    ended: datetime
-    node: str
-    class_: int
-    reactivation: bool  # it is one of a reactivation
     tracking: str | None  # None: what the stream says
+    place: str | None  # of its contact's row, which is locked; None: there is none
 
 
 class EndedWay(msgspec.Struct, frozen=True):
@@ -137,10 +134,50 @@ async def take_hits(conn: Connection) -> list[Taken]:
     return [Taken(*row) for row in await conn.fetch(SQL["take_hits"])]
 
 
-async def mails_that_arrived(conn: Connection, jobs: Collection[int]) -> dict[int, Arrived]:
-    """By job; those of which no copy can have arrived are missing."""
-    rows = await conn.fetch(SQL["mails_that_arrived"], list(jobs))
-    return {row[0]: Arrived(*row) for row in rows}
+async def lock_signs(conn: Connection, jobs: Collection[int]) -> dict[int, Mail]:
+    """By job the mails that may have arrived. Locks the gates of their contacts, and then their rows."""
+    (row,) = await conn.fetch(SQL["lock_signs"], list(jobs))
+    *columns, gates, streams, contacts, places = row_values(row)
+    if not columns[0]:
+        return {}
+    exist = frozenset(gates)
+    place = dict(zip(zip(streams, contacts, strict=True), places, strict=True))
+    return {
+        job: Mail(job, stream, contact, entry, tracking, place.get((stream, contact)))
+        for job, stream, contact, entry, tracking in zip(*columns, strict=True)
+        if contact in exist
+    }
+
+
+async def fold_plain(
+    conn: Connection, signs: Sequence[tuple[Sign, Mail]], policies: Mapping[int, Policy], heard: datetime
+) -> list[tuple[Sign, Mail]]:
+    """Write what signs do to rows, locked ones, to which nothing else happens; the signs of all others."""
+    rules = list(policies.values())
+    left = await conn.fetchval(
+        SQL["fold_plain"],
+        [sign.event_id for sign, _ in signs],
+        [sign.job_id for sign, _ in signs],
+        [sign.kind for sign, _ in signs],
+        [sign.link_id for sign, _ in signs],
+        [sign.at for sign, _ in signs],
+        [mail.stream_id for _, mail in signs],
+        [mail.contact_id for _, mail in signs],
+        [mail.entry_id for _, mail in signs],
+        [points_of(sign.kind, policies[mail.stream_id]) for sign, mail in signs],
+        [mail.place for _, mail in signs],
+        list(policies),
+        [policy.threshold for policy in rules],
+        [policy.days_need_attempts for policy in rules],
+        [min(policy.days, policy.days_unclear) * policy.day for policy in rules],
+        heard,
+    )
+    return [signs[number - 1] for number in left]
+
+
+async def nodes_of(conn: Connection, jobs: Collection[int]) -> dict[int, tuple[str, bool]]:
+    """By job: the node that sent it, and whether that is one of a reactivation."""
+    return {row[0]: (row[1], row[2]) for row in await conn.fetch(SQL["nodes_of"], list(jobs))}
 
 
 async def positions(conn: Connection, links: Collection[int]) -> dict[int, int]:

@@ -245,12 +245,8 @@ async def write(
 ) -> None:
     """Rows, log and answers, and what follows; the gates of those that move are locked."""
     moved = {key for key, one in told.items() if one.changes}
-    changed = {key: one for key, one in told.items() if one.after != one.before}
-    heard = {key for key, one in changed.items() if key not in moved and kept_rows.only_heard(one.before, one.after)}
-    if heard:
-        await kept_rows.write_signs(conn, {key: changed[key].after for key in sorted(heard)})
-    if rest := changed.keys() - heard:
-        await kept_rows.write_rows(conn, {key: changed[key].after for key in sorted(rest)}, moved)
+    if changed := {key: one.after for key, one in told.items() if one.after != one.before}:
+        await kept_rows.write_rows(conn, {key: changed[key] for key in sorted(changed)}, moved)
     if moved:
         await kept_rows.log(conn, [(key, change) for key in sorted(moved) for change in told[key].changes])
     leaves: list[Leave] = []

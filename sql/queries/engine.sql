@@ -84,18 +84,114 @@ with taken as materialized (
 )
 select event_id, job_id, kind::text, link_id, at from taken;
 
--- name: mails_that_arrived
--- Of jobs $1, what the ledger says; contact_id null: erased. tracking null: as the stream says.
+-- name: lock_signs
+-- Of jobs $1 whose mail may have arrived: job, stream, contact, entry and the contact's own
+-- tracking mode (null: as the stream says), as arrays; erased people are left out. Then the
+-- contacts that have a gate, and stream, contact and place of the rows that exist. Gates are
+-- locked, and then the rows.
 -- Plan: single-row look-ups by primary key.
-select l.job_id, l.stream_id, l.contact_id, l.entry_id, l.ended, m.node, p.class, p.kind = 'reactivation',
-       u.tracking::text
+with mail as materialized (
+  select a.job_id, l.stream_id, l.contact_id, l.entry_id, u.tracking
+    from unnest($1::bigint[]) as a (job_id)
+   cross join lateral (
+     select stream_id, contact_id, entry_id
+       from ledger
+      where job_id = a.job_id and outcome in ('delivered', 'in_doubt') and contact_id is not null
+     offset 0) l
+    left join lateral (
+      select tracking::text
+        from subscription where stream_id = l.stream_id and contact_id = l.contact_id offset 0) u on true
+), gates as materialized (
+  select contact_id
+    from gate
+   where contact_id = any(array(select contact_id from mail))
+   order by contact_id
+     for no key update
+), rows as materialized (
+  select e.stream_id, e.contact_id, e.ctid::text as place
+    from engagement e
+   where (e.stream_id, e.contact_id) in (select stream_id, contact_id from mail)
+     and (select count(*) from gates) >= 0
+   order by e.stream_id, e.contact_id
+     for no key update
+)
+select array_agg(job_id), array_agg(stream_id), array_agg(contact_id), array_agg(entry_id), array_agg(tracking),
+       array(select contact_id from gates), array(select stream_id from rows), array(select contact_id from rows),
+       array(select place from rows)
+  from mail;
+
+-- name: fold_plain
+-- What a sign does to somebody who is mailed, and to whom nothing else happens: points, and an
+-- open window is answered. Returns the numbers, from 1 on, of the signs of all others, for the
+-- machine; that it would say the same of these is shown by tests/engine/test_plain.py.
+-- By sign: $1 event, $2 job, $3 kind, $4 link, $5 time, $6 stream, $7 contact, $8 entry, $9 points
+-- if it is the first, $10 the place of its row, which is locked (null: there is none). By stream
+-- $11: $12 the threshold, $13 the closed attempts from which on days count, $14 seconds of the
+-- fewest days. $15: heard up to.
+-- Plan: look-ups by key for each sign, but for its row, which is found by its place; of ledger_contact_idx what is younger
+-- than the sign, where a window is open.
+with sign as materialized (
+  select s.*, row_number() over (partition by s.job_id, s.kind order by s.at, s.event_id) = 1 and w.at is null as first
+    from unnest($1::uuid[], $2::bigint[], $3::text[]::sign_kind[], $4::int[], $5::timestamptz[], $6::int[],
+                $7::bigint[], $8::bigint[], $9::smallint[], $10::text[]::tid[]) with ordinality
+      as s (event_id, job_id, kind, link_id, at, stream_id, contact_id, entry_id, points, place, n)
+    left join lateral (select at from answer where job_id = s.job_id and kind = s.kind offset 0) w on true
+), person as materialized (
+  select s.*, min(at) over one as since, max(at) over one as until,
+         coalesce(sum(points) filter (where first) over one, 0) as earned,
+         bool_or(first and entry_id is not null and exists (
+           select
+             from entry n
+             join program_version v on v.program_id = n.program_id and v.version = n.version
+            where n.id = s.entry_id and n.ended is null and v.definition -> 'leave_on' ? s.kind::text)) over one as leaves
+    from sign s
+  window one as (partition by stream_id, contact_id)
+), judged as materialized (
+  select p.*,
+         not p.leaves
+         and r.attempts > 0
+         and e.state in ('active', 'engaged', 'reactivated')
+         and e.first_sent is not null
+         and e.held is null
+         and e.told < p.since
+         and e.round_from <= p.since
+         and (e.state = 'engaged' or e.score + p.earned < r.threshold)
+         and coalesce(e.wake_at > $15, true)
+         and (e.ignored + e.unclear < r.attempts
+              or coalesce(e.last_sign, e.first_sent) + r.days * interval '1 s' > greatest(p.until, $15))
+         and (e.window_until is null
+              or e.window_until > greatest(p.until, $15)
+                 and not exists (
+                   select
+                     from ledger l
+                    where l.contact_id = p.contact_id and l.ended > p.since and l.stream_id = p.stream_id)) as plain
+    from person p
+    left join lateral (select * from engagement where ctid = p.place offset 0) e on true
+    left join unnest($11::int[], $12::int[], $13::int[], $14::float8[]) as r (stream_id, threshold, attempts, days)
+      on r.stream_id = p.stream_id
+), told as (
+  update engagement e
+     set score = e.score + j.earned, last_sign = greatest(e.last_sign, j.until), told = j.until,
+         window_until = null, veiled = false, ignored = 0, unclear = 0
+    from (select distinct on (place) place, earned, until from judged where plain order by place) j
+   where e.ctid = j.place
+), answers as (
+  insert into answer (job_id, kind, contact_id, stream_id, link_id, at, event_id, points)
+  select job_id, kind, contact_id, stream_id, link_id, at, event_id, points
+    from judged
+   where plain and first
+   order by job_id, kind
+)
+select array(select n from judged where plain is not true order by n);
+
+-- name: nodes_of
+-- Of jobs $1: the node, and whether it is one of a reactivation.
+-- Plan: single-row look-ups by primary key.
+select a.job_id, m.node, p.kind = 'reactivation'
   from unnest($1::bigint[]) as a (job_id)
- cross join lateral (
-   select * from ledger where job_id = a.job_id and outcome in ('delivered', 'in_doubt') offset 0) l
+ cross join lateral (select message_id, program_id from ledger where job_id = a.job_id offset 0) l
   join lateral (select node from message where id = l.message_id offset 0) m on true
-  join lateral (select class, kind::text from program where id = l.program_id offset 0) p on true
-  left join lateral (
-    select tracking from subscription where stream_id = l.stream_id and contact_id = l.contact_id offset 0) u on true;
+  join lateral (select kind from program where id = l.program_id offset 0) p on true;
 
 -- name: positions
 select id, position from message_link where id = any($1::int[]);
@@ -196,16 +292,6 @@ update engagement
               $17::timestamptz[], $18::boolean[])
     as a (stream_id, contact_id, state, since, score, round_from, last_sign, first_sent, cycle, cool_until,
           window_until, veiled, ignored, unclear, told, held, wake_at, moved)
- where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id;
-
--- name: write_signs
--- The same of rows of which only score $3, last sign $4 and the time $5 changed, and an open
--- window is closed as answered.
-update engagement
-   set score = a.score, last_sign = a.last_sign, told = a.told,
-       window_until = null, veiled = false, ignored = 0, unclear = 0
-  from unnest($1::int[], $2::bigint[], $3::int[], $4::timestamptz[], $5::timestamptz[])
-    as a (stream_id, contact_id, score, last_sign, told)
  where engagement.stream_id = a.stream_id and engagement.contact_id = a.contact_id;
 
 -- name: add_transitions

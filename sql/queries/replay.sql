@@ -62,7 +62,7 @@ select a.stream_id, a.contact_id, e.id, e.at
 -- name: hits_of
 -- People's opens and clicks since $3 on mail that arrived: Hit (engine/score.py).
 select e.id, e.job_id, e.kind, coalesce(e.link_id, 0), e.at, l.stream_id, l.contact_id, l.entry_id,
-       p.class, l.ended, m.node, coalesce(k.position, 0), p.kind = 'reactivation'
+       m.node, coalesce(k.position, 0), p.kind = 'reactivation'
   from unnest($1::int[], $2::bigint[], $3::timestamptz[]) as a (stream_id, contact_id, since)
  cross join lateral (
    select id, job_id, kind, link_id, at
@@ -73,7 +73,7 @@ select e.id, e.job_id, e.kind, coalesce(e.link_id, 0), e.at, l.stream_id, l.cont
   join lateral (
     select * from ledger where job_id = e.job_id and outcome in ('delivered', 'in_doubt') offset 0) l on true
   join lateral (select node from message where id = l.message_id offset 0) m on true
-  join lateral (select class, kind::text from program where id = l.program_id offset 0) p on true
+  join lateral (select kind from program where id = l.program_id offset 0) p on true
   left join lateral (select position from message_link where id = e.link_id offset 0) k on true;
 
 -- name: entries_of

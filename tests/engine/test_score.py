@@ -29,8 +29,6 @@ def hit(
         stream_id=1,
         contact_id=1,
         entry_id=entry,
-        class_=2,
-        delivered_at=START,
         node="one",
         position=3,
         reactivation=again,
