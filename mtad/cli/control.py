@@ -46,9 +46,9 @@ def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOpt
             return None
         columns = (TextColumn("queueing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=shell.err, transient=True, disable=not shell.err.is_terminal) as bar:
-            task = bar.add_task("", total=None)
+            task = bar.add_task("", total=await enqueue.subscriptions(pool, program))
             async for done in enqueue.enqueue(pool, settings, name):
-                bar.update(task, completed=done.seen, total=done.total)
+                bar.update(task, completed=done.seen)
         return before, await enqueue.started(pool, name)
 
     made = shell.run(config, work)

@@ -38,7 +38,6 @@ class Progress(msgspec.Struct):
     queued: int = 0
     left_out: int = 0
     seen: int = 0  # subscriptions looked at
-    total: int = 0
 
 
 class Forecast(msgspec.Struct):
@@ -69,13 +68,17 @@ async def schedule(pool: Pool, name: str) -> programs.ProgramRow:
     return await in_transaction(pool, work)
 
 
+async def subscriptions(pool: Pool, program: programs.ProgramRow) -> int:
+    """How many subscriptions a start goes through; reads all of them, so it is for people who wait."""
+    return int(await pool.fetchval("select count(*) from subscription where stream_id = $1", program.stream_id))
+
+
 async def enqueue(pool: Pool, config: Config, name: str) -> AsyncIterator[Progress]:
     """Queue the whole audience of a scheduled program, page by page. Resumes where it stopped."""
     catalogue = Catalogue(pool)
     async with pool.acquire() as conn:
         program = await programs.program_by_name(conn, name)
-        total = await conn.fetchval("select count(*) from subscription where stream_id = $1", program.stream_id)
-    progress = Progress(total=total)
+    progress = Progress()
     yield progress
     version = 0
     # A version that is published meanwhile is what the rest of the audience gets.
@@ -123,9 +126,10 @@ class Start:
         self._catalogue = catalogue
         self._config = config
         self._definition = definition
-        self._birthdays, round_ = None, 0
+        self._days: list[str] | None = None
+        round_ = 0
         if definition.yearly and step.program.day:
-            self._birthdays = birthdays(definition.yearly, step.program.day)
+            self._days = birthdays(definition.yearly, step.program.day)
             round_ = step.program.day.year
         self._step = msgspec.structs.replace(step, round=round_)
 
@@ -155,7 +159,7 @@ class Start:
         return _Page(
             after,
             await programs.audience_page(
-                conn, step.program, after, attributes, step.node, round_=step.round, birthdays=self._birthdays
+                conn, step.program, after, attributes, step.node, round_=step.round, days=self._days
             ),
         )
 
@@ -219,7 +223,7 @@ async def forecast(pool: Pool, config: Config, name: str) -> Forecast:
         after, size = 0, 0 if definition.enrol == "handed_over" else PAGE
         while size == PAGE:
             page = await programs.audience_page(
-                conn, program, after, definition.audience.attributes, step.node, birthdays=days
+                conn, program, after, definition.audience.attributes, step.node, days=days
             )
             size = len(page)
             after = page[-1].contact_id if page else after

@@ -14,7 +14,7 @@ from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.queue import programs
 from mtad.queue.intake import at_time, first_step, let_in
-from mtad.queue.programs import Birthdays, Open
+from mtad.queue.programs import Open
 
 # The literal limit of the query newly_eligible.
 BATCH = 5000
@@ -81,10 +81,10 @@ def day_of(yearly: Yearly, now: datetime) -> date | None:
     return local.date() if local.hour * 60 + local.minute >= yearly.minute else None
 
 
-def birthdays(yearly: Yearly, day: date) -> Birthdays:
-    """Who has their day on `day`: of those born on 29 February, in other years, on the day before 1 March."""
+def birthdays(yearly: Yearly, day: date) -> list[str]:
+    """What `days_of_year` says of whose day it is; born on 29 February: in other years the day before 1 March."""
     days = [f"{day:%m-%d}"]
     leap = day.year % 4 == 0 and (day.year % 100 != 0 or day.year % 400 == 0)
     if not leap and days == ["02-28"]:
         days.append("02-29")
-    return Birthdays(yearly.on, days)
+    return [f"{yearly.on} {found}" for found in days]

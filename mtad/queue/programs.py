@@ -83,13 +83,6 @@ class Open(msgspec.Struct, frozen=True):
     handing: list[int]
 
 
-class Birthdays(msgspec.Struct, frozen=True):
-    """Whom a page of the audience is narrowed to: those with one of these days (MM-DD) in this attribute."""
-
-    attribute: str
-    days: list[str]
-
-
 class Step(msgspec.Struct, frozen=True):
     """The send node that a program begins with, and how its first mails are queued."""
 
@@ -144,9 +137,9 @@ async def audience_page(
     node: str,
     *,
     round_: int = 0,
-    birthdays: Birthdays | None = None,
+    days: Sequence[str] | None = None,
 ) -> list[Candidate]:
-    """The next 5,000 subscriptions of the stream, in the order of contacts."""
+    """The next 5,000 subscriptions of the stream, in the order of contacts; with `days` only of whose day it is."""
     rows = await conn.fetch(
         SQL["audience_page"],
         program.stream_id,
@@ -156,8 +149,7 @@ async def audience_page(
         node,
         round_,
         program.kind == "reactivation",
-        birthdays and birthdays.days,
-        birthdays and birthdays.attribute,
+        days,
     )
     return [Candidate(*row_values(row)) for row in rows]
 

@@ -35,28 +35,40 @@ select status::text, version, enqueued_to, next_slot, coalesce(open_to, starts -
 -- name: audience_page
 -- The next 5,000 subscriptions of stream $1 after contact $2. `in_audience`: the
 -- attributes fit $3 (name → allowed values) and no step $5 of program $4 was made in
--- round $6; with $7 the cool-down is over; with $8 the date in attribute $9 is on one of
--- these days of a year (MM-DD).
+-- round $6; with $7 the cool-down is over. With $8 only of those who have one of these
+-- days in an attribute ('birthday 05-12').
 -- `clear`: nothing speaks against a mail, so no verdict has to be asked for now.
 -- `limit 1`, and where the page begins and ends: as joins, all contacts and all that
--- are enrolled were read for every page.
+-- are enrolled were read for every page; whose day it is are few over a wide range, and
+-- looked up one by one.
+-- Plan: the key of subscription; or contact_days_idx alone, `+ 0` keeps it from being joined
+-- with all of the key. Of a million people 2,750 on a day: 48,000 buffers in one page, not
+-- 9 million in 200.
 with page as materialized (
-  select u.contact_id, u.status, u.break_until
-    from subscription u
-   where u.stream_id = $1 and u.contact_id > $2
-   order by u.contact_id
-   limit 5000
+  (select u.contact_id, u.status, u.break_until
+     from subscription u
+    where $8::text[] is null and u.stream_id = $1 and u.contact_id > $2
+    order by u.contact_id
+    limit 5000)
+   union all
+  (select c.id, u.status, u.break_until
+     from contact c
+     join lateral (
+       select status, break_until from subscription where stream_id = $1 and contact_id = c.id limit 1) u on true
+    where $8 is not null and days_of_year(c.attributes) && $8 and c.id + 0 > $2
+      and c.attributes @? '$.* ? (@ like_regex "^[0-9]{4}-[0-9]{2}-[0-9]{2}")'
+    order by c.id
+    limit 5000)
 )
 select u.contact_id, d.site_id, g.state::text,
        not exists (
          select from jsonb_each($3::jsonb) f
           where not coalesce(f.value @> (c.attributes -> f.key), false)
-       ) and not exists (
+       ) and case when $8 is null then not exists (
          select from enrolled x
           where x.program_id = $4 and x.node = $5 and x.contact_id = u.contact_id and x.round = $6
             and x.contact_id > $2 and x.contact_id <= (select max(contact_id) from page)
-       ) and (not $7 or coalesce(g.state = 'cooling' and g.cool_until <= now(), false))
-         and ($8::text[] is null or coalesce(substr(c.attributes ->> $9, 6, 5) = any($8), false)) as in_audience,
+       ) else n.job_id is null end and (not $7 or coalesce(g.state = 'cooling' and g.cool_until <= now(), false)) as in_audience,
        u.status = 'subscribed' and coalesce(u.break_until <= now(), true) and not c.erased and c.merged_into is null
          and ($7 or coalesce(g.state, 'active') not in ('cooling', 'trying', 'resting'))
          and not exists (
@@ -69,6 +81,12 @@ select u.contact_id, d.site_id, g.state::text,
   left join lateral (
     select state, cool_until from engagement where stream_id = $1 and contact_id = u.contact_id limit 1
   ) g on true
+  left join lateral (
+    select job_id
+      from enrolled
+     where $8 is not null and program_id = $4 and node = $5 and contact_id = u.contact_id and round = $6
+     limit 1
+  ) n on true
  order by u.contact_id;
 
 -- name: audience_facts
@@ -313,7 +331,7 @@ update program
 
 -- name: analyze_queue
 -- The columns that statements ask for; all of them would be three times the work.
-analyze job (site_id, prio, due, worker, contact_id, program_id);
+analyze job (site_id, prio, due, contact_id, program_id);
 
 -- name: schedule_program
 update program set status = 'scheduled', starts = $2, fence = fence + 1, why = null where id = $1;
