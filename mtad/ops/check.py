@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
@@ -22,6 +23,7 @@ from mtad.dkim.keys import dns_record, read_key
 from mtad.ops.daemon import is_running
 from mtad.ops.keyfiles import read_event_keys, read_networks, read_tracking_keys
 from mtad.ops.sockets import open_listener
+from mtad.ops.spf import Spf, spf
 from mtad.wire.dns import Unresolved
 from mtad.wire.egress import CannotBindError, bound_socket
 from mtad.wire.hosts import is_public
@@ -60,7 +62,7 @@ async def check_all(config: Config, *, database: str | None, resolver: Resolver 
         asyncio.gather(*keys, _return_path(config, resolver)),
         asyncio.gather(*(_hostname(about, host, ours, resolver) for about, host, ours in _names(config))),
     )
-    findings += [*known, *chain.from_iterable(hosts)]
+    findings += [*known, *chain.from_iterable(hosts), *await _spf(config, resolver)]
     findings += [_port(config, "tracker.listen", [config.tracker.listen])]
     if config.metrics.listen:
         findings += [_port(config, "metrics.listen", _metrics_ports(config))]
@@ -171,6 +173,32 @@ async def _return_path(config: Config, resolver: Resolver) -> Finding:
         return Finding(Level.OK, about, f"{domain}: its MX is {config.hostname}")
     found = f"its MX is {', '.join(sorted(hosts))}, not {config.hostname}" if any(hosts) else "has no MX"
     return Finding(Level.BAD, about, f"{domain}: {found}", f"publish {domain}. MX 10 {config.hostname}.")
+
+
+async def _spf(config: Config, resolver: Resolver) -> list[Finding]:
+    """Whether the SPF record of the return path lets each address send that mail leaves by, as far as configured."""
+    domain = config.return_path_domain
+    ask = partial(_asked, resolver)
+    ours = [address for source in config.source for address in source.address if is_public(address)]
+    if not any(source.address for source in config.source):
+        ours = [address for kind in ("A", "AAAA") for address in await ask(config.hostname, kind) or ()]
+    return [_of_spf(domain, address, await spf(domain, address, ask)) for address in ours]
+
+
+def _of_spf(domain: str, address: str, said: Spf) -> Finding:
+    about, mechanism = "spf", f"ip{ip_address(address).version}:{address}"
+    match said:
+        case Spf.ALLOWED:
+            return Finding(Level.OK, about, f"{domain}: lets {address} send")
+        case Spf.UNKNOWN:
+            return Finding(Level.SKIPPED, about, f"{domain}: not judged for {address}")
+        case Spf.MISSING:
+            return Finding(Level.BAD, about, f"{domain}: has no SPF record", f'publish "v=spf1 {mechanism} -all"')
+        case Spf.WRONG:
+            mend = "correct it: one record, at most 10 look-ups, no name that has none"
+            return Finding(Level.BAD, about, f"{domain}: receivers cannot read its SPF record", mend)
+        case Spf.NO:
+            return Finding(Level.BAD, about, f"{domain}: its SPF record lacks {address}", f"add {mechanism} to it")
 
 
 def _names(config: Config) -> Iterator[tuple[str, str, Sequence[str]]]:

@@ -44,6 +44,7 @@ def record(made: Installation, name: str, kind: str) -> str:
 
 HOST = {
     ("bounce.example.com", "MX"): ["10 Mail.example.com."],
+    ("bounce.example.com", "TXT"): ["v=spf1 a:mail.example.com -all"],
     ("mail.example.com", "A"): ["192.0.2.1"],
     ("mail.example.com", "AAAA"): ["2001:db8::1"],
     ("1.2.0.192.in-addr.arpa", "PTR"): ["other.test.", "mail.example.com."],

@@ -28,7 +28,11 @@ async def test_an_address_that_this_machine_does_not_have_is_found(tmp_path: Pat
 
 
 async def test_each_name_in_ehlo_leads_to_the_address_of_its_source_and_back(tmp_path: Path) -> None:
-    records = {("one.us.test", "A"): ["198.51.100.9"], ("9.100.51.198.in-addr.arpa", "PTR"): ["one.us.test."]}
+    records = {
+        ("one.us.test", "A"): ["198.51.100.9"],
+        ("9.100.51.198.in-addr.arpa", "PTR"): ["one.us.test."],
+        ("bounce.us.test", "TXT"): ["v=spf1 a:one.us.test -all"],
+    }
 
     async def dns(name: str, kind: str) -> Records:
         return Records(records.get((name, kind), []), 600, exists=True)
@@ -43,4 +47,7 @@ async def test_each_name_in_ehlo_leads_to_the_address_of_its_source_and_back(tmp
         ("source[0].hostname", Level.BAD, "one.us.test: has not the address 8.8.8.8"),
         ("source[0].hostname", Level.OK, "one.us.test: 198.51.100.9 and back"),
         ("source[1].hostname", Level.OK, "one.us.test: 198.51.100.9 and back"),
+    ]
+    assert [(one.level, one.text, one.mend) for one in found if one.about == "spf"] == [
+        (Level.BAD, "bounce.us.test: its SPF record lacks 8.8.8.8", "add ip4:8.8.8.8 to it")
     ]
