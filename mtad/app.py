@@ -238,6 +238,10 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
     async def free_the_dead() -> int:
         return await workers.free_the_dead(pool, in_doubt) if heart.steady else 0
 
+    async def end_leases() -> int:
+        async with pool.acquire() as conn:
+            return await store.end_leases(conn)
+
     async def refresh_hints() -> int:
         async with pool.acquire() as conn:
             await store.refresh_hints(conn)
@@ -262,6 +266,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
 
     return [
         Sweep("free the dead", 2.0, free_the_dead),
+        Sweep("end leases", 2.0, end_leases),
         Sweep("refresh hints", 1.0, refresh_hints),
         Sweep("wake proven", 1.0, wake_proven),
         Sweep("follow configuration", 3600.0, partial(sites.follow_configuration, pool, config)),

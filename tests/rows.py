@@ -118,6 +118,8 @@ class Rows:
             "not_after": START + timedelta(days=5), "created": START, **columns,
         }  # fmt: skip
         await self._insert("job", values)
+        if "worker" in columns:
+            await self._insert("lease", {"worker": columns["worker"], "jobs": [job]})
 
     async def settled(self, program: Program, contact: int | None, job: int, outcome: str, reason: str = "", *,
                       mail: int = 1, **columns: Any) -> None:  # fmt: skip

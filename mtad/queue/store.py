@@ -16,9 +16,6 @@ SQL = queries("queue")
 MOST_SITES = 60
 MOST_A_SITE = 64
 
-# Worker 0 is nobody: it holds the jobs of paused programs.
-NOBODY = 0
-
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
     """A mail that is composed, signed and held by an idle session, and the versions of its verdict."""
@@ -231,6 +228,11 @@ async def bury(conn: Connection, workers: Sequence[int], in_doubt_delays: Sequen
     rows = await conn.fetch(SQL["free_jobs"], workers, in_doubt_delays)
     in_doubt = sum(row[1] for row in rows)
     return len(rows) - in_doubt, in_doubt
+
+
+async def end_leases(conn: Connection) -> int:
+    """Forget claims of which no worker holds anything any more; how many rows of them."""
+    return len(await conn.fetch(SQL["end_leases"]))
 
 
 class Lane(msgspec.Struct, frozen=True):

@@ -308,7 +308,8 @@ create index entry_engaged_idx on entry (program_id, ended, contact_id) where wh
 create sequence job_id cache 64;
 
 -- The queue: thin, because bodies are rendered when a session wants them.
--- waiting: worker is null. claimed: worker. begun: worker and begun.
+-- waiting: worker is null. claimed: worker. begun: worker and begun. parked: its program is paused.
+-- No index knows of `worker` or `begun`: claim and begin write the row in its page (HOT), and nothing else.
 -- in doubt: doubts > 0 after a worker died or a 250 was lost in between.
 create table job (
   id bigint primary key default nextval('job_id'),
@@ -323,6 +324,7 @@ create table job (
   prio smallint not null,                    -- class × 2, of bulk 2 + rank × 2; + 1 after the first attempt
   attempt smallint not null default 0,
   doubts smallint not null default 0,
+  parked boolean not null default false,
   worker int,
   due timestamptz not null,
   not_after timestamptz not null,
@@ -330,14 +332,20 @@ create table job (
   begun timestamptz,
   slot timestamptz,                          -- which of gate.sent is this mail's
   reason text                                -- why it waits: the last reply, or the verdict
-) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
-create index job_due_idx on job (site_id, prio, due) where worker is null;
-create index job_urgent_idx on job (due) where worker is null and prio < 2 and site_id is not null;
-create index job_worker_idx on job (worker) where worker is not null;
+create index job_due_idx on job (site_id, prio, due) where not parked;
+create index job_urgent_idx on job (due) where not parked and prio < 2 and site_id is not null;
 create index job_contact_idx on job (contact_id);
 create index job_program_idx on job (program_id);
 create index job_doubt_idx on job (id) where doubts > 0;
+
+-- Where to look for what a worker holds: the jobs of its claims, of which some are settled or back.
+create table lease (
+  id bigint generated always as identity primary key,
+  worker int not null,
+  jobs bigint[] not null
+) with (autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 
 create table job_data (
   job_id bigint primary key,

@@ -471,14 +471,14 @@ with meant as materialized (
      select j.id
        from job j
       where j.contact_id = a.contact_id
-        and j.worker is null and j.due > now() and j.class >= a.class
+        and j.worker is null and not j.parked and j.due > now() and j.class >= a.class
         and (a.stream_id is null or j.stream_id = a.stream_id)
      offset 0
    ) q
 ), jobs as materialized (
   select j.id
     from meant m
-    join job j on j.id = m.id and j.worker is null
+    join job j on j.id = m.id and j.worker is null and not j.parked
    order by j.id
      for no key update of j
 )

@@ -337,11 +337,11 @@ analyze job (site_id, prio, due, contact_id, program_id);
 update program set status = 'scheduled', starts = $2, fence = fence + 1, why = null where id = $1;
 
 -- name: hold_jobs
--- Jobs of a paused program leave the due index: worker 0 is nobody.
+-- Jobs of a paused program leave the due index.
 with jobs as materialized (
-  select id from job where program_id = $1 and worker is null order by id for no key update
+  select id from job where program_id = $1 and worker is null and not parked order by id for no key update
 )
-update job set worker = 0 from jobs where job.id = jobs.id returning job.id;
+update job set parked = true from jobs where job.id = jobs.id returning job.id;
 
 -- name: unhold_jobs
 -- Back into the due index; with $2 all of them are due now, so that the gate ends
@@ -349,11 +349,11 @@ update job set worker = 0 from jobs where job.id = jobs.id returning job.id;
 with jobs as materialized (
   select id
     from job
-   where program_id = $1 and (worker = 0 or (worker is null and ($2 or reason = 'paused')))
+   where program_id = $1 and worker is null and (parked or $2 or reason = 'paused')
    order by id
      for no key update
 ), back as (
-  update job set worker = null,
+  update job set parked = false,
                  due = case when $2 or job.reason = 'paused' then least(job.due, now()) else job.due end
     from jobs where job.id = jobs.id
   returning job.site_id
@@ -390,7 +390,7 @@ update entry set due = spaced.due from spaced where entry.id = spaced.id and spa
 with jobs as materialized (
   select id, due
     from job
-   where program_id = $1 and worker is null and attempt = 0 and doubts = 0 and not_after > now()
+   where program_id = $1 and worker is null and not parked and attempt = 0 and doubts = 0 and not_after > now()
    order by id
      for no key update
 ), ranked as (

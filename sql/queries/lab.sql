@@ -78,7 +78,12 @@ select count(*) from pending;
 -- The workers that live, each with the mails that it has between begin and settle.
 select w.id, w.pid, count(j.id)
   from worker w
-  left join job j on j.worker = w.id and j.begun is not null
+  left join (
+    select distinct j.id, l.worker
+      from lease l
+     cross join unnest(l.jobs) u (id)
+     cross join lateral (select id from job where id = u.id and worker = l.worker and begun is not null limit 1) j
+  ) j on j.worker = w.id
  where w.dead is null
  group by w.id
  order by w.id;

@@ -9,11 +9,11 @@ select least(100, 100.0 * $1::int * current_setting('block_size')::int / greates
 -- By site, in $1 percent of the table's pages, of program $2 or of all (null): waiting, of
 -- these due, of these tried before; held (of paused programs); when the first is due.
 select site_id,
-       count(*) filter (where worker is null),
-       count(*) filter (where worker is null and due <= now()),
-       count(*) filter (where worker is null and attempt > 0),
-       count(*) filter (where worker = 0),
-       nullif(min(due) filter (where worker is null), 'infinity')
+       count(*) filter (where worker is null and not parked),
+       count(*) filter (where worker is null and not parked and due <= now()),
+       count(*) filter (where worker is null and not parked and attempt > 0),
+       count(*) filter (where parked),
+       nullif(min(due) filter (where worker is null and not parked), 'infinity')
   from job tablesample system ($1)
  where $2::int is null or program_id = $2
  group by site_id;
@@ -21,14 +21,14 @@ select site_id,
 -- name: program_sites
 -- The same of program $1, from up to 50,000 of its jobs: fewer, and it is exact.
 with few as materialized (
-  select site_id, worker, due, attempt from job where program_id = $1 limit 50000
+  select site_id, worker, parked, due, attempt from job where program_id = $1 limit 50000
 )
 select site_id,
-       count(*) filter (where worker is null),
-       count(*) filter (where worker is null and due <= now()),
-       count(*) filter (where worker is null and attempt > 0),
-       count(*) filter (where worker = 0),
-       nullif(min(due) filter (where worker is null), 'infinity')
+       count(*) filter (where worker is null and not parked),
+       count(*) filter (where worker is null and not parked and due <= now()),
+       count(*) filter (where worker is null and not parked and attempt > 0),
+       count(*) filter (where parked),
+       nullif(min(due) filter (where worker is null and not parked), 'infinity')
   from few
  group by site_id;
 
@@ -36,10 +36,13 @@ select site_id,
 -- By site: claimed by workers, of these begun; and in doubt, wherever they are. Of program
 -- $1 or of all (null). Both are few: what workers hold in memory, what sessions had open.
 select site_id,
-       count(*) filter (where worker > 0),
-       count(*) filter (where worker > 0 and begun is not null),
+       count(*) filter (where worker is not null),
+       count(*) filter (where worker is not null and begun is not null),
        count(*) filter (where doubts > 0)
-  from (select id, site_id, worker, begun, doubts, program_id from job where worker > 0
+  from (select j.id, j.site_id, j.worker, j.begun, j.doubts, j.program_id
+          from lease l
+         cross join unnest(l.jobs) u (id)
+         cross join lateral (select * from job where id = u.id and worker = l.worker limit 1) j
          union
         select id, site_id, worker, begun, doubts, program_id from job where doubts > 0) x
  where $1::int is null or program_id = $1
@@ -51,7 +54,7 @@ select site_id,
 with recursive heads as (
   (select site_id, prio, due
      from job
-    where worker is null and site_id is not null
+    where worker is null and not parked and site_id is not null
     order by site_id, prio, due
     limit 1)
    union all
@@ -60,7 +63,7 @@ with recursive heads as (
    cross join lateral (
      select site_id, prio, due
        from job
-      where worker is null and (site_id, prio) > (h.site_id, h.prio)
+      where worker is null and not parked and (site_id, prio) > (h.site_id, h.prio)
       order by site_id, prio, due
       limit 1
    ) n
@@ -72,20 +75,20 @@ select site_id, nullif(min(due), 'infinity') from heads group by site_id;
 -- to the mail that was deferred for longest, which mostly is the last that was deferred.
 select s.id,
        (select count(*) from (
-          select from job where site_id = s.id and worker is null limit 10000) x),
+          select from job where site_id = s.id and worker is null and not parked limit 10000) x),
        (select count(*) from (
           select from generate_series(0, 21) p (prio)
            cross join lateral (
-             select from job where site_id = s.id and prio = p.prio::smallint and worker is null and due <= now() limit 10000) y
+             select from job where site_id = s.id and prio = p.prio::smallint and worker is null and not parked and due <= now() limit 10000) y
            limit 10000) x),
        (select count(*) from (
           select from generate_series(1, 21, 2) p (prio)
-           cross join lateral (select from job where site_id = s.id and prio = p.prio::smallint and worker is null limit 10000) y
+           cross join lateral (select from job where site_id = s.id and prio = p.prio::smallint and worker is null and not parked limit 10000) y
            limit 10000) x),
        (select y.reason
           from generate_series(1, 21, 2) p (prio)
          cross join lateral (
-           select reason, due from job where site_id = s.id and prio = p.prio::smallint and worker is null
+           select reason, due from job where site_id = s.id and prio = p.prio::smallint and worker is null and not parked
             order by due desc limit 1) y
          order by y.due desc
          limit 1)
@@ -95,7 +98,7 @@ select s.id,
 -- Domains that are not resolved yet, each with how many jobs wait for that, most first, and
 -- why there is no answer; of the first 10,000 such jobs.
 select d.name, count(*), d.trouble
-  from (select contact_id from job where site_id is null and worker is null limit 10000) x
+  from (select contact_id from job where site_id is null and worker is null and not parked limit 10000) x
   join contact c on c.id = x.contact_id
   join domain d on d.id = c.domain_id
  group by d.name, d.trouble
@@ -152,7 +155,7 @@ select max(id) from (select id from job where id > $1 and id <= $2 order by id l
 select j.id, j.program_id, j.version, m.node
   from job j
   join lateral (select * from message where id = j.message_id limit 1) m on true
- where j.id > $1 and j.id <= $2 and (j.worker is null or j.worker = 0)
+ where j.id > $1 and j.id <= $2 and j.worker is null
    and ($3::int is null or j.site_id = $3)
    and ($4::int is null or (select domain_id from contact where id = j.contact_id) = $4)
    and ($5::int is null or j.program_id = $5)
@@ -201,7 +204,7 @@ with o as materialized (
   select j.*, o.next_node, o.next_wait, case when j.doubts > 0 then 'in_doubt' else 'skipped' end::outcome as outcome
     from job j
     join o on o.job_id = j.id
-   where (j.worker is null or j.worker = 0) and (select count(*) from entries) >= 0
+   where j.worker is null and (select count(*) from entries) >= 0
    order by j.id
      for update of j
 ), given_back as (
@@ -243,7 +246,7 @@ select count(*) from gone;
 -- name: rebind_jobs
 -- Waiting jobs $1 go to site $2; with $3 those that wait after a refusal are due now.
 with jobs as materialized (
-  select id from job where id = any($1::bigint[]) and (worker is null or worker = 0) order by id for no key update
+  select id from job where id = any($1::bigint[]) and worker is null order by id for no key update
 )
 update job
    set site_id = $2, due = case when $3::boolean and attempt > 0 and doubts = 0 then least(due, now()) else due end
@@ -256,7 +259,7 @@ returning job.id;
 with jobs as materialized (
   select id
     from job
-   where id = any($1::bigint[]) and worker is null and starts_with(reason, 'suspended:') and due > now()
+   where id = any($1::bigint[]) and worker is null and not parked and starts_with(reason, 'suspended:') and due > now()
    order by id
      for no key update
 )
@@ -322,12 +325,12 @@ select s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
 -- The queued mails of contact $1 with their sites; and of those that wait and are due how
 -- many of their site are claimed before them, counted up to 10,000 for each prio.
 select j.id, j.site_id, s.name, d.name, p.name, j.due, j.worker, d.trouble,
-       case when j.worker is null and j.due <= now() then (
+       case when j.worker is null and not j.parked and j.due <= now() then (
          select count(*)
            from generate_series(0, 21) v (prio)
           cross join lateral (
             select from job
-             where site_id = j.site_id and prio = v.prio::smallint and worker is null
+             where site_id = j.site_id and prio = v.prio::smallint and worker is null and not parked
                and due < case when v.prio < j.prio then now() else j.due end
              limit 10000) x
           where v.prio <= j.prio) end

@@ -19,12 +19,12 @@ with recursive urgent as materialized (
   select j.id, j.site_id
     from (select id, site_id
             from job
-           where worker is null and prio < 2 and site_id is not null and due <= now()
+           where worker is null and not parked and prio < 2 and site_id is not null and due <= now()
            order by due
            limit 256) h
    cross join lateral (select ready_at from site where id = h.site_id limit 1) s
    cross join lateral (
-     select id, site_id from job where id = h.id and worker is null limit 1 for no key update skip locked) j
+     select id, site_id from job where id = h.id and worker is null and not parked limit 1 for no key update skip locked) j
    where s.ready_at <= now() and h.site_id <> all($2::int[])
    limit 64
 ), sites as materialized (
@@ -38,14 +38,14 @@ with recursive urgent as materialized (
   select s.id as site_id, n.prio, n.due
     from sites s
    cross join lateral (
-     select prio, due from job where site_id = s.id and worker is null order by prio, due limit 1) n
+     select prio, due from job where site_id = s.id and not parked order by prio, due limit 1) n
    union all
   select h.site_id, n.prio, n.due
     from heads h
    cross join lateral (
      select prio, due
        from job
-      where site_id = h.site_id and worker is null and prio > h.prio
+      where site_id = h.site_id and not parked and prio > h.prio
       order by prio, due
       limit 1
    ) n
@@ -65,7 +65,7 @@ with recursive urgent as materialized (
       cross join lateral (
         select id
           from job
-         where site_id = r.id and prio = p.prio and worker is null and due <= now()
+         where site_id = r.id and prio = p.prio and worker is null and not parked and due <= now()
          order by due
          limit 64
            for no key update skip locked
@@ -74,6 +74,9 @@ with recursive urgent as materialized (
    ) j
 ), claimed as (
   update job set worker = $1 where id = any(array(select id from urgent union select id from picked)) returning *
+), leased as (
+  insert into lease (worker, jobs)
+  select $1, array_agg(id) from (select id, (row_number() over () - 1) / 128 as part from claimed) c group by part
 ), hinted as (
   update site set ready_at = next.at
     from (
@@ -85,7 +88,7 @@ with recursive urgent as materialized (
                      cross join lateral (
                        select due
                          from job
-                        where site_id = r.id and prio = v.prio and worker is null and due > now()
+                        where site_id = r.id and prio = v.prio and not parked and due > now()
                         order by due
                         limit 1
                      ) d)), 'infinity')
@@ -130,7 +133,7 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
 with jobs as materialized (
   select j.id
     from job j
-   where j.doubts > 0 and j.worker is null and j.due > now()
+   where j.doubts > 0 and j.worker is null and not j.parked and j.due > now()
      and exists (select from pending h where h.job_id = j.id and h.class in ('human', 'proxy'))
    order by j.id
    limit 1000
@@ -190,7 +193,7 @@ with offered as materialized (
     join gates g on g.contact_id = o.contact_id and g.version = o.gate_version
     join programs p on p.id = o.program_id and p.fence = o.fence
     join epochs e on e.version = o.epoch
-   where (j.worker = $1) is true  -- so that job_worker_idx, all that we hold, is not read for each offer
+   where j.worker = $1
      and (j.begun is null or j.begun < clock_timestamp() - interval '2 s')
      and j.not_after > clock_timestamp()
    order by j.id
@@ -305,7 +308,7 @@ with o as materialized (
          coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why, o.source, o.tracking
     from job j
     join o on o.job_id = j.id
-   where ((j.worker = $1) is true or (j.doubts > 0 and o.outcome = 'delivered'))  -- as in begin
+   where (j.worker = $1 or (j.doubts > 0 and o.outcome = 'delivered'))
      and (select count(*) from entries) >= 0
    order by j.id
      for update of j
@@ -433,7 +436,7 @@ with o as materialized (
 ), jobs as materialized (
   select j.id
     from job j
-   where j.id in (select job_id from o) and (j.worker = $1) is true and (select count(*) from gates) >= 0
+   where j.id in (select job_id from o) and j.worker = $1 and (select count(*) from gates) >= 0
    order by j.id
      for no key update
 ), back as (
@@ -458,7 +461,7 @@ select id from back;
 -- Give jobs $2 of worker $1 back untouched: nothing of them was sent, their due time
 -- stands. Lanes that are closed or out of tokens are kept from them by the site's hint.
 with jobs as materialized (
-  select id from job where id = any($2::bigint[]) and (worker = $1) is true order by id for no key update
+  select id from job where id = any($2::bigint[]) and worker = $1 order by id for no key update
 )
 update job set worker = null, begun = null from jobs where job.id = jobs.id
 returning job.id;
@@ -469,7 +472,7 @@ returning job.id;
 with jobs as materialized (
   select j.id
     from job j
-   where j.worker = $1 and j.begun is null
+   where j.id = any(array(select unnest(jobs) from lease where worker = $1)) and j.worker = $1 and j.begun is null
      and not exists (select from unnest($2::bigint[]) as k (id) where k.id = j.id)
    order by j.id
      for no key update of j
@@ -502,7 +505,7 @@ update site
 with recursive heads as (
   (select site_id, prio, due
      from job
-    where worker is null and site_id is not null
+    where worker is null and not parked and site_id is not null
     order by site_id, prio, due
     limit 1)
    union all
@@ -511,7 +514,7 @@ with recursive heads as (
    cross join lateral (
      select site_id, prio, due
        from job
-      where worker is null and (site_id, prio) > (h.site_id, h.prio)
+      where worker is null and not parked and (site_id, prio) > (h.site_id, h.prio)
       order by site_id, prio, due
       limit 1
    ) n
@@ -572,7 +575,11 @@ delete from lane_session where worker = any($1::int[]);
 -- Jobs of dead workers $1: what was not begun is due as before; what was begun is
 -- in doubt, due in $2 seconds, by class. Returns id and whether it is in doubt.
 with jobs as materialized (
-  select id, begun from job where worker = any($1::int[]) order by id for no key update
+  select id, begun
+    from job
+   where id = any(array(select unnest(jobs) from lease where worker = any($1::int[]))) and worker = any($1::int[])
+   order by id
+     for no key update
 )
 update job
    set worker = null,
@@ -586,6 +593,18 @@ update job
   from jobs
  where job.id = jobs.id
 returning job.id, jobs.begun is not null;
+
+-- name: end_leases
+-- Forget the leases of which nothing is held any more.
+with over as materialized (
+  select l.id
+    from lease l
+   where not exists (
+     select from unnest(l.jobs) u (id) cross join lateral (select from job where id = u.id and worker = l.worker limit 1) j)
+   order by l.id
+     for update of l skip locked
+)
+delete from lease using over where lease.id = over.id returning lease.id;
 
 -- ── Lanes ───────────────────────────────────────────────────────────────────
 
@@ -767,7 +786,7 @@ with jobs as materialized (
     from job j
     join contact c on c.id = j.contact_id
     join domain d on d.id = c.domain_id
-   where j.site_id is null and j.worker is null and d.site_id is not null
+   where j.site_id is null and j.worker is null and not j.parked and d.site_id is not null
    order by j.id
    limit 10000
      for no key update of j
@@ -781,7 +800,7 @@ update job set site_id = jobs.site_id from jobs where job.id = jobs.id returning
 with jobs as materialized (
   select id
     from job
-   where site_id is null and worker is null and not_after < now() - interval '10 min'
+   where site_id is null and worker is null and not parked and not_after < now() - interval '10 min'
    order by id
    limit 10000
      for no key update
@@ -819,7 +838,7 @@ with contacts as materialized (
 ), waiting as materialized (
   select id
     from job
-   where id = any(array(select id from here)) and site_id = $2 and (worker is null or worker = 0)
+   where id = any(array(select id from here)) and site_id = $2 and worker is null
    order by id
      for no key update
 ), moved as (
@@ -835,7 +854,7 @@ select (select max(id) from contacts),
 with waiting as materialized (
   select id
     from job
-   where id = any($1::bigint[]) and site_id = $2 and (worker is null or worker = 0)
+   where id = any($1::bigint[]) and site_id = $2 and worker is null
    order by id
      for no key update
 ), moved as (

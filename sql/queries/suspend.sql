@@ -39,7 +39,7 @@ returning s.id, s.kind, s.key, nullif(s.until, 'infinity'), s.reason, s.made_by,
 with jobs as materialized (
   select j.id
     from job j
-   where j.worker is null and j.due > now()
+   where j.worker is null and not j.parked and j.due > now()
      and (j.reason = 'suspended:campaign' and j.program_id in (select id from program where name = any($1::text[]))
           or j.reason = 'suspended:domain'
              and j.site_id in (select site_id from domain where name = any($2::text[]))
@@ -87,7 +87,7 @@ with closed as materialized (
 ), jobs as materialized (
   select j.id
     from job j
-   where j.site_id in (select site_id from closed) and j.worker is null and j.not_after < now() - interval '10 min'
+   where j.site_id in (select site_id from closed) and j.worker is null and not j.parked and j.not_after < now() - interval '10 min'
    order by j.id
    limit 10000
      for no key update of j

@@ -33,6 +33,7 @@ insert into job (contact_id, stream_id, program_id, version, message_id, entry_i
 insert into worker (host, slot, pid) values ('here', 0, 1);
 insert into lane (site_id, rate, burst, sessions) select id, 100, 100, 10 from site;
 update job set worker = 1 where site_id = 1;
+insert into lease (worker, jobs) select 1, array_agg(id) from job where worker = 1;
 insert into enrolled (program_id, node, contact_id, job_id) select 1, 'a', contact_id, id from job;
 vacuum analyze;
 """

@@ -120,7 +120,7 @@ async def test_purged_mail_is_in_the_ledger_and_it_adds_up(world: World, pool: P
     worker = await world.worker()
     waits = await world.job("waits@reader.test", entry=True)
     tried = await world.job("tried@reader.test", entry=True, attempt=2, prio=5, due=NOW + timedelta(hours=1))
-    paused = await world.job("paused@reader.test", entry=True, worker=store.NOBODY)
+    paused = await world.job("paused@reader.test", entry=True, parked=True)
     doubtful = await world.job("doubt@reader.test", entry=True, doubts=1, attempt=1)
     busy = await world.job("busy@reader.test", entry=True, worker=worker)
     elsewhere = await world.job("other@elsewhere.test", entry=True, site_id=None)

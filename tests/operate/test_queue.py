@@ -35,7 +35,7 @@ async def test_each_job_is_counted_where_it_is(world: World, conn: Connection) -
     worker = await world.worker()
     await world.job("due@reader.test")
     await world.job("later@reader.test", due=NOW + timedelta(hours=1), attempt=1, prio=5, reason="451 TSS04")
-    await world.job("held@reader.test", worker=store.NOBODY)
+    await world.job("held@reader.test", parked=True)
     await world.job("begun@reader.test", worker=worker, begun=NOW)
     await world.job("doubt@reader.test", doubts=1, attempt=1, prio=5, due=NOW + timedelta(minutes=30))
     await world.job("nowhere@reader.test", site_id=None)

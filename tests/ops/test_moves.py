@@ -48,7 +48,7 @@ async def test_waiting_paused_and_unlabelled_mail_follows_and_nothing_else_does(
     async with pool.acquire() as conn:
         world = await new_world(pool, conn)
         waiting = [await world.job(f"p{n}@reader.test") for n in range(3)]
-        paused = await world.job("paused@reader.test", worker=store.NOBODY)
+        paused = await world.job("paused@reader.test", parked=True)
         unlabelled = await world.job("new@reader.test", site_id=None)
         other = await world.job("ann@other.test")
         rebound = await store.sites_by_name(conn, {"relay": ["0 relay:25"]})

@@ -165,9 +165,9 @@ async def test_a_paused_program_is_not_claimed_and_a_resumed_one_is(pool: Pool) 
     held = await enqueue.pause(pool, "nudge", "test")
 
     assert held == 20
-    assert await pool.fetchval("select count(*) from job where worker is null") == 0
+    assert await pool.fetchval("select count(*) from job where not parked") == 0
     await enqueue.resume(pool, "nudge")
-    assert await pool.fetchval("select count(*) from job where worker is null and due <= now()") == 20
+    assert await pool.fetchval("select count(*) from job where not parked and due <= now()") == 20
     assert await pool.fetchval("select status::text from program") == "running"
 
 
@@ -211,7 +211,7 @@ async def test_a_cancelled_program_ends_its_entries_and_leaves_its_mails_to_the_
         await enqueue.waiting(pool, "nudge")
 
     assert await pool.fetchval("select count(*) from entry where ended is null") == 0
-    assert await pool.fetchval("select count(*) from job where worker is null and due <= now()") == 20
+    assert await pool.fetchval("select count(*) from job where not parked and due <= now()") == 20
 
 
 @pytest.mark.parametrize("status", ["paused", "done", "cancelled"])

@@ -279,8 +279,10 @@ async def test_what_a_dead_worker_had_begun_is_in_doubt_and_the_rest_is_due_as_b
     worker = await world.worker()
     facts = await world.claim(worker)
     await store.begin(world.rows.conn, worker, world.offers(facts[:1]))
+    assert await store.end_leases(world.rows.conn) == 0
 
     await store.bury(world.rows.conn, [worker], [1, 2, 3600])
+    assert await store.end_leases(world.rows.conn) == 1
 
     rows = await world.pool.fetch(
         "select id, doubts, attempt, due > now() + interval '59 min', worker from job order by id"

@@ -27,7 +27,7 @@ class Queued(msgspec.Struct, frozen=True):
     domain: str
     program: str
     due: datetime
-    worker: int | None  # who has it; None: nobody, 0: its program is paused
+    worker: int | None  # who has it
     trouble: str | None  # why DNS has no answer that helps
     ahead: int | None
 
