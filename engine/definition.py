@@ -6,7 +6,7 @@ of its way (engine/nodes.py).
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -103,6 +103,12 @@ def next_stop(definition: Definition, node: str) -> Stop:
 def chosen_stop(definition: Definition, node: str, last: str | None, answers: Answers | None) -> Stop:
     """Where a choice leads whose last mail was that of send node `last`; None: there was none, or nothing is known."""
     return choice(definition.nodes, node, last, answers)
+
+
+def life_of(definition: Definition, node: str) -> timedelta | None:
+    """How long after it is due the mail of a send node makes sense; None: its step does not say."""
+    sent = definition.nodes[node]
+    return timedelta(seconds=sent.life) if isinstance(sent, SendNode) and sent.life else None
 
 
 def mails_of(definition: Definition) -> list[str]:

@@ -20,10 +20,11 @@ END = "end"
 
 
 class SendNode(msgspec.Struct, frozen=True, tag="send"):
-    """Send a message, then go on."""
+    """Send a message, within `life` seconds of when it is due if that is above 0, then go on."""
 
     message: str
     next: str
+    life: float = 0.0
 
 
 class WaitNode(msgspec.Struct, frozen=True, tag="wait"):
@@ -74,6 +75,7 @@ class Step(msgspec.Struct, frozen=True):
     message: str
     wait: float | None = None
     if_: str | None = None
+    life: float = 0.0
 
 
 def stop_at(nodes: Nodes, key: str) -> Stop:
@@ -147,7 +149,9 @@ def line(steps: Sequence[Step], *, last_wait: float) -> tuple[str, dict[str, Nod
         wait = last_wait if after is None else after[0].wait or 0.0
         stop = END if after is None else _head(after)
         for step in group:
-            nodes[step.message] = SendNode(step.message, _waiting(nodes, f"after {step.message}", wait, stop))
+            nodes[step.message] = SendNode(
+                step.message, _waiting(nodes, f"after {step.message}", wait, stop), step.life
+            )
         about = _choose(nodes, group, about, wait, stop)
     return steps[0].message, nodes
 

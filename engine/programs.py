@@ -22,6 +22,7 @@ from engine.definition import (
     chosen_stop,
     first_cycle,
     held_out,
+    life_of,
     mails_of,
     next_stop,
     require_reachable,
@@ -61,6 +62,7 @@ __all__ = [
     "chosen_stop",
     "first_cycle",
     "held_out",
+    "life_of",
     "links_asked",
     "mails_of",
     "next_stop",
@@ -81,6 +83,7 @@ class _StepTable(Table, frozen=True, kw_only=True):
     message: str
     wait: str | None = None
     if_: str | None = msgspec.field(name="if", default=None)
+    not_after_wait: str | None = None
 
 
 class _AudienceTable(Table, frozen=True, kw_only=True):
@@ -221,8 +224,17 @@ def _steps(table: _ProgramTable, day: float) -> list[Step]:
         if text is None and at and table.kind == "reactivation":
             text = USUAL_WAIT
         wait = None if text is None else duration(f"step[{at}].wait", text, day)
-        found.append(Step(name(f"step[{at}].message", step.message), wait, step.if_))
+        life = _life(f"step[{at}].not_after_wait", step.not_after_wait, day)
+        found.append(Step(name(f"step[{at}].message", step.message), wait, step.if_, life))
     return found
+
+
+def _life(key: str, text: str | None, day: float) -> float:
+    """Seconds; 0: it does not say."""
+    life = 0.0 if text is None else duration(key, text, day)
+    if text is not None and not life:
+        raise InputError(f"{key}: must be above 0, or the mail is too late when it is due; is {text!r}")
+    return life
 
 
 def _refuse_hasty_waits(nodes: Nodes, window: float, day: float) -> None:

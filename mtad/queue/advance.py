@@ -11,14 +11,14 @@ from functools import partial
 
 import msgspec
 
-from engine.programs import ChooseNode, EndNode, Node, WaitNode, chosen_stop
+from engine.programs import ChooseNode, EndNode, Node, WaitNode, chosen_stop, life_of
 from engine.service import Catalogue, end_silent, not_heard, set_program_status
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.queue import entries, programs, store
 from mtad.queue.enqueue import cancel
 from mtad.queue.entries import DueEntry
-from mtad.queue.intake import COMMAND_SLOT
+from mtad.queue.intake import COMMAND_SLOT, last_moment
 
 # So long a reactivation waits for a hit to be judged, which takes seconds.
 PATIENCE = timedelta(hours=1)
@@ -123,15 +123,13 @@ def _tries(catalogue: Catalogue, entry: DueEntry) -> bool:
 
 async def _send_next(conn: Connection, catalogue: Catalogue, config: Config, due: Sequence[DueEntry]) -> None:
     now = datetime.now(UTC)
-    oldest = [now + config.max_age(class_) for class_ in range(3)]
-    mails = [
-        (
-            entry,
-            catalogue.program(entry.program_id, entry.version).messages[entry.node],
-            min(oldest[entry.class_], entry.not_after) if entry.not_after else oldest[entry.class_],
-        )
-        for entry in due
-    ]
+    mails = []
+    for entry in due:
+        program = catalogue.program(entry.program_id, entry.version)
+        life = life_of(program.definition, entry.node)
+        # The step's own limit counts from when the mail should have gone, so a pause uses it up.
+        not_after = last_moment(config, entry.class_, now, life and entry.due + life - now, entry.not_after)
+        mails.append((entry, program.messages[entry.node], not_after))
     await entries.next_mails(conn, mails, COMMAND_SLOT)
     await store.wake_sites(conn, sorted({e.site_id for e in due if e.site_id is not None}))
 

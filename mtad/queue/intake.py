@@ -12,7 +12,7 @@ import msgspec
 
 from engine import gate
 from engine.facts import Facts, Reason, Skip
-from engine.programs import Definition, held_out
+from engine.programs import Definition, held_out, life_of
 from engine.service import Catalogue, enter, enter_reactivation
 from mtad.base.config import Config
 from mtad.base.db import Connection
@@ -46,7 +46,9 @@ async def first_step(catalogue: Catalogue, config: Config, program: ProgramRow) 
     definition = held.definition
     starts = program.starts or datetime.now(UTC)
     program = msgspec.structs.replace(program, starts=starts)
-    step = Step(program, held.messages[definition.first], definition.first, starts, spacing=definition.spacing)
+    first = definition.first
+    life = life_of(definition, first)
+    step = Step(program, held.messages[first], first, starts, spacing=definition.spacing, life=life)
     step = at_time(step, config, starts)
     if definition.yearly:
         step = msgspec.structs.replace(step, not_after=min(step.not_after, starts + ONE_DAY))
@@ -56,9 +58,18 @@ async def first_step(catalogue: Catalogue, config: Config, program: ProgramRow) 
 def at_time(step: Step, config: Config, due: datetime) -> Step:
     """The same with first mails that are due then."""
     program = step.program
-    oldest = due + config.max_age(program.class_)
-    not_after = min(oldest, program.not_after) if program.not_after else oldest
+    not_after = last_moment(config, program.class_, due, step.life, program.not_after)
     return msgspec.structs.replace(step, due=due, not_after=not_after, latest=program.not_after)
+
+
+def last_moment(
+    config: Config, class_: int, due: datetime, life: timedelta | None, not_after: datetime | None
+) -> datetime:
+    """When a mail that is due then is given up: for its class, its step or its program, whichever is first."""
+    found = due + config.max_age(class_)
+    if life is not None:
+        found = min(found, due + life)
+    return found if not_after is None else min(found, not_after)
 
 
 async def take_in(

@@ -1,7 +1,7 @@
 """SQL of programs, sql/queries/enqueue.sql: audience → queue."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -93,6 +93,7 @@ class Step(msgspec.Struct, frozen=True):
     due: datetime | None = None  # of the first mail; None: when the program starts
     latest: datetime | None = None  # no mail is sent after it
     spacing: float = 0.0
+    life: timedelta | None = None  # of a mail, from when it is due; None: as long as its class is tried
     round: int = 0
     via: str = "enrol"
 

@@ -80,6 +80,7 @@ def test_a_condition_is_about_every_mail_that_may_be_the_last() -> None:
         ('if = "opened, not clicked"\n', "", "step[2].wait: is missing"),
         ("leave_on = []", 'leave_on = ["open"]', "step lesson: if: is never sent, for leave_on has open"),
         ("leave_on = []", 'then = "course"\nholdout = 1.0', "holdout: a share from 0 to below 1, is 1"),
+        ('wait = "4d"', 'wait = "4d"\nnot_after_wait = "0s"', "step[3].not_after_wait: must be above 0"),
         ("leave_on = []", 'max_rate = "0/h"', "max_rate: '0/h' is not a rate"),
         ("leave_on = []", 'yearly = { on = "birthday", at = "9 Uhr" }', "yearly.at: '9 Uhr' is not a time of day"),
         ("leave_on = []", 'enrol = "current"\nyearly = { on = "birthday" }', "enrol: a yearly program takes people"),
@@ -90,7 +91,7 @@ def test_a_condition_is_about_every_mail_that_may_be_the_last() -> None:
 def test_what_is_wrong_is_said_in_one_line(old: str, new: str, says: str) -> None:
     assert old in COURSE
     text = COURSE.replace(old, new, 1)
-    if says.startswith("step[3]"):
+    if says.startswith("step[3].if"):
         text = text.replace('message = "last"', 'if = "opened, not clicked"\nmessage = "last"')
     if not says:
         assert parsed(text).leave_on == ("engaged",)

@@ -162,7 +162,9 @@ async def test_max_rate_spaces_first_mails_over_pages_and_newcomers_and_after_a_
     sql = programs.SQL["audience_page"].replace("limit 5000", "limit 2")
     monkeypatch.setitem(programs.SQL, "audience_page", sql)
     await theatre.people("a", "b", "c", "d", "e")
-    await theatre.apply(campaign(tmp_path, 'enrol = "current_and_future"\nmax_rate = "60/h"'))
+    letter = campaign(tmp_path, 'enrol = "current_and_future"\nmax_rate = "60/h"')
+    letter.write_text(letter.read_text() + 'not_after_wait = "1h"\n')
+    await theatre.apply(letter)
     await theatre.start("letter")
     await theatre.people("f", "g")
     await newcomers.take_newcomers(theatre.pool, CONFIG)
@@ -170,7 +172,7 @@ async def test_max_rate_spaces_first_mails_over_pages_and_newcomers_and_after_a_
     dues = [row[0] for row in await theatre.conn.fetch("select due from job order by due")]
     assert [b - a for a, b in itertools.pairwise(dues)] == [timedelta(minutes=1)] * 6
     lives = [row[0] for row in await theatre.conn.fetch("select not_after - due from job order by due")]
-    assert len(set(lives)) == 1
+    assert set(lives) == {timedelta(hours=1)}
 
     await enqueue.pause(theatre.pool, "letter", "test")
     await theatre.conn.execute("update job set due = due - interval '270 s'")

@@ -234,16 +234,20 @@ async def test_an_entry_whose_wait_is_over_gets_its_next_mail_once(pool: Pool) -
         program = await rows.program()
         contact = await rows.contact("ann@reader.test")
         await rows.mail(program, contact, "delivered")
-        await rows.entry(program, contact, node="nudge-2", due=datetime.now(UTC) - timedelta(seconds=1))
+        due = datetime.now(UTC) - timedelta(seconds=1)
+        await rows.entry(program, contact, node="nudge-2", due=due)
+        await conn.execute(
+            "update program_version set definition = jsonb_set(definition, '{nodes,nudge-2,life}', '60')"
+        )
     catalogue = Catalogue(pool)
 
     first = await advance.advance(pool, catalogue, CONFIG)
     second = await advance.advance(pool, catalogue, CONFIG)
 
     assert (first, second) == (1, 0)
-    job = await pool.fetchrow("select message_id, class, prio, entry_id is not null as has_entry from job")
+    job = await pool.fetchrow("select message_id, class, prio, entry_id is not null as has_entry, not_after from job")
     assert job is not None
-    assert tuple(job.values()) == (program.messages[1], 2, 12, True)
+    assert tuple(job.values()) == (program.messages[1], 2, 12, True, due + timedelta(seconds=60))
 
 
 async def test_a_series_that_ends_in_silence_makes_inactive_once_all_was_heard_and_one_that_was_answered_does_not(
