@@ -183,7 +183,7 @@ select exists (select from lane where source = $1);
 -- End jobs $1 without sending them: skipped as 'purged', by $2; what is in doubt is given up
 -- as that, it may have arrived. Entries go on to nodes $3 after $4 seconds. Passes over what
 -- was claimed meanwhile; a slot that counted for caps is free again. Locks gates, entries, then
--- jobs, each in the order of its key.
+-- jobs, each in the order of its key. Returns how many, and the contacts that have a slot back.
 with o as materialized (
   select * from unnest($1::bigint[], $3::text[], $4::float8[]) as o (job_id, next_node, next_wait)
 ), gates as materialized (
@@ -209,7 +209,8 @@ with o as materialized (
      for update of j
 ), given_back as (
   update gate
-     set (sent, sent_on) = (
+     set version = gate.version + 1,
+         (sent, sent_on) = (
            select array_agg(at order by at), array_agg(stream_id order by at)
              from unnest(gate.sent, gate.sent_on) as s (at, stream_id)
             where s.at <> all(f.slots))
@@ -219,7 +220,8 @@ with o as materialized (
            group by contact_id) f
    where gate.contact_id = f.contact_id
 ), gone as (
-  delete from job using jobs where job.id = jobs.id returning job.id
+  delete from job using jobs where job.id = jobs.id
+  returning case when jobs.slot is not null and jobs.outcome = 'skipped' then jobs.contact_id end as freed
 ), data_gone as (
   delete from job_data using jobs where job_data.job_id = jobs.id
 ), written as (
@@ -241,7 +243,7 @@ with o as materialized (
    order by 1, 3
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
 )
-select count(*) from gone;
+select count(*), coalesce(array_agg(distinct freed) filter (where freed is not null), '{}') from gone;
 
 -- name: rebind_jobs
 -- Waiting jobs $1 go to site $2; with $3 those that wait after a refusal are due now.

@@ -119,7 +119,9 @@ async def test_a_limit_of_automation_is_listed_and_taken_back(world: World, conn
 async def test_purged_mail_is_in_the_ledger_and_it_adds_up(world: World, pool: Pool, conn: Connection) -> None:
     worker = await world.worker()
     waits = await world.job("waits@reader.test", entry=True)
-    tried = await world.job("tried@reader.test", entry=True, attempt=2, prio=5, due=NOW + timedelta(hours=1))
+    tried = await world.job("tried@reader.test", entry=True, attempt=2, prio=5, due=NOW + timedelta(hours=1), slot=NOW)
+    later = NOW + timedelta(days=5)
+    capped = await world.job("tried@reader.test", mail=2, site_id=None, due=later, reason="cap:1/7d")
     paused = await world.job("paused@reader.test", entry=True, parked=True)
     doubtful = await world.job("doubt@reader.test", entry=True, doubts=1, attempt=1)
     busy = await world.job("busy@reader.test", entry=True, worker=worker)
@@ -132,7 +134,9 @@ async def test_purged_mail_is_in_the_ledger_and_it_adds_up(world: World, pool: P
         (waits, "skipped", "purged"), (tried, "skipped", "purged"), (paused, "skipped", "purged"),
         (doubtful, "in_doubt", "purged"),
     ]  # fmt: skip
-    assert {row[0] for row in await conn.fetch("select id from job")} == {busy, elsewhere}
+    assert {row[0] for row in await conn.fetch("select id from job")} == {busy, elsewhere, capped}
+    # The slot is free again, for the mail that waits for it.
+    assert await conn.fetchval("select due <= now() from job where id = $1", capped)
     found = await audit(conn, "nudge")
     assert found.adds_up, found.holes
     assert (found.skipped, found.in_doubt) == ({"purged": 3}, 1)
