@@ -84,6 +84,7 @@ class Asking(msgspec.Struct, frozen=True):
     language: str
     consent: str
     measuring: str  # '' is not agreed to
+    came_to: Confirmed | None  # None: it was not answered yet
 
 
 class Desk(Protocol):

@@ -124,8 +124,11 @@ class Forms:
         if not there:
             return page(request, Page.GONE, 404)
         (asking,) = there
+        language = language_of(request, asking.language)
+        if asking.came_to is not None:
+            return page(request, *_CONFIRMED[asking.came_to], language=language)
         quoted = [words for words in (asking.consent, asking.measuring) if words]
-        return page(request, Page.CONFIRM, 200, language=language_of(request, asking.language), quoted=quoted)
+        return page(request, Page.CONFIRM, 200, language=language, quoted=quoted)
 
     async def confirm(self, request: web.Request) -> web.Response:
         """The button."""

@@ -19,7 +19,7 @@ from tracker.leaving import HitOf
 from tracker.noting import Noting
 from tracker.pages import Page, render_preferences
 from tracker.tokens import Keys
-from tracker.words import WORDS
+from tracker.words import WORDS, Words
 
 ACTS = Counter("mtad_tracker_acts_total", "What people changed on the page of preferences", ["act"])
 
@@ -83,7 +83,12 @@ class Preferences:
         language = language_of(request, person.language)
         said = ""
         if after is not None:
-            words = WORDS[language]
-            act, done = after
-            said = (words.asked_again if act is Act.RETURN else words.done) if done else words.nothing_done
+            said = _said(*after, WORDS[language])
         return html(render_preferences(person, language, said), 200, language)
+
+
+def _said(act: Act, done: bool, words: Words) -> str:
+    """What a button came to."""
+    if act is Act.RETURN:
+        return words.asked_again if done else words.asked_before
+    return words.done if done else words.nothing_done

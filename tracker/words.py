@@ -59,6 +59,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     done: str
     nothing_done: str
     asked_again: str
+    asked_before: str  # too soon for another mail
     # signing up
     subscribe: str  # {stream}
     address: str
@@ -74,7 +75,7 @@ WORDS: Mapping[str, Words] = {
             "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
             "November", "December",
         ),
-        date="{day} {month} {year}",
+        date="{day}\N{NO-BREAK SPACE}{month}\N{NO-BREAK SPACE}{year}",
         noted=Said("We have noted it", "Your wish is saved and takes effect in a moment. Nothing else to do."),
         nobody=Said("This mail was a test", "It was sent to try it out, so there is nothing to change."),
         bad_link=Said("This link does not work", "Please use the whole link as it stands in the mail."),
@@ -101,7 +102,7 @@ WORDS: Mapping[str, Words] = {
             "Confirm your address?",
             "Press the button and you are subscribed. If that was not you, just close this page.",
         ),
-        agreeing="With it you agree to this:",
+        agreeing="By pressing it you agree to this:",
         confirm_button="Yes, subscribe me",
         choices="Your mails from us",
         for_address="For {address}",
@@ -120,6 +121,7 @@ WORDS: Mapping[str, Words] = {
         done="Saved.",
         nothing_done="There was nothing to change.",
         asked_again="We are sending you a mail: please confirm with it that you want to come back.",
+        asked_before="We have sent you mails for that already: please look into your mailbox.",
         subscribe="Subscribe to {stream}",
         address="Your mail address",
         subscribe_button="Subscribe",
@@ -132,7 +134,7 @@ WORDS: Mapping[str, Words] = {
             "Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober",
             "November", "Dezember",
         ),
-        date="{day}. {month} {year}",
+        date="{day}.\N{NO-BREAK SPACE}{month}\N{NO-BREAK SPACE}{year}",
         noted=Said("Wir haben es notiert", "Ihr Wunsch ist gespeichert und gilt gleich. Mehr ist nicht zu tun."),
         nobody=Said("Diese Mail war ein Test", "Sie war nur zur Probe; es gibt also nichts zu ändern."),
         bad_link=Said("Dieser Link geht nicht", "Bitte nehmen Sie den ganzen Link, wie er in der Mail steht."),
@@ -162,7 +164,7 @@ WORDS: Mapping[str, Words] = {
             "Adresse bestätigen?",
             "Ein Klick auf den Knopf, und Sie sind angemeldet. Waren das nicht Sie, dann schließen Sie die Seite.",
         ),
-        agreeing="Damit stimmen Sie dem zu:",
+        agreeing="Mit dem Klick stimmen Sie dem zu:",
         confirm_button="Ja, anmelden",
         choices="Ihre Mails von uns",
         for_address="Für {address}",
@@ -181,6 +183,7 @@ WORDS: Mapping[str, Words] = {
         done="Gespeichert.",
         nothing_done="Es war nichts zu ändern.",
         asked_again="Wir schicken Ihnen eine Mail: bitte bestätigen Sie damit, dass Sie zurück möchten.",
+        asked_before="Dafür haben wir Ihnen schon Mails geschickt: bitte schauen Sie in Ihr Postfach.",
         subscribe="{stream} anmelden",
         address="Ihre Mailadresse",
         subscribe_button="Anmelden",
@@ -193,7 +196,7 @@ WORDS: Mapping[str, Words] = {
             "января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября",
             "ноября", "декабря",
         ),
-        date="{day} {month} {year} г.",
+        date="{day}\N{NO-BREAK SPACE}{month}\N{NO-BREAK SPACE}{year}\N{NO-BREAK SPACE}г.",
         noted=Said("Мы это записали", "Ваше желание сохранено и скоро подействует. Больше ничего не нужно."),
         nobody=Said("Это было пробное письмо", "Это только проверка рассылки: менять нечего."),
         bad_link=Said("Ссылка не работает", "Пожалуйста, откройте ссылку целиком, как она стоит в письме."),
@@ -223,7 +226,7 @@ WORDS: Mapping[str, Words] = {
             "Подтвердить адрес?",
             "Нажмите кнопку, и вы подписаны. Если это были не вы, просто закройте страницу.",
         ),
-        agreeing="Этим вы соглашаетесь:",
+        agreeing="Нажимая её, вы соглашаетесь:",
         confirm_button="Да, подписаться",
         choices="Ваши письма от нас",
         for_address="Для {address}",
@@ -242,6 +245,7 @@ WORDS: Mapping[str, Words] = {
         done="Сохранено.",
         nothing_done="Менять было нечего.",
         asked_again="Мы отправляем вам письмо: подтвердите им, пожалуйста, что хотите вернуться.",
+        asked_before="Мы уже отправили вам письма об этом: проверьте, пожалуйста, почту.",
         subscribe="Подписка: {stream}",
         address="Ваш адрес почты",
         subscribe_button="Подписаться",

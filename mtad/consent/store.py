@@ -11,7 +11,7 @@ from mtad.base.address import Address
 from mtad.base.db import Connection, Pool, row_values
 from mtad.base.sqlfiles import queries
 from mtad.consent.words import FormWords
-from tracker.desk import BURST, REFILL, WIDER, Asking, Form
+from tracker.desk import BURST, REFILL, WIDER, Asking, Confirmed, Form
 
 SQL = queries("consent")
 
@@ -161,7 +161,7 @@ async def ask(
 async def asking(pool: Pool, job_id: int) -> Asking | None:
     """What a mail asks to confirm; None when that has expired."""
     row = await pool.fetchrow(SQL["asking"], job_id)
-    return Asking(*row_values(row)) if row else None
+    return Asking(row[0], row[1], row[2], Confirmed(row[3]) if row[3] else None) if row else None
 
 
 async def lock_waiting(conn: Connection, job_id: int) -> Waiting | None:

@@ -133,9 +133,12 @@ values ($1, $2, 'unconfirmed', 'consent', $3, 'form')
 on conflict (stream_id, contact_id) do nothing;
 
 -- name: asking
--- What mail $1 asks to confirm, in the words of its proof.
-select v.definition ->> 'language', p.consent, coalesce(p.measuring, '')
-  from proof p join form_version v on v.form_id = p.form_id and v.version = p.form_version
+-- What mail $1 asks to confirm, in the words of its proof, and what came of it (tracker.desk.Confirmed).
+select v.definition ->> 'language', p.consent, coalesce(p.measuring, ''),
+       case when p.confirmed is null then null when u.status = 'subscribed' then 'done' else 'used' end
+  from proof p
+  join form_version v on v.form_id = p.form_id and v.version = p.form_version
+  left join subscription u on u.stream_id = p.stream_id and u.contact_id = p.contact_id
  where p.job_id = $1 and (p.confirmed is not null or p.asked > now() - interval '7 days');
 
 -- name: lock_asked
@@ -239,7 +242,7 @@ update contact
 
 -- name: person
 -- Contact $1 and the stream of program $2; and a row for each stream to which the contact stands
--- in some way, with what can be done about it (none: one row of nulls).
+-- in some way, that one first, with what can be done about it (none: one row of nulls).
 select c.address, c.locale, p.stream_id as of_mail, w.definition ->> 'language' as language,
        u.stream_id, v.definition, u.status::text, case when u.break_until > now() then u.break_until end as break_until,
        u.tracking::text,
@@ -260,7 +263,7 @@ select c.address, c.locale, p.stream_id as of_mail, w.definition ->> 'language' 
   left join stream s on s.id = u.stream_id
   left join stream_version v on v.stream_id = s.id and v.version = s.version
  where c.id = $1 and not c.erased
- order by u.stream_id;
+ order by u.stream_id = p.stream_id desc, u.stream_id;
 
 -- name: streams_of
 -- Every stream to which contact $1 stands in some way.

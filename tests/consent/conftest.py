@@ -94,6 +94,10 @@ class Office:
         assert found is not None
         return found.consent, found.measuring
 
+    async def came_to(self, job: int) -> Confirmed | None:
+        found = await self.desk.asking(job)
+        return found.came_to if found else None
+
     async def status(self, stream: int = 1) -> str | None:
         found: str | None = await self.pool.fetchval(
             "select status::text from subscription where stream_id = $1", stream

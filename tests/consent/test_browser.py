@@ -48,6 +48,7 @@ SIGN_UP = Form(
 def every_page(language: str) -> dict[str, str]:
     """By a name for it."""
     pages = {page.value: render(page, language) for page in Page}
+    pages["confirm"] = render(Page.CONFIRM, language, quoted=[SIGN_UP.consent, LONG])
     pages["leave known"] = render(Page.ASK, language, stream=LONG, preferences="../p/x")
     pages["preferences"] = render_preferences(PERSON, language, WORDS[language].done)
     pages["preferences of nobody"] = render_preferences(NOBODY, language)

@@ -168,8 +168,12 @@ async def test_coming_back_after_a_day_takes_a_new_double_opt_in(office: Office)
     job = (await office.jobs())[-1]
     proof = (await office.proofs())[-1]
     assert await office.asking(job) == (proof["consent"], "") == ("Ja, write to me. I can stop it at any time.", "")
+    assert not await office.act(Act.RETURN, contact), "once an hour"
     await office.confirm(job)
     assert await office.status() == "subscribed"
+    person = await office.desk.person(contact, await office.pool.fetchval("select max(id) from program"))
+    assert person is not None
+    assert person.streams[0].stream_id == person.stream_id == 1
 
 
 async def test_not_being_measured_is_for_one_stream_or_for_all(office: Office) -> None:

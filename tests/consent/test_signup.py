@@ -114,9 +114,9 @@ async def test_who_was_asked_about_measuring_is_measured_only_after_a_yes(
 async def test_an_old_confirmation_brings_back_nobody_who_has_left(office: Office) -> None:
     contact = await office.joined()
     (job,) = await office.jobs()
-    assert await office.act(Act.LEAVE, contact)
+    assert (await office.came_to(job), await office.act(Act.LEAVE, contact)) == (Confirmed.DONE, True)
 
-    assert await office.confirm(job) is Confirmed.USED
+    assert await office.confirm(job) is await office.came_to(job) is Confirmed.USED
     assert await office.status() == "unsubscribed"
 
 

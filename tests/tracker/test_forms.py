@@ -36,6 +36,7 @@ class FakeDesk:
         self.used: list[tuple[str, str]] = []
         self.most = 1_000
         self.answer = Confirmed.DONE
+        self.came_to: Confirmed | None = None
         self.away = False
 
     def _here(self) -> None:
@@ -59,7 +60,7 @@ class FakeDesk:
 
     async def asking(self, job_id: int) -> Asking | None:
         self._here()
-        return Asking("de", "Ja, schreibt <mir>.", "Messt mich.") if job_id == 7 else None
+        return Asking("de", "Ja, schreibt <mir>.", "Messt mich.", self.came_to) if job_id == 7 else None
 
     async def allow(self, household: str, network: str) -> bool:
         self._here()
@@ -323,12 +324,20 @@ async def test_pages_of_a_person_are_in_her_language_and_without_a_database_in_t
                 assert (answer.status, answer.headers["Content-Language"]) == (status, language)
 
 
-async def test_the_page_that_confirms_shows_the_words_of_the_proof(http: aiohttp.ClientSession) -> None:
+async def test_the_page_that_confirms_shows_the_words_of_the_proof_until_it_is_answered(
+    http: aiohttp.ClientSession, desk: FakeDesk
+) -> None:
     async with http.get(confirming()) as answer:
         text = await answer.text()
         assert re.findall("<blockquote>(.*)</blockquote>", text) == ["Ja, schreibt &lt;mir&gt;.", "Messt mich."]
-    async with http.get(confirming(8)) as answer:
-        assert (answer.status, "<button" in await answer.text()) == (404, False)
+    for job, desk.came_to, status, says in (
+        (8, None, 404, "expired"),
+        (7, Confirmed.DONE, 200, "Sie sind angemeldet"),
+        (7, Confirmed.USED, 200, "schon benutzt"),
+    ):
+        async with http.get(confirming(job)) as answer:
+            text = await answer.text()
+            assert (answer.status, says in text, "<button" in text) == (status, True, False)
 
 
 async def test_a_database_that_hangs_does_not_keep_anybody_from_leaving(
