@@ -33,6 +33,7 @@ from mtad.pipeline.signer import Signer
 from mtad.pipeline.site import SiteRunner
 from mtad.pipeline.sources import Sources
 from mtad.pipeline.tools import Tools
+from mtad.pipeline.watchdog import Watchdog
 from mtad.queue import store
 from mtad.queue.settle import Ending, Settler
 from mtad.queue.store import Ended, Returned
@@ -93,14 +94,24 @@ class Pipeline:
         dials = Dials(pool)
         providers = Providers(pool, clock, worker)
         automation = Automation(pool, clock, worker, rules_in_force(config.automation), self._shaper.provider)
+        watchdog = Watchdog(clock)
         self._services = [
             service.run
-            for service in (self._settler, signer, beginner, self._sessions, dials, automation, self._allowances)
+            for service in (
+                self._settler,
+                signer,
+                beginner,
+                self._sessions,
+                dials,
+                automation,
+                self._allowances,
+                watchdog,
+            )
         ] + [providers.run_paces, providers.run_sessions]
         self._tools = Tools(
             pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, sources=self._sources,
             allowances=self._allowances, dials=dials, providers=providers, signer=signer, beginner=beginner,
-            settler=self._settler, automation=automation, retries=config.retry, luck=luck,
+            settler=self._settler, automation=automation, retries=config.retry, luck=luck, watchdog=watchdog,
         )  # fmt: skip
         self._sites: dict[int, SiteRunner] = {}
         self._draining = asyncio.Event()

@@ -30,6 +30,7 @@ from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, lenient, retry_of
 from mtad.pipeline.signer import Signed
 from mtad.pipeline.tools import Tools
+from mtad.pipeline.watchdog import Phase, Step
 from mtad.queue import store
 from mtad.queue.dials import Dial
 from mtad.queue.providers import Pace
@@ -258,9 +259,12 @@ class LaneRunner:
         """Open one connection after the other while mails are left and the lane's other workers leave us the place."""
         again = True
         while again:
-            worn = await self._open_and_send()
+            worn = await self._tools.watchdog.guard(self._open_and_send, self._given_up)
             fits = self.running <= self._concurrency.allowed
             again = worn and fits and self._site.stays(self)
+            if worn and self._tools.providers.is_tight(self._provider):
+                # Another site of the provider waits for a session: this one asks again after it.
+                again, self._full_until = False, self._tools.clock.monotonic() + SHUT_FOR
             if again and self._tools.clock.monotonic() < self._held_until:
                 continue
             self.running -= 1
@@ -285,7 +289,7 @@ class LaneRunner:
         self._held = await self._tools.sessions.hold(Wish(self.lane.id, wanted, self.running, growing), self._held)
         self._held_until = self._tools.clock.monotonic() + KEPT_FOR
 
-    async def _open_and_send(self) -> bool:
+    async def _open_and_send(self, step: Step) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
         if not await self._may_dial():
             return False
@@ -300,7 +304,7 @@ class LaneRunner:
             return False
         leaves = hung_up = False
         try:
-            leaves = await self._send_all(opened)
+            leaves = await self._send_all(opened, step)
             hung_up = not opened.usable
         finally:
             await opened.close()
@@ -327,11 +331,12 @@ class LaneRunner:
 
     # One session
 
-    async def _send_all(self, session: Session) -> bool:
+    async def _send_all(self, session: Session, step: Step) -> bool:
         """Until the session is over; whether it ends because there are too many."""
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         leaves = False
         while session.alive() and session.deliveries < self._most_deliveries:
+            step.phase = Phase.IDLE
             if leaves := self.running - self._leaving > self._most_sessions:
                 self._leaving += 1
                 break
@@ -348,18 +353,35 @@ class LaneRunner:
                 elif not await self._mail_arrives():
                     break
                 continue
+            step.mail, step.last = mail, last
+            step.enter(Phase.SIGN, self._tools.clock.monotonic())
             try:
                 signed = await self._tools.signer.sign(mail, self.lane.source)
             except ContentFault as fault:
+                step.phase = Phase.IDLE
                 self._put_back(day)
                 await self._settle(ended_by_skip(mail.facts, mail.program, fault.reason))
                 continue
-            last = await self._send(session, mail, signed, last)
+            last = await self._send(session, mail, signed, last, step)
             if last is None:
                 self._put_back(day)
+        step.phase = Phase.IDLE
         if last is not None:
             await self._settle(last)
         return leaves
+
+    async def _given_up(self, step: Step) -> None:
+        """The watchdog has ended a session: nothing that it held is lost, and nobody waits for the settler."""
+        rows: list[Ending] = [step.last] if step.last is not None else []
+        match step.phase, step.mail:
+            case Phase.SIGN | Phase.BEGIN, Mail() as mail:
+                rows.append(Released(mail.facts))
+            case Phase.SEND, Mail() as mail:
+                lost = Lost(Stage.DOT, "ended by the watchdog", self.lane.name)
+                trip = Trip(self.lane.source, "", site=self.lane.name)
+                rows.append(self._ending(mail, lost, self._concurrency.falls, trip))
+        for row in rows:
+            await self._tools.settler.batcher.submit(row)
 
     def _put_back(self, day: date | None) -> None:
         """What a mail that was not sent had taken of the day's allowance."""
@@ -367,15 +389,17 @@ class LaneRunner:
             self._allowance.put_back(day)
 
     async def _send(
-        self, session: Session, mail: Mail, signed: Signed, last: Ended | Returned | None
+        self, session: Session, mail: Mail, signed: Signed, last: Ended | Returned | None, step: Step
     ) -> Ended | Returned | None:
         """One mail over one session; what became of it, None when it went back. `last` is settled."""
         while True:
+            step.enter(Phase.BEGIN, self._tools.clock.monotonic())
             begun = await self._begin(mail, last)
-            last = None
+            last = step.last = None
             if begun is None:
                 return None
             since = self._concurrency.falls
+            step.enter(Phase.SEND, self._tools.clock.monotonic())
             try:
                 result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
             except ValueError as defect:

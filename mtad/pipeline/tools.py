@@ -15,6 +15,7 @@ from mtad.pipeline.providers import Providers
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
 from mtad.pipeline.sources import Sources
+from mtad.pipeline.watchdog import Watchdog
 from mtad.queue.settle import Settler
 from mtad.wire.session import Dialer
 
@@ -35,4 +36,5 @@ class Tools(msgspec.Struct, frozen=True):
     settler: Settler
     automation: Automation
     retries: Retries
+    watchdog: Watchdog
     luck: Callable[[], float]  # in [0, 1); spreads the retries

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from ssl import SSLContext
 from typing import cast
 
+from prometheus_client import Counter
+
 from mtad.base.clock import Clock
 from mtad.smtp.client import Client
 from mtad.smtp.results import Stage
@@ -20,6 +22,8 @@ log = logging.getLogger("mtad.wire")
 
 # Written at once; a longer message goes in pieces, each within the time for BODY.
 PIECE = 64 * 1024
+
+ENDED = Counter("mtad_watchdog_ended_total", "Deliveries that made no progress and were ended, by stage", ["stage"])
 
 
 class Connection(asyncio.Protocol):
@@ -200,6 +204,7 @@ class Connection(asyncio.Protocol):
         why = f"timed out after {self._timeouts[stage]:g} s"
         if now - self._begun >= WATCHDOG:
             why = f"ended by the watchdog after {WATCHDOG:g} s"
+            ENDED.labels(stage=stage.value).inc()
             log.warning("no progress", extra={"host": self._client.host, "stage": stage.value, "seconds": WATCHDOG})
         self._client.broke(why)
         self._turn(new=False)

@@ -7,7 +7,7 @@ import pytest
 from mtad.ops.spf import Spf, spf
 
 DNS: dict[tuple[str, str], Sequence[str] | None] = {
-    ("b.test", "TXT"): ["verification=1", "v=spf1 a:mail.test/32 mx ip4:198.51.100.0/24 ip6:2001:db8::/32 include:x.test"],
+    ("b.test", "TXT"): ["mine=1", "v=spf1 a:mail.test/32 mx ip4:198.51.100.0/24 ip6:2001:db8::/32 include:x.test"],
     ("mail.test", "A"): ["192.0.2.1"],
     ("b.test", "MX"): ["10 in.test."],
     ("in.test", "A"): ["192.0.2.2"],

@@ -15,6 +15,7 @@ from mtad.base.shape import Layer
 from mtad.compose.composer import Composed, Composer
 from mtad.dkim.sign import Draft, Signer
 from mtad.pipeline import Pipeline, claimer, sessions
+from mtad.pipeline.watchdog import Phase
 from mtad.queue import store
 from mtad.shape.feedback import INITIAL
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage
@@ -495,3 +496,45 @@ async def test_a_drain_waits_for_sessions_that_are_granted_while_it_runs(
         office.post.answers.set()
 
     assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 0
+
+
+@pytest.mark.parametrize("phase", [Phase.SIGN, Phase.BEGIN, Phase.SEND])
+async def test_a_delivery_that_hangs_is_ended_and_the_mail_before_and_in_its_hand_are_not_lost(
+    office: Office, monkeypatch: pytest.MonkeyPatch, phase: Phase
+) -> None:
+    """The mail before is settled; one that may have been sent is in doubt, any other is tried again."""
+    watchdog, never = office.pipeline._tools.watchdog, asyncio.Event()
+    hangs = {
+        Phase.SIGN: (office.pipeline._tools.signer, "sign"),
+        Phase.BEGIN: (office.pipeline._tools.beginner, "begin"),
+        Phase.SEND: (Postman, "send"),
+    }[phase]
+    works = getattr(*hangs)
+    calls = 0
+
+    async def second_hangs(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await never.wait()
+        return await works(*arguments, **named)
+
+    monkeypatch.setattr(*hangs, second_hangs)
+    for n in range(2):
+        await office.world.job(f"p{n}@reader.test")
+
+    async def stuck() -> bool:
+        return calls == 2
+
+    async with open_office(office):
+        await office.until(stuck)
+        watchdog.look()
+        for step in watchdog.steps:
+            step.since -= 1e6
+        watchdog.look()
+        await office.until_delivered(1 if phase is Phase.SEND else 2)
+        if phase is Phase.SEND:
+            await office.until_count("select count(*) from job where doubts = 1 and reason like '%watchdog%'", 1)
+
+    assert len(office.post.sent) == (1 if phase is Phase.SEND else 2)
+    assert office.post.opened == 2 - (phase is Phase.SEND)

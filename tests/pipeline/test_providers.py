@@ -83,6 +83,20 @@ async def test_a_limit_of_sessions_holds_over_the_sites_of_a_provider_and_all_it
     assert await world.pool.fetchval("select sum(sessions) from provider_session") == 0
 
 
+async def test_the_sites_of_a_provider_take_turns_for_its_sessions(world: World, receiver: Receiver) -> None:
+    big = Provider(mx_suffix=(".0.0.1",), provider_connection_limit=1, max_deliveries_per_connection=30)
+    async with Receiver() as other:
+        place = Place(world, receiver, WARM, shape=Shaping(provider={"big": big}))
+        await two_sites(place, other, 90)
+
+        async with place.workers():
+            await place.until("select count(distinct site_id) = 2 from ledger")
+            waiting = await world.pool.fetchval("select count(*) from job")
+            await world.pool.execute("update job set due = now() + interval '1 h' where worker is null")
+
+    assert waiting > 100, "the second begins when the first has sent one session full, not all that it has"
+
+
 async def test_a_lane_that_is_closed_keeps_no_session_of_the_provider_from_others(
     world: World, receiver: Receiver
 ) -> None:

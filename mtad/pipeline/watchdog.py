@@ -1,0 +1,104 @@
+"""Ends what makes no progress: a delivery that hangs, wherever it does, is given up, and says so.
+
+Each stage has a limit beyond all that it may take by its own rules (the time-outs of the
+wire, the statement time-out of the database, the wait for a token), so what is found here
+is a defect, ours or of what we stand on: it costs one session, and not the mail in its hand.
+A session that waits for mail, or for the database to take an outcome, is left alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from enum import StrEnum
+
+from mtad.base.clock import Clock
+from mtad.pipeline.endings import Mail
+from mtad.queue.store import Ended, Returned
+from mtad.smtp.waits import WATCHDOG
+from mtad.wire.connection import ENDED
+from mtad.wire.hosts import MAX_ADDRESSES
+
+log = logging.getLogger("mtad.watchdog")
+
+# Seconds between two looks.
+PERIOD = 30.0
+
+
+class Phase(StrEnum):
+    """Where a session is."""
+
+    IDLE = "idle"
+    DIAL = "dial"
+    SIGN = "sign"
+    BEGIN = "begin"
+    SEND = "send"
+
+
+LONGEST: Mapping[Phase, float] = {
+    Phase.DIAL: MAX_ADDRESSES * WATCHDOG + 600.0,
+    Phase.SIGN: 600.0,
+    Phase.BEGIN: 600.0,
+    Phase.SEND: WATCHDOG + 600.0,
+}
+"""Seconds that a phase may last."""
+
+
+class Step:
+    """Where one session is, since when, and what would be lost with it."""
+
+    __slots__ = ("ended", "last", "mail", "phase", "since")
+
+    def __init__(self, now: float) -> None:
+        self.phase = Phase.DIAL
+        self.since = now  # monotonic
+        self.mail: Mail | None = None  # in its hand
+        self.last: Ended | Returned | None = None  # what became of the one before, while it is not settled
+        self.ended = False  # by the watchdog
+
+    def enter(self, phase: Phase, now: float) -> None:
+        self.phase, self.since = phase, now
+
+
+class Watchdog:
+    """Looks at every session of the worker."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._steps: dict[asyncio.Task[object], Step] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._clock.sleep(PERIOD)
+            self.look()
+
+    @property
+    def steps(self) -> Collection[Step]:
+        """Where the sessions are."""
+        return self._steps.values()
+
+    async def guard(self, work: Callable[[Step], Awaitable[bool]], given_up: Callable[[Step], Awaitable[None]]) -> bool:
+        """What `work` returns; False, after `given_up`, when it had to be ended."""
+        task = asyncio.current_task()
+        assert task is not None
+        step = self._steps[task] = Step(self._clock.monotonic())
+        try:
+            return await work(step)
+        except asyncio.CancelledError:
+            if not step.ended:
+                raise
+            task.uncancel()
+        finally:
+            del self._steps[task]
+        await given_up(step)
+        return False
+
+    def look(self) -> None:
+        """End what is where it is for too long."""
+        now = self._clock.monotonic()
+        for task, step in self._steps.items():
+            if not step.ended and now - step.since > LONGEST.get(step.phase, float("inf")):
+                step.ended = True
+                ENDED.labels(stage=step.phase.value).inc()
+                log.warning("no progress", extra={"lane": task.get_name(), "stage": step.phase.value})
+                task.cancel()
