@@ -204,7 +204,7 @@ class Postgres:
 
     def _write_settings(self) -> None:
         path = self.data / "mtad.conf"
-        path.write_text("".join(f"{name} = {value}\n" for name, value in self._settings.items()), encoding="ascii")
+        path.write_text("".join(f"{name} = {value}\n" for name, value in self._settings.items()), encoding="utf-8")
         self._own(path)
         main = self.data / "postgresql.conf"
         include = "include = 'mtad.conf'\n"
