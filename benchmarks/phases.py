@@ -65,7 +65,7 @@ async def send_through(place: Place, pool: Pool, name: str, contacts: int, besid
     await place.installation.command("program", "start", name)
     place.installation.log_path.write_bytes(b"")  # the workers before are not those that are waited for
     postgres = gauges.tree_cpu(place.postmaster)
-    await place.start(signed=True)
+    await place.start()
     workers = await _workers(place)
     say(f"sending {name}, workers {' '.join(map(str, workers))}")
     async with aiohttp.ClientSession() as http:

@@ -12,9 +12,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import aiohttp
 
@@ -92,8 +92,11 @@ class Place:
         """The pid of Postgres' first process."""
         return int((self.postgres.data / "postmaster.pid").read_text().split("\n", 1)[0])
 
-    def configure(self, routes: Sequence[tuple[str, tuple[str, int]]], *, sessions: int) -> None:
-        """Rewrite what `init` wrote: each domain, or `*`, to its address, `sessions` at most to each."""
+    def configure(self, routes: Sequence[tuple[str, tuple[str, int]]], *, sessions: int, database: str = "") -> None:
+        """Rewrite what `init` wrote: each domain, or `*`, to its address, `sessions` at most to each.
+
+        With the URL of a `database` its server is one that `mtad run` neither starts nor stops.
+        """
         self.metrics_port = _free_row(self.workers)
         made = self.installation.config
         text = _CONFIG.format(
@@ -102,12 +105,14 @@ class Place:
         )  # fmt: skip
         text += "".join(_DKIM.format(domain=DOMAIN, selector=one.selector, key=one.key) for one in made.dkim)
         text += "".join(_ROUTE.format(domain=domain, host=host, port=port) for domain, (host, port) in routes)
+        if database:
+            text += f'[database]\nurl = "{database}"\n'
         self.installation.config_path.write_text(text, encoding="utf-8")
 
     @contextlib.asynccontextmanager
-    async def connected(self) -> AsyncIterator[Pool]:
+    async def connected(self, most: int = 2) -> AsyncIterator[Pool]:
         """Connections to the database inside the block."""
-        pool = await open_pool(self.postgres.url, most=2, name="benchmark", least=0)
+        pool = await open_pool(self.postgres.url, most=most, name="benchmark", least=0)
         try:
             yield pool
         finally:
@@ -123,10 +128,10 @@ class Place:
         """Give each domain a site of its own, and all sites these addresses in turn, as so many small servers would."""
         await pool.execute(_SPREAD, [f"0 {host}:{port}" for host, port in addresses])
 
-    async def start(self, *, signed: bool) -> None:
-        """Start `mtad run`, or what stands in for it when nothing is to be signed."""
+    async def start(self, lacks: Literal["", "signature", "fence"] = "") -> None:
+        """Start `mtad run`, or what stands in for it when it is to lack something (benchmarks/lacking.py)."""
         config = ["--config", str(self.installation.config_path)]
-        program = ["mtad", "run", *config] if signed else ["benchmarks.unsigned", *config]
+        program = ["benchmarks.lacking", lacks, *config] if lacks else ["mtad", "run", *config]
         self._log = self.installation.log_path.open("ab")
         self.daemon = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *program, stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log,
@@ -163,17 +168,21 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def installed(workers: int, *, statements: bool, dkim: str = "rsa2048") -> AsyncIterator[Place]:
+async def installed(
+    workers: int, *, statements: bool = False, dkim: str = "rsa2048", settings: Mapping[str, str] = {}
+) -> AsyncIterator[Place]:
     """A fresh installation with an empty database that runs inside the block.
 
-    `statements` loads pg_stat_statements; `dkim` are the keys that `mtad init` makes.
+    `statements` loads pg_stat_statements; `dkim` are the keys that `mtad init` makes; `settings` are Postgres' own.
     """
     with tempfile.TemporaryDirectory(prefix="mtad-bench-", ignore_cleanup_errors=True) as name:
         # Started by root, Postgres runs as `nobody`, who has to pass through here.
         os.chmod(name, 0o711)  # noqa: PTH101 - ruff takes a Path's for a wait
         installation = Installation(Path(name))
         await installation.command("init", "--domain", DOMAIN, "--dir", name, "--dkim", dkim)
-        postgres = Postgres(installation.config.state / "postgres", settings=_STATEMENTS if statements else None)
+        postgres = Postgres(
+            installation.config.state / "postgres", settings={**settings, **(_STATEMENTS if statements else {})}
+        )
         with postgres.using():
             await installation.command("migrate")
             place = Place(installation, postgres, workers)

@@ -68,7 +68,7 @@ async def send_all(place: Place, pool: Pool, receiver: Receiver, contacts: int, 
     lsn = await pool.fetchval("select pg_current_wal_lsn()::text")
     postmaster = place.postmaster
     postgres, sink = gauges.tree_cpu(postmaster), receiver.cpu()
-    await place.start(signed=signed)
+    await place.start("" if signed else "signature")
     workers = await _workers_at_work(place)
     say(f"sending, workers {' '.join(map(str, workers))}")
     async with aiohttp.ClientSession() as http:

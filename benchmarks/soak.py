@@ -163,7 +163,7 @@ async def measure(plan: Plan) -> Report:
     ):
         place.configure(list(zip(domains, receiver.addresses, strict=True)), sessions=10)
         await _prepare(plan, place, pool, domains, draw)
-        await place.start(signed=True)
+        await place.start()
         port = await until_it_answers(place, http)
         # The first campaign comes before the time begins: somebody must have a mail to open.
         await start_round(place, pool, 0)

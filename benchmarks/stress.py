@@ -156,10 +156,8 @@ async def measure(plan: Plan) -> Report:
 async def _send(plan: Plan, place: Place, pool: Pool, draw: random.Random) -> None:
     """Have every contact hold a mail with a pixel and links."""
     async with receiving(plan.sink, 1) as receiver:
-        place.configure([("*", receiver.addresses[0])], sessions=60)
         # A server that nobody starts again but us.
-        with place.installation.config_path.open("a", encoding="utf-8") as config:
-            config.write(f'[database]\nurl = "{place.postgres.url}"\n')
+        place.configure([("*", receiver.addresses[0])], sessions=60, database=place.postgres.url)
         people = place.folder / "people.csv"
         write_people(people, plan.contacts, ["d0.example.net"], draw)
         say(f"importing and sending {plan.contacts:,} mails, to have them opened")

@@ -36,6 +36,7 @@ ROOM = 4 << 30  # bytes; four processes have used one
 SETTINGS = {
     "fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0",
     "shared_buffers": "128MB", "min_wal_size": "32MB", "max_wal_size": "512MB", "autovacuum": "off",
+    "track_commit_timestamp": "on",
 }  # fmt: skip
 
 TEMPLATE = "mtad_template"

@@ -1,0 +1,308 @@
+"""``python -m benchmarks.race``: nobody's mail begins after the commit by which they became ineligible.
+
+While the workers empty a full queue, people in it become ineligible in eleven ways, each at about
+the turn of their own mail. Postgres' commit times say which came first, and the receiver when each
+DATA came. With --unfenced begin does not compare what the verdict was made by: then it must show.
+"""
+
+import argparse
+import asyncio
+import heapq
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from benchmarks.entry import finish, machine
+from benchmarks.hits import until_it_answers
+from benchmarks.place import Place, installed
+from benchmarks.race_sink import RaceSink, race_sink
+from benchmarks.race_ways import DOMAIN, TOGETHER, WAYS, Person, Ways
+from benchmarks.race_world import set_up
+from benchmarks.run import say
+from mtad.base.db import Pool
+from mtad.base.errors import Problem
+from mtad.compose.preview import tracking_keys
+from mtad.pipeline.beginner import VALID
+from tracker.tokens import read_return_path
+
+SETTINGS = {"track_commit_timestamp": "on"}
+
+# By how much of the queue an act comes before or after the turn of the mail, in turn.
+_AROUND = (0.0, -0.02, 0.02, -0.2, 0.2)
+
+# No act waits for more mails than this share of those that are sent for certain.
+_LAST = 0.95
+
+# The workers are never further ahead of the acts than by this share of the queue, and the sessions.
+_AHEAD = 0.05
+
+# Acts under way at once.
+_BESIDE = 32
+
+# For a mail that somebody must get before it makes them ineligible: each round lets one more pass.
+_LOOK = 0.02
+
+_HAPPENED = "select exists (select from race_fact where contact_id = $1)"
+_QUEUED = "select exists (select from job where program_id not in (select id from program where status = 'paused'))"
+# A begin that is a fact itself disqualifies all others of that contact, those of the same transaction too.
+_FOUND = """
+with begin as (
+  select *, pg_xact_commit_timestamp(xid) as at from race_begin
+), fact as (
+  select *, pg_xact_commit_timestamp(xid) as at from race_fact
+), person as (
+  select distinct contact_id, way from race_key
+), meant as (
+  select b.* from begin b join program p on p.id = b.program_id where p.name not in ('notice', 'receipt')
+), pair as (
+  select b.contact_id, b.job_id, b.at - f.at as after, b.at > f.at or b.xid = f.xid as violates
+    from begin b
+    join fact f on f.contact_id = b.contact_id and f.job_id is distinct from b.job_id
+)
+select p.way, count(*)::int as people,
+       count(*) filter (where f.happened and m.contact_id is null)::int as disqualified,
+       count(*) filter (where m.contact_id is not null)::int as sent,
+       count(*) filter (where f.in_hand)::int as in_hand,
+       coalesce(sum(v.violations), 0)::int as violations,
+       round(1000 * extract(epoch from min(v.nearest)), 1)::float8 as nearest_ms
+  from person p
+  left join lateral (select contact_id from meant where contact_id = p.contact_id limit 1) m on true
+  left join lateral (
+    select true as happened, bool_or(in_hand) as in_hand from fact where contact_id = p.contact_id having count(*) > 0
+  ) f on true
+  left join lateral (
+    select count(distinct job_id) filter (where violates) as violations, min(greatest(after, -after)) as nearest
+      from pair where contact_id = p.contact_id) v on true
+ group by p.way
+"""
+_BEGUN = "select job_id, begun, pg_xact_commit_timestamp(xid) from race_begin"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The command line."""
+
+    contacts: int
+    ineligible: int
+    rounds: int
+    workers: int
+    sites: int
+    sessions: int
+    unfenced: bool
+    seed: int
+    limit: float
+    json: Path | None
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What became of those who became ineligible in one way."""
+
+    people: int
+    disqualified: int  # and never sent the mail in question
+    sent: int  # it had begun before
+    in_hand: int  # a worker held mail for them at that moment, not begun yet
+    violations: int  # begins that committed after that moment
+    nearest_ms: float | None  # least time between the two commits, in either order
+
+
+class Round(msgspec.Struct, frozen=True):
+    """One queue, emptied."""
+
+    ways: Mapping[str, Found]
+    data: int  # DATA commands
+    late: int  # of them, later after their begin than it is good for
+    early: int  # before the commit of their begin
+    begin_to_data_max_ms: float
+    seconds: float
+    rate: float  # mails a second, acts beside them
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What --json writes. benchmarks/README.md says how each figure is taken."""
+
+    contacts: int
+    ineligible: int
+    violations: int
+    late: int
+    early: int
+    ways: Mapping[str, Found]  # over all rounds
+    rounds: Sequence[Round]
+    load_before: float
+    command: list[str]
+    machine: Mapping[str, str | int]
+
+
+def main() -> None:
+    """Run, print a line, write the JSON. A Problem is one line and its exit code."""
+    plan = _plan(sys.argv[1:])
+    finish(
+        "race",
+        measure(plan),
+        limit=plan.limit,
+        json=plan.json,
+        line=lambda report: (
+            f"{len(report.rounds)} rounds, {sum(way.disqualified for way in report.ways.values()):,} disqualified "
+            f"({sum(way.in_hand for way in report.ways.values()):,} in a worker's hand), "
+            f"{report.violations} begins after that, {report.late} DATA too late, {report.early} too early"
+        ),
+        good=lambda report: (
+            not (report.violations or report.late or report.early)
+            and all(way.disqualified and way.sent for way in report.ways.values())
+        ),
+    )
+
+
+def _plan(arguments: list[str]) -> Plan:
+    parser = argparse.ArgumentParser(prog="benchmarks.race", description=__doc__.partition("\n")[2])
+    parser.add_argument("--contacts", type=int, default=20_000, help="mails queued in each round")
+    parser.add_argument("--ineligible", type=int, default=2_000, help="of whom so many become ineligible")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sites", type=int, default=20)
+    parser.add_argument("--sessions", type=int, default=10, help="connections to one site, over all workers")
+    parser.add_argument("--unfenced", action="store_true", help="break begin: what it would look like")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=1800, help="seconds until it is given up")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    found = parser.parse_args(arguments)
+    if min(found.rounds, found.workers, found.sites, found.sessions) < 1:
+        parser.error("--rounds, --workers, --sites, --sessions: at least 1")
+    if not len(WAYS) <= found.ineligible <= found.contacts // 2:
+        parser.error(f"--ineligible: {len(WAYS)} to half of --contacts, is {found.ineligible}")
+    return Plan(**vars(found))
+
+
+async def measure(plan: Plan) -> Report:
+    """All rounds, each from an empty folder; Problem when one cannot be finished."""
+    load_before = os.getloadavg()[0]
+    rounds = []
+    for number in range(1, plan.rounds + 1):
+        async with installed(plan.workers, settings=SETTINGS) as place, place.connected(len(WAYS)) as pool:
+            rounds.append(await one_round(plan, place, pool, random.Random(f"{plan.seed} {number}")))
+            version = await pool.fetchval("show server_version")
+        last = rounds[-1]
+        say(
+            f"round {number}: {sum(way.disqualified for way in last.ways.values()):,} disqualified, "
+            f"{sum(way.violations for way in last.ways.values())} violations, {last.rate:,.0f} mails a second"
+        )
+    return Report(
+        contacts=plan.contacts,
+        ineligible=plan.ineligible,
+        violations=sum(way.violations for one in rounds for way in one.ways.values()),
+        late=sum(one.late for one in rounds),
+        early=sum(one.early for one in rounds),
+        ways={way: _together([one.ways[way] for one in rounds]) for way in WAYS},
+        rounds=rounds,
+        load_before=round(load_before, 2),
+        command=sys.argv[1:],
+        machine=machine(version),
+    )
+
+
+async def one_round(plan: Plan, place: Place, pool: Pool, draw: random.Random, *, database: str = "") -> Round:
+    """Fill the queue of an empty installation, race, and look who came first. `database` as of Place.configure."""
+    domains = [f"d{number}.example.net" for number in range(plan.sites)]
+    async with race_sink(plan.sites) as sink, aiohttp.ClientSession() as http:
+        routes = list(zip([*domains, DOMAIN], [*sink.addresses, sink.addresses[0]], strict=True))
+        place.configure(routes, sessions=plan.sessions, database=database)
+        series, people = await set_up(
+            place, pool, contacts=plan.contacts, ineligible=plan.ineligible, domains=domains, draw=draw
+        )
+        await place.start("fence" if plan.unfenced else "")
+        port = await until_it_answers(place, http)
+        ways = Ways(place, pool, http, f"http://127.0.0.1:{port}", series)
+        await _race(plan, place, pool, sink, ways, people)
+        await place.stop()
+    return await _told(place, pool, sink)
+
+
+async def _race(plan: Plan, place: Place, pool: Pool, sink: RaceSink, ways: Ways, people: Sequence[Person]) -> None:
+    """Each act as soon as so many mails are through; until the queue is empty."""
+    acts = _acts(people, plan.contacts - plan.ineligible)
+    ahead = round(_AHEAD * plan.contacts)
+    undone = [mails for mails, _ in acts]  # a heap of those that are; `done` is taken out when it is the first
+    done: Counter[int] = Counter()
+    places = asyncio.Semaphore(_BESIDE)
+
+    async def run(mails: int, person: Person) -> None:
+        await sink.reached(mails)
+        async with places:
+            await ways.act(person)
+        while not await pool.fetchval(_HAPPENED, person.id):
+            await asyncio.sleep(_LOOK)
+            sink.allow(sink.answered + 1)
+        done[mails] += 1
+        while undone and done[undone[0]]:
+            done[heapq.heappop(undone)] -= 1
+        sink.allow(undone[0] + ahead if undone else 2 * plan.contacts)
+
+    sink.allow(ahead)
+    async with asyncio.TaskGroup() as group:
+        for mails, person in acts:
+            group.create_task(run(mails, person))
+    while await pool.fetchval(_QUEUED):
+        if len(place.started()) > plan.workers:
+            raise Problem(f"a worker died: see {place.installation.log_path}")
+        await asyncio.sleep(0.05)
+
+
+def _acts(people: Sequence[Person], through: int) -> list[tuple[int, Person]]:
+    """(after how many mails, of whom), in order: around each one's turn; of those who go together one, in the middle.
+
+    Of each way the first in the queue comes last and the last one first, so that some are too
+    late for certain and some in time.
+    """
+    found: list[tuple[int, Person]] = []
+    for way in WAYS:
+        its = [person for person in people if person.way == way]
+        turns = [person.turn + _AROUND[n % len(_AROUND)] for n, person in enumerate(its)]
+        turns[0], turns[-1] = 1.0, 0.0
+        if way in TOGETHER:
+            its, turns = its[:1], [0.5]
+        found += [
+            (round(through * min(max(turn, 0.0), _LAST)), person) for turn, person in zip(turns, its, strict=True)
+        ]
+    return sorted(found, key=lambda act: act[0])
+
+
+async def _told(place: Place, pool: Pool, sink: RaceSink) -> Round:
+    ways = {row["way"]: Found(*list(row.values())[1:]) for row in await pool.fetch(_FOUND)}
+    begun = {row[0]: (row[1].timestamp(), row[2].timestamp()) for row in await pool.fetch(_BEGUN)}
+    keys = tracking_keys(place.installation.config)
+    waits, late, early = [], 0, 0
+    for data in sink.data:
+        job = read_return_path(keys, data.sender.partition("@")[0])
+        if job not in begun:
+            raise Problem(f"a mail of {data.sender} came that nobody had begun")
+        at, committed = begun[job]
+        waits.append(data.at - at)
+        late += data.at - at > VALID
+        early += data.at < committed
+    seconds = sink.data[-1].at - sink.data[0].at
+    return Round(
+        ways=ways,
+        data=len(sink.data),
+        late=late,
+        early=early,
+        begin_to_data_max_ms=round(1000 * max(waits), 1),
+        seconds=round(seconds, 2),
+        rate=round(len(sink.data) / max(seconds, 1e-9), 1),
+    )
+
+
+def _together(rounds: Sequence[Found]) -> Found:
+    """Sums, and the nearest of all."""
+    sums = {
+        name: sum(getattr(one, name) for one in rounds)
+        for name in ("people", "disqualified", "sent", "in_hand", "violations")
+    }
+    return Found(**sums, nearest_ms=min((one.nearest_ms for one in rounds if one.nearest_ms is not None), default=None))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""A receiver that notes when the DATA of each mail came, and can make senders wait for their last answer."""
+
+import asyncio
+import contextlib
+import heapq
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+import msgspec
+
+# Whose mailboxes do not exist.
+GONE = "gone"
+
+_EHLO = b"250-sink.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
+_NO_MAILBOX = b"550 5.1.1 no such user\r\n"
+
+
+class Data(msgspec.Struct, frozen=True, gc=False):
+    """A DATA command: of which envelope sender, and when it had come (seconds since 1970)."""
+
+    sender: str
+    at: float
+
+
+class RaceSink:
+    """Takes all mail but that to `gone…`, and forgets its text.
+
+    After `most` mails each further one waits for its 250 until `allow` raises that number: so
+    senders are never further ahead of what is done beside them, however slow that is.
+    """
+
+    def __init__(self) -> None:
+        self.data: list[Data] = []
+        self.answered = 0
+        self.addresses: Sequence[tuple[str, int]] = ()
+        self._most = 0
+        self._waiting: deque[asyncio.Transport] = deque()
+        self._reached: list[tuple[int, int, asyncio.Event]] = []  # a heap: mails, a number of its own
+
+    def allow(self, most: int) -> None:
+        """Answer up to so many mails in all."""
+        self._most = max(self._most, most)
+        while self._waiting and self.answered < self._most:
+            self._answer(self._waiting.popleft())
+
+    async def reached(self, mails: int) -> None:
+        """Return as soon as so many mails were answered."""
+        if self.answered < mails:
+            event = asyncio.Event()
+            heapq.heappush(self._reached, (mails, id(event), event))
+            await event.wait()
+
+    def dot(self, transport: asyncio.Transport) -> None:
+        """A mail has come to its end."""
+        if self.answered < self._most:
+            self._answer(transport)
+        else:
+            self._waiting.append(transport)
+
+    def _answer(self, transport: asyncio.Transport) -> None:
+        self.answered += 1
+        transport.write(b"250 2.0.0 taken\r\n")
+        while self._reached and self._reached[0][0] <= self.answered:
+            heapq.heappop(self._reached)[2].set()
+
+
+class _Session(asyncio.Protocol):
+    """One connection. What a client pipelines is answered in order."""
+
+    def __init__(self, sink: RaceSink) -> None:
+        self._sink = sink
+        self._buffer = b""
+        self._sender = ""
+        self._recipients = 0
+        self._text = False  # between DATA and its dot
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(b"220 sink.test ESMTP\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while True:
+            head, end, rest = self._buffer.partition(b"\r\n.\r\n" if self._text else b"\r\n")
+            if not end:
+                return
+            self._buffer = rest
+            if self._text:
+                self._text = False
+                self._sink.dot(self._transport)
+            else:
+                self._command(head)
+
+    def _command(self, line: bytes) -> None:
+        verb = line[:4].upper()
+        answer = b"250 2.0.0 ok\r\n"
+        if verb == b"EHLO":
+            answer = _EHLO
+        elif verb == b"MAIL":
+            self._sender, self._recipients = line.partition(b"<")[2].partition(b">")[0].decode(), 0
+        elif verb == b"RCPT":
+            if line.partition(b"<")[2].startswith(GONE.encode()):
+                answer = _NO_MAILBOX
+            else:
+                self._recipients += 1
+        elif verb == b"DATA":
+            self._sink.data.append(Data(self._sender, time.time()))
+            self._text = self._recipients > 0
+            answer = b"354 go on\r\n" if self._text else b"554 5.5.1 no valid recipients\r\n"
+        elif verb == b"QUIT":
+            self._transport.write(b"221 2.0.0 bye\r\n")
+            self._transport.close()
+            return
+        self._transport.write(answer)
+
+
+@contextlib.asynccontextmanager
+async def race_sink(ports: int) -> AsyncIterator[RaceSink]:
+    """It listens on so many ports of loopback inside the block, in this process."""
+    sink = RaceSink()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        servers = []
+        for _ in range(ports):
+            server = await loop.create_server(lambda: _Session(sink), "127.0.0.1", 0)
+            servers.append(await stack.enter_async_context(server))
+        sink.addresses = [server.sockets[0].getsockname() for server in servers]
+        yield sink

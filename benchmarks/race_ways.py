@@ -1,0 +1,116 @@
+"""Eleven ways in which people become ineligible, each by the product's own door for it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import aiohttp
+import msgspec
+
+from benchmarks.place import Place
+from benchmarks.race_sink import GONE
+from engine.service import Suppress, fold, suppress
+from mtad.audience.persons import erase
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.compose.preview import tracking_keys
+from mtad.queue import programs, store
+from mtad.queue.enqueue import cancel, pause
+from mtad.queue.intake import COMMAND_SLOT
+from tracker.tokens import contact_token, unsubscribe_url
+
+WAYS = (
+    "engaged",  # fold: open and click of an earlier mail reach the threshold
+    "one_click",
+    "complained",
+    "bounced",  # a receipt to the same address is refused for good
+    "suppressed",
+    "domain",
+    "paused",
+    "cancelled",
+    "erased",
+    "left",  # the entry ends: a click on an earlier mail of the series
+    "capped",  # a mail of another program begins
+)
+
+# All at once, by one act.
+TOGETHER = ("domain", "paused", "cancelled")
+
+DOMAIN = f"{GONE}.example.net"
+
+_HIT = """
+insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)
+select gen_random_uuid(), l.job_id, k.kind::sign_kind, n.id, now(), 'GET', 'Firefox', 'human'
+  from (select * from ledger where contact_id = $1 order by job_id limit 1) l
+ cross join unnest($2::text[]) as k (kind)
+  join message_link n on n.message_id = l.message_id and n.position = case k.kind when 'open' then 0 else 1 end
+"""
+_UNFOLDED = "select exists (select from pending h join ledger l using (job_id) where l.contact_id = $1)"
+_SITE = "select d.site_id from contact c join domain d on d.id = c.domain_id where c.id = $1"
+_MESSAGE = "select id, node from message where program_id = $1 and version = $2"
+
+
+class Person(msgspec.Struct, frozen=True, gc=False):
+    """Somebody who will be ineligible; `turn`: which share of the queue is before the mail in question."""
+
+    id: int
+    way: str
+    key: str
+    turn: float
+
+
+class Ways:
+    """`act` makes one person, or all of a way, ineligible: now, or (bounced, capped) as soon as a worker sends."""
+
+    def __init__(self, place: Place, pool: Pool, http: aiohttp.ClientSession, tracker: str, series: int) -> None:
+        """`tracker` is its URL, `series` the program whose mail people leave by one click."""
+        self._config = place.installation.config
+        self._keys = tracking_keys(self._config)
+        self._pool = pool
+        self._http = http
+        self._tracker, self._series = tracker, series
+        self._do: Mapping[str, Callable[[Person], Awaitable[object]]] = {
+            "engaged": partial(self._answers, kinds=("open", "click")),
+            "one_click": self._leaves,
+            "complained": lambda person: self._suppress(Suppress(person.key, "marketing", "complained", "race")),
+            "bounced": partial(self._mailed, program="receipt"),
+            "suppressed": lambda person: self._suppress(Suppress(person.key, "all", "manual", "race")),
+            "domain": lambda _: self._suppress(Suppress(f"@{DOMAIN}", "all", "manual", "race")),
+            "paused": lambda _: pause(pool, "paused", "race"),
+            "cancelled": lambda _: cancel(pool, "cancelled", "race"),
+            "erased": lambda person: erase(pool, self._config, person.key, "race"),
+            "left": partial(self._answers, kinds=("click",)),
+            "capped": partial(self._mailed, program="notice"),
+        }
+
+    async def act(self, person: Person) -> None:
+        """What happens to this person; of TOGETHER: to all."""
+        await self._do[person.way](person)
+
+    async def _answers(self, person: Person, kinds: Sequence[str]) -> None:
+        """Judged hits on the earlier mail, as ripening leaves them; folded by us or by a worker."""
+        await self._pool.execute(_HIT, person.id, kinds)
+        while await self._pool.fetchval(_UNFOLDED, person.id):
+            await fold(self._pool)
+
+    async def _leaves(self, person: Person) -> None:
+        """RFC 8058."""
+        url = unsubscribe_url(self._tracker, contact_token(self._keys, person.id, self._series))
+        async with self._http.post(url, data={"List-Unsubscribe": "One-Click"}) as answer:
+            answer.raise_for_status()
+
+    async def _suppress(self, row: Suppress) -> None:
+        await in_transaction(self._pool, lambda conn: suppress(conn, [row]))
+
+    async def _mailed(self, person: Person, program: str) -> None:
+        """One more mail to them, ahead of all others."""
+
+        async def work(conn: Connection) -> None:
+            row = await programs.program_by_name(conn, program)
+            message = await conn.fetchrow(_MESSAGE, row.id, row.version)
+            site = await conn.fetchval(_SITE, person.id)
+            assert message is not None
+            step = programs.Step(row, message["id"], message["node"], datetime.now(UTC) + timedelta(days=1))
+            await programs.enqueue(conn, step, COMMAND_SLOT, [(person.id, site)])
+            await store.wake_sites(conn, [site])
+
+        await in_transaction(self._pool, work)
