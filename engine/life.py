@@ -9,6 +9,7 @@ from engine.facts import Defer, Facts, Send, Skip, Verdict
 from engine.gate import Context, verdict
 from engine.people import Answer, Person
 from engine.programs import Definition, EndNode, SendNode
+from engine.replay import lapsed
 from engine.rules import MOST_CAP, Policy
 from engine.states import Event, Kind, Row, State, apply, new_row
 from engine.timers import next_timer
@@ -62,6 +63,7 @@ class Life:
         self._rule = rule
         self._row: Row = new_row(START)
         self._now = START
+        self._earned: list[tuple[datetime, int]] = []
         self._silent = 0  # mails since the last sign
         # (time, what comes first at one time, number of a mail or day of a reactivation, what)
         self._agenda: list[tuple[datetime, int, int, str]] = []
@@ -116,6 +118,17 @@ class Life:
 
     def _event(self, kind: Kind, points: int = 0) -> None:
         self._apply(Event(kind, self._now, "", points))
+
+    def _earn(self, points: int) -> None:
+        """A sign; what it was worth is remembered only where points do not last."""
+        policy = self._rule.policy
+        if not policy.points_last:
+            self._event(Kind.SIGN, points)
+            return
+        self._row = lapsed(self._row, reversed(self._earned), self._now, policy)
+        self._event(Kind.SIGN, points)
+        if self._row.score:
+            self._earned.append((self._now, points))
 
     def _timers(self, until: datetime) -> None:
         while (timer := next_timer(self._row, self._rule.policy, self._now)) and timer.at <= until:
@@ -183,9 +196,9 @@ class Life:
     def _sign(self, answer: Answer) -> None:
         self._silent = 0
         if not self._person.veiled:
-            self._event(Kind.SIGN, self._rule.policy.points.open)
+            self._earn(self._rule.policy.points.open)
         if answer.clicked:
-            self._event(Kind.SIGN, self._rule.policy.points.click)
+            self._earn(self._rule.policy.points.click)
 
     def _reactivate(self) -> None:
         self._event(Kind.ENTERS_REACTIVATION)

@@ -10,7 +10,7 @@ journal has been read. Facts that are younger count at once, timers wait for it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -150,8 +150,11 @@ def forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: dateti
 
     for fact in facts:
         run_timers(fact.event.at)
-        before = row
         meant = _meant(fact, row, answered, policy, deaf_until)
+        if policy.points_last and row.score and meant.kind is Kind.SIGN:
+            latest = ((one.fact.event.at, one.points) for one in reversed(earned))
+            row = lapsed(row, latest, meant.at, policy)
+        before = row
         run(meant, fact.id)
         if fact.once and fact.once not in answered:
             answered.add(fact.once)
@@ -161,6 +164,21 @@ def forward(done: Replayed, facts: Sequence[Fact], policy: Policy, heard: dateti
             deaf_until = max(deaf_until, fact.event.until or NEVER)
     run_timers(heard)
     return Replayed(row, tuple(log), frozenset(answered), tuple(earned), last, held, deaf_until)
+
+
+def lapsed(row: Row, earned: Iterable[tuple[datetime, int]], at: datetime, policy: Policy) -> Row:
+    """The row without the points that do not last until `at`; `earned`: when how many, the latest first.
+
+    The latest points are what the score is made of, for rounds and forgetting drop all that
+    were before. What is not among `earned` was there when the round began, at the latest.
+    """
+    since = at - timedelta(seconds=policy.points_last)
+    left, lasting = row.score, 0
+    for when, points in earned:
+        counted = min(points, left)
+        left -= counted
+        lasting += counted if when > since else 0
+    return msgspec.structs.replace(row, score=lasting + (left if row.round_from > since else 0))
 
 
 def _heard(timer: Event | None, deaf_until: datetime) -> Event | None:

@@ -85,6 +85,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[EventRule, ...] = ()  # the first that fits counts
     pages: tuple[str, ...] = ()  # of high intent: host and path, * for anything; once each and day
     threshold: int = 20
+    points_last: float = 0.0  # so long after they were earned; 0: as long as the round
     window: float = 3 * DAY
     attempts: int = 5
     days: int = 90
@@ -135,6 +136,7 @@ class PolicyTable(Table, frozen=True, kw_only=True):
     events: tuple[EventRule, ...] = ()
     pages: tuple[str, ...] = ()
     threshold: int = 20
+    points_last: str = ""
     window: str = "3d"
     attempts: int = 5
     days: int = 90
@@ -169,6 +171,7 @@ def parse_policy(table: PolicyTable) -> Policy:
         events=table.events,
         pages=table.pages,
         threshold=table.threshold,
+        points_last=_points_last(table.points_last, day),
         window=duration("policy.window", table.window, day),
         attempts=table.attempts,
         days=table.days,
@@ -186,6 +189,13 @@ def parse_policy(table: PolicyTable) -> Policy:
     )
     _refuse_contradictions(policy)
     return policy
+
+
+def _points_last(text: str, day: float) -> float:
+    lasting = duration("policy.points_last", text, day) if text else 0.0
+    if text and not lasting:
+        raise InputError("policy.points_last: must be above 0; leave it out, and they last as long as the round")
+    return lasting
 
 
 def _slots(table: PolicyTable, day: float) -> Slots:

@@ -153,7 +153,8 @@ async def fold_plain(
     conn: Connection, signs: Sequence[tuple[Sign, Mail]], policies: Mapping[int, Policy], heard: datetime
 ) -> list[tuple[Sign, Mail]]:
     """Write what signs do to rows, locked ones, to which nothing else happens; the signs of all others."""
-    rules = list(policies.values())
+    # Without rules for it, a stream is left to the machine: when points lapse, only a replay knows.
+    rules = {stream: policy for stream, policy in policies.items() if not policy.points_last}
     left = await conn.fetchval(
         SQL["fold_plain"],
         [sign.event_id for sign, _ in signs],
@@ -166,10 +167,10 @@ async def fold_plain(
         [mail.entry_id for _, mail in signs],
         [points_of(sign.kind, policies[mail.stream_id]) for sign, mail in signs],
         [mail.place for _, mail in signs],
-        list(policies),
-        [policy.threshold for policy in rules],
-        [policy.days_need_attempts for policy in rules],
-        [min(policy.days, policy.days_unclear) * policy.day for policy in rules],
+        list(rules),
+        [policy.threshold for policy in rules.values()],
+        [policy.days_need_attempts for policy in rules.values()],
+        [min(policy.days, policy.days_unclear) * policy.day for policy in rules.values()],
         heard,
     )
     return [signs[number - 1] for number in left]

@@ -103,7 +103,7 @@ async def judged(
     early: dict[Key, list[Fact]] = {}
     for key, kept in rows.items():
         given = sorted(facts.get(key, ()), key=lambda fact: fact.place)
-        if again or _is_late(kept, given, heard):
+        if again or _is_late(kept, given, heard) or _may_lapse(kept.row, given, policies[key[0]]):
             late[key] = given
         else:
             early[key] = given
@@ -133,6 +133,14 @@ def _is_late(kept: Kept, given: Sequence[Fact], heard: datetime) -> bool:
     # Who answers has been mailed, even where settle had no row to say so on.
     unknown = kept.row.state is State.NEW and any(fact.event.kind is Kind.SIGN for fact in given)
     return unknown or given[0].event.at <= kept.told
+
+
+def _may_lapse(row: Row, given: Sequence[Fact], policy: Policy) -> bool:
+    """Whether points may have lapsed by a sign; when they were earned only a replay knows."""
+    if not policy.points_last or not row.score:
+        return False
+    begun = row.round_from + timedelta(seconds=policy.points_last)
+    return any(fact.event.kind is Kind.SIGN and fact.event.at >= begun for fact in given)
 
 
 async def _add_untold(

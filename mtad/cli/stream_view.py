@@ -41,6 +41,8 @@ def _word(key: str, value: Any, day: float) -> str:  # noqa: ANN401 - of any fie
     match key:
         case "window":
             text = span(value, day)
+        case "points_last":
+            text = span(value, day) if value else "as long as the round"
         case "settle" | "day":
             text = span(value)
         case "cool_downs":

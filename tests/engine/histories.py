@@ -12,7 +12,10 @@ STEP = timedelta(hours=6)
 STEPS = 300
 
 # Short spans, so that forty facts go through every phase.
-POLICY = Policy(attempts=3, window=2 * 86400.0, days=20, days_unclear=40, cool_downs=(3 * 86400.0, 6 * 86400.0))
+POLICY = Policy(
+    attempts=3, window=2 * 86400.0, days=20, days_unclear=40, cool_downs=(3 * 86400.0, 6 * 86400.0),
+    points_last=15 * 86400.0,
+)  # fmt: skip
 
 # What stands here more than once comes more often.
 KINDS = (

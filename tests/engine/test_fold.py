@@ -26,6 +26,19 @@ async def test_points_count_once_per_mail_and_kind(world: World) -> None:
     assert await world.pending() == 0
 
 
+async def test_points_that_have_lapsed_do_not_count_at_the_next_sign(world: World) -> None:
+    stream = await world.stream(policy=Policy(points_last=10 * 86400.0))
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    scores = []
+    for day, kind in ((1, "open"), (8, "click"), (10.9, "open"), (12, "click"), (18.5, "click")):
+        await world.hit(await world.mailed(program, contact, at=START + (day - 1) * DAY), kind, at=START + day * DAY)
+        await fold(world.pool)
+        scores.append(await world.state(stream, contact))
+
+    assert scores == [("active", 5), ("active", 15), ("engaged", 20), ("engaged", 25), ("engaged", 25)]
+
+
 async def test_the_same_hit_folded_again_changes_nothing(world: World) -> None:
     stream = await world.stream()
     program = await world.program(stream, definition())

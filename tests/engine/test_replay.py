@@ -100,6 +100,15 @@ def test_the_histories_go_everywhere() -> None:
     assert went == {(state, to) for state, to in meant if state is not State.NEW}
 
 
+def test_points_last_as_long_as_the_rules_say_and_nobody_stops_being_engaged_by_it() -> None:
+    days = (1, 15.9, 16, 30, 44, 45.5)
+    facts = [fact(Kind.DELIVERED, 0, "mail"), *(fact(Kind.SIGN, day, f"click {day}", once=f"{day}") for day in days)]
+    at = {day: replay(facts[: n + 2], POLICY, START, base()).row for n, day in enumerate(days)}
+
+    assert {day: row.score for day, row in at.items()} == {1: 10, 15.9: 20, 16: 20, 30: 30, 44: 20, 45.5: 20}
+    assert {row.state for day, row in at.items() if day > 15} == {State.ENGAGED}
+
+
 # ── The story of a late click ──
 
 

@@ -17,6 +17,7 @@ from mtad.base.errors import InputError
 
 FULL = """
 threshold = 25
+points_last = "30d"
 zone = "Europe/Berlin"
 quiet_hours = "21:00-07:00"
 sending_days = ["mon", "tue", "sat"]
@@ -52,6 +53,7 @@ def test_file_says_when_and_how_often_mail_may_go() -> None:
         days=frozenset({0, 1, 5}),
     )
     assert read.brake == Brake(share=0.1, least=100)
+    assert read.points_last == 30 * 86400.0
     assert (read.zone, read.on_engaged) == ("Europe/Berlin", OnEngaged(series="leave", campaign="leave"))
     assert msgspec.convert(msgspec.to_builtins(read), Policy) == read
 
@@ -103,6 +105,9 @@ def test_presets_are_policies(preset: str) -> None:
         ('quiet_hours = "21:00-21:00"', "policy.quiet_hours: 21:00-21:00 is all day or never"),
         ('quiet_hours = "21:00Z-07:00Z"', "policy.quiet_hours: are in each contact's own zone"),
         ("brake = { share = 5.0 }", "policy.brake.share: a share above 0 and up to 1, is 5.0"),
+        ('points_last = "0d"', "policy.points_last: must be above 0"),
+        ('points_last = "soon"', "policy.points_last: 'soon'"),
+        ('[[events]]\nevent = "out_of_office"', "policy.events[0]: 'out_of_office' is a report about mail"),
         ("brake = { least = 0 }", "policy.brake.least: must be 1 or more, is 0"),
         ("sending_days = []", "policy.sending_days: at least one is needed"),
         ('sending_days = ["monday"]', "sending_days[0]: mon or tue or wed or thu or fri or sat or sun, is 'monday'"),

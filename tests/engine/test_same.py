@@ -36,7 +36,7 @@ STEP = HOUR / 4
 START = datetime.now(UTC).replace(microsecond=0) - (STEPS + 500) * STEP
 POLICY = Policy(
     attempts=3, window=2 * 3600.0, days=20, days_unclear=40, cool_downs=(3 * 3600.0, 6 * 3600.0), day=3600.0,
-    threshold=20, brake=Brake(share=1.0, least=10_000),
+    threshold=20, points_last=12 * 3600.0, brake=Brake(share=1.0, least=10_000),
 )  # fmt: skip
 
 PERMISSION = (Kind.UNSUBSCRIBED, Kind.BREAK, Kind.SUBSCRIBED_AGAIN)
