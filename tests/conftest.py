@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if min(shutil.disk_usage(MEMORY).free, memory()) < ROOM:
         return
     folder = tempfile.mkdtemp(prefix="mtad-tests-", dir=MEMORY)
-    Path(folder).chmod(0o755)  # root's Postgres is somebody else
+    Path(folder).chmod(0o1777)  # as /tmp is: other users start a Postgres too
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
