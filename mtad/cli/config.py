@@ -16,6 +16,7 @@ from mtad.base.errors import InputError, Problem
 from mtad.base.migrate import require_schema
 from mtad.base.source import sources_of
 from mtad.cli import shell
+from mtad.ops.answers.delivery import rate
 from mtad.ops.explain import Explained, explain
 from mtad.ops.postgres import Postgres
 from mtad.wire.resolver import Resolver
@@ -79,7 +80,9 @@ def _show(explained: Explained) -> None:
     say(f"domain   {explained.domain}", markup=False, highlight=False)
     say(f"site     {explained.site or 'unknown'} ({explained.found})", markup=False, highlight=False, soft_wrap=True)
     say(f"provider {explained.provider or 'none that we know'}", markup=False, highlight=False)
-    say(f"source   {explained.source}\n", markup=False, highlight=False)
+    say(f"source   {explained.source}", markup=False, highlight=False)
+    most = explained.ceiling
+    say(f"at most  {rate(most.per_second)} in a steady flow: {most.knob}\n", markup=False, highlight=False)
     table = Table(box=None)
     for heading in ("knob", "value", "from"):
         table.add_column(heading)

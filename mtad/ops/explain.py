@@ -8,7 +8,7 @@ import msgspec
 from mtad.base.config import Config
 from mtad.base.db import AWAY, Pool
 from mtad.queue import store
-from mtad.shape.layers import Setting, Shaper, bare_site, site_name
+from mtad.shape.layers import Ceiling, Setting, Shaper, bare_site, ceiling, site_name
 from mtad.wire.dns import Unresolved
 from mtad.wire.resolver import NoMail, Resolver, Site
 
@@ -26,6 +26,7 @@ class Explained(msgspec.Struct, frozen=True):
     found: str  # how: route, database, DNS; or why not
     provider: str | None
     settings: list[Setting]
+    ceiling: Ceiling  # what they leave of a steady flow from this source
 
 
 async def explain(config: Config, domain: str, source: str, *, pool: Pool | None, resolver: Resolver) -> Explained:
@@ -37,7 +38,8 @@ async def explain(config: Config, domain: str, source: str, *, pool: Pool | None
     shaper = Shaper(config.shape, config.routes)
     name = site_name(config.shape, domain, bare_site(site))
     settings = shaper.settings(name, hosts, source)
-    return Explained(domain, source, name if hosts else "", hosts, found, shaper.provider(hosts), settings)
+    most = ceiling(shaper.shape(name, hosts, source))
+    return Explained(domain, source, name if hosts else "", hosts, found, shaper.provider(hosts), settings, most)
 
 
 async def _site(config: Config, domain: str, pool: Pool | None, resolver: Resolver) -> tuple[str, Sequence[str], str]:

@@ -8,12 +8,13 @@ so that its limits bind nobody else's mail to the same hosts.
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
+from math import inf
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from mtad.base.section import dotted
+from mtad.base.section import dotted, rate
 from mtad.base.shape import Knobs, Layer, Provider, Shape, Shaping, shipped_providers
 
 _VIA = " via "
@@ -25,6 +26,25 @@ class Setting(msgspec.Struct, frozen=True):
     knob: str
     value: Any
     origin: str
+
+
+class Ceiling(msgspec.Struct, frozen=True):
+    """The most that a lane can send, whatever its servers bear, and the knob that says so."""
+
+    per_second: float
+    knob: str
+
+
+def ceiling(shape: Shape) -> Ceiling:
+    """Of a steady flow: bursts are not counted, nor what a slow server makes of connection_limit."""
+    dials = rate(shape.max_connection_rate).per_second if shape.max_connection_rate else inf
+    together = rate(shape.provider_message_rate).per_second if shape.provider_message_rate else inf
+    return min(
+        Ceiling(rate(shape.max_message_rate).per_second, "max_message_rate"),
+        Ceiling(together, "provider_message_rate"),
+        Ceiling(dials * shape.max_deliveries_per_connection, "max_connection_rate and max_deliveries_per_connection"),
+        key=lambda one: one.per_second,
+    )
 
 
 class Shaper:

@@ -14,6 +14,7 @@ from mtad.base.shape import Layer
 from mtad.ops import explain as module
 from mtad.ops.explain import Explained, explain
 from mtad.queue import store
+from mtad.shape.layers import Ceiling
 from mtad.wire.dns import Unresolved
 from mtad.wire.resolver import NoMail, Resolver, Site
 
@@ -49,6 +50,7 @@ async def test_what_dns_says_leads_to_the_provider() -> None:
 
     assert said(found) == ("g", "DNS", "google", 5)
     assert found.settings[0].origin == "provider google (shipped)"
+    assert found.ceiling == Ceiling(100, "max_message_rate")
 
 
 async def test_a_route_comes_first_and_a_table_of_the_domain_makes_it_a_site_of_its_own() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mtad.base.config import Config, Route, Shape, Shaping
 from mtad.base.shape import Knobs, Layer, Provider, shipped_providers
-from mtad.shape.layers import Setting, Shaper, over, site_name
+from mtad.shape.layers import Ceiling, Setting, Shaper, ceiling, over, site_name
 
 GMAIL = ["5 gmail-smtp-in.l.google.com:25", "10 alt1.gmail-smtp-in.l.google.com:25"]
 
@@ -117,6 +117,21 @@ def test_lanes_under_the_same_tables_share_one_shape() -> None:
 )
 def test_a_provider_is_known_by_the_hosts_that_mail_goes_to_first(hosts: list[str], provider: str | None) -> None:
     assert Shaper(Shaping(), {}).provider(hosts) == provider
+
+
+@pytest.mark.parametrize(
+    ("knobs", "per_second", "knob"),
+    [
+        ({}, 100, "max_message_rate"),
+        ({"provider_message_rate": "600/min"}, 10, "provider_message_rate"),
+        (
+            {"max_connection_rate": "6/min", "max_deliveries_per_connection": 20}, 2,
+            "max_connection_rate and max_deliveries_per_connection",
+        ),
+    ],
+)  # fmt: skip
+def test_the_knob_that_binds_a_steady_flow_is_named(knobs: dict[str, Any], per_second: float, knob: str) -> None:
+    assert ceiling(msgspec.structs.replace(Shape(), **knobs)) == Ceiling(per_second, knob)
 
 
 def test_the_longest_suffix_counts_and_a_table_that_names_suffixes_replaces_those_that_are_known() -> None:
