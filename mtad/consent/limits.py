@@ -15,7 +15,7 @@ PATIENCE = timedelta(hours=24)
 def next_slot(asked: Sequence[datetime], now: datetime) -> datetime | None:
     """When the next mail may go to an address that was, or will be, asked at these times; None: not at all.
 
-    At most one in any hour and three in any 24, counted by the times before which they are not sent.
+    At most one in any hour and three in any 24.
     """
     last = sorted(asked)[-MOST:]
     slot = now

@@ -34,9 +34,9 @@ async def ask(
     job_id, now = await store.next_job(conn)
     asked = await store.asked(conn, contact_id)
     version = (form.id, form.version)
-    if any((one.form_id, one.form_version) == version and not one.confirmed and one.due > now - APART for one in asked):
+    if any((one.form_id, one.form_version) == version and not one.confirmed and one.at > now - APART for one in asked):
         return None
-    due = next_slot([one.due for one in asked], now)
+    due = next_slot([one.at for one in asked], now)
     if due is None:
         return None
     await store.ask(

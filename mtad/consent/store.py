@@ -39,11 +39,11 @@ class FormRow(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A confirmation mail of the last day."""
+    """A confirmation mail of the last day, or one that is still to come."""
 
     form_id: int
     form_version: int
-    due: datetime
+    at: datetime  # when it went, or may go
     confirmed: bool
 
 

@@ -99,11 +99,15 @@ select c.id, c.address, d.site_id
 select exists (select from subscription where stream_id = $2 and contact_id = $1 and status = 'subscribed');
 
 -- name: asked
--- Confirmation mails to contact $1 within a day, or still to come, the latest first.
-select form_id, form_version, due, confirmed is not null
-  from proof
- where contact_id = $1 and due > now() - interval '24 hours'
- order by due desc;
+-- Confirmation mails to contact $1 within a day, or still to come, the latest first, each with the
+-- time when it went. One that is due and still queued goes now, for all we know.
+select p.form_id, p.form_version, m.at, p.confirmed is not null
+  from proof p
+  left join ledger l on l.job_id = p.job_id
+  left join job j on j.id = p.job_id and p.confirmed is null
+ cross join lateral (select greatest(p.due, l.ended, case when j.id is not null then now() end) as at) m
+ where p.contact_id = $1 and m.at > now() - interval '24 hours'
+ order by m.at desc;
 
 -- name: next_job
 select nextval('job_id') as job_id, now() as at;

@@ -62,6 +62,23 @@ async def test_who_asks_for_more_within_the_hour_is_asked_later_and_then_not_at_
     assert [round((due - dues[0]) / HOUR) for due in dues] == [0, 1, 2, 24]
 
 
+async def test_a_mail_that_was_held_up_counts_from_when_it_went(office: Office) -> None:
+    await office.ask()
+    (job,) = await office.jobs()
+    await office.later(5 * HOUR)
+    await office.ask()
+    assert await office.jobs() == [job], "it may still be under way"
+
+    await office.pool.execute(
+        "with j as (delete from job returning *) insert into ledger (job_id, program_id, stream_id, message_id,"
+        " contact_id, outcome, reason, attempts, doubts, created, ended) select id, program_id, stream_id, message_id,"
+        " contact_id, 'delivered', '', 1, 0, created, now() - interval '40 minutes' from j"
+    )
+    await office.apply(FORM + 'text = "2"')
+    await office.ask()
+    assert await office.pool.fetchval("select round(extract(epoch from due - now()) / 60)::int from job") == 20
+
+
 async def test_the_program_that_asks_never_ends(office: Office) -> None:
     assert await advance.finish(office.pool) == 0
     assert await office.pool.fetchval("select status::text from program") == "running"
