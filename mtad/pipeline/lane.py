@@ -123,6 +123,7 @@ class LaneRunner:
         self.lane = lane
         self.running = 0  # sessions
         self.asked = 0  # sessions that will be asked for
+        self._dialling = 0  # sessions that no server has greeted yet
         self._shape = shape
         self._site = site
         self._tools = tools
@@ -164,6 +165,11 @@ class LaneRunner:
         if self._allowance is not None and self._allowance.is_used_up:
             return inf
         return max(self._shut_until, self._opens_at) - now
+
+    @property
+    def coming(self) -> int:
+        """Sessions on their way, that will take a mail each."""
+        return self.asked + self._dialling
 
     @property
     def is_warming(self) -> bool:
@@ -291,10 +297,14 @@ class LaneRunner:
 
     async def _open_and_send(self, step: Step) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
-        if not await self._may_dial():
-            return False
         since = self._concurrency.falls
-        opened = await self._tools.dialer.open(self.lane.hosts, terms_of(self._shape), self._egress)
+        self._dialling += 1
+        try:
+            if not await self._may_dial():
+                return False
+            opened = await self._tools.dialer.open(self.lane.hosts, terms_of(self._shape), self._egress)
+        finally:
+            self._dialling -= 1
         if isinstance(opened, Unbound):
             self._tools.sources.take_out(self.lane.source, opened.why)
             await self._site.shut()

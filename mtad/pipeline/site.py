@@ -79,6 +79,11 @@ class SiteRunner:
         return sum([lane.running for lane in self._lanes])
 
     @property
+    def opened(self) -> int:
+        """Its sessions and those that will be asked for."""
+        return sum([lane.running + lane.asked for lane in self._lanes])
+
+    @property
     def is_low(self) -> bool:
         """Whether its sessions will soon have nothing to do, though more is queued."""
         return self._more and self.waiting < LOW + self.running
@@ -116,11 +121,15 @@ class SiteRunner:
         self.open_for_backlog()
 
     def grow(self, now: float) -> None:
-        """More sessions where mails wait for long: those there are do not suffice, and others may leave some."""
+        """More sessions where mails wait for long: those there are do not suffice, and others may leave some.
+
+        While mails wait to be signed it is the worker that does not suffice, and further
+        sessions would only share the mails out among them.
+        """
         if not self.waiting:
             return
-        running = self.running
-        if not running or now - self._behind_since > BEHIND_FOR:
+        behind = now - self._behind_since > BEHIND_FOR and not self._tools.signer.busy
+        if behind or not self.opened:
             self._behind_since = now
             for queue in self._queues.values():
                 if queue.backlog:
@@ -244,8 +253,12 @@ class SiteRunner:
             yield Returned(mail.facts, delay, why, mail.facts.attempt)
 
     def _open(self, queue: _Queue, number: int, *, growing: bool = False) -> None:
-        """Choose a source for each further session; a turn is lost to nobody who cannot have one."""
-        if self.draining:
+        """Choose a source for each further session; a turn is lost to nobody who cannot have one.
+
+        Never more than there are mails for: each session that is on its way will take one.
+        """
+        number = min(number, len(queue.backlog) - sum([lane.coming for lane in queue.lanes]))
+        if self.draining or number <= 0:
             return
         now = self._tools.clock.monotonic()
         if len(queue.lanes) == 1:

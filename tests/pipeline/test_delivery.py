@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from math import inf
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,7 @@ from mtad.base.shape import Layer
 from mtad.compose.composer import Composed, Composer
 from mtad.dkim.sign import Draft, Signer
 from mtad.pipeline import Pipeline, claimer, sessions
+from mtad.pipeline.signer import Signer as Signing
 from mtad.pipeline.watchdog import Phase
 from mtad.queue import store
 from mtad.shape.feedback import INITIAL
@@ -210,6 +212,16 @@ async def open_office(office: Office) -> AsyncIterator[None]:
         await running
     finally:
         running.cancel()
+
+
+async def _is(fact: bool) -> bool:
+    return fact
+
+
+async def _turns() -> None:
+    """Whatever could happen without waiting for anybody has happened."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 async def test_what_is_queued_is_delivered_once(office: Office) -> None:
@@ -450,6 +462,42 @@ async def test_a_worker_at_its_most_sessions_closes_idle_ones_for_other_sites(
         await office.until_delivered(3)
 
 
+async def test_no_more_sessions_are_on_their_way_than_mails_wait(office: Office) -> None:
+    await office.world.job()
+    office.post.answers.clear()
+
+    async with open_office(office):
+        await office.until(lambda: _is(office.post.opened == 1))
+        (site,) = office.pipeline._sites.values()
+        site.grow(inf)
+        site.open_for_backlog()
+        await _turns()
+        office.post.answers.set()
+        await office.until_delivered(1)
+
+    assert office.post.opened == 1
+
+
+async def test_a_worker_that_cannot_sign_as_fast_opens_no_further_sessions(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        await office.world.job(f"p{n}@reader.test")
+    office.post.accepts.clear()
+
+    async with open_office(office):
+        await office.until(lambda: _is(office.post.waiting == 1))
+        (site,) = office.pipeline._sites.values()
+        with monkeypatch.context() as patch:
+            patch.setattr(Signing, "busy", True)
+            site.grow(inf)
+            assert site.opened == 1
+        site.grow(inf)
+        await office.until(lambda: _is(office.post.opened == 2))
+        office.post.accepts.set()
+        await office.until_delivered(4)
+
+
 async def test_a_lane_without_mail_or_sessions_is_forgotten(office: Office) -> None:
     await office.world.job()
 
@@ -491,8 +539,7 @@ async def test_a_drain_waits_for_sessions_that_are_granted_while_it_runs(
         await office.until_count("select count(*) from job where worker is null", 1)
         answer.set()
         await office.until(dialled)
-        for _ in range(50):  # whoever does not wait for the session goes home now
-            await asyncio.sleep(0)
+        await _turns()  # whoever does not wait for the session goes home now
         office.post.answers.set()
 
     assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 0
