@@ -23,7 +23,7 @@ PERIOD = 1.0
 FAILED = 5.0
 
 # A sweep rests at least so many times as long as it ran.
-LEAST_REST = 10
+LEAST_REST = 30
 
 SWEEP_SECONDS = Histogram("mtad_sweep_seconds", "Time of one run of a sweep", ["sweep"])
 SWEPT = Counter("mtad_swept_total", "Rows that sweeps have moved", ["sweep"])

@@ -30,7 +30,7 @@ from mtad.pipeline.endings import Mail, ended_by_doubt, ended_by_proof, ended_by
 from mtad.pipeline.providers import Providers
 from mtad.pipeline.sessions import Sessions
 from mtad.pipeline.signer import Signer
-from mtad.pipeline.site import SiteRunner
+from mtad.pipeline.site import ENOUGH, SiteRunner
 from mtad.pipeline.sources import Sources
 from mtad.pipeline.tools import Tools
 from mtad.pipeline.watchdog import Watchdog
@@ -163,12 +163,12 @@ class Pipeline:
 
     async def _claim(self, group: asyncio.TaskGroup) -> int:
         """Take what there is room for; from how many sites there was something."""
-        shut, full = self._look_after_sites()
+        shut, full, waiting = self._look_after_sites()
         # A batch that waits for the database may have been committed: what it released
         # could be claimed here, begun, and released again under the session that sends it.
         if self._settler.behind or self._sources.none_is_well:
             return 0
-        sites = 0 if self._has_enough() else store.MOST_SITES
+        sites = 0 if waiting >= MOST_WAITING or self._sessions.full else store.MOST_SITES
         async with self._pool.acquire() as conn:
             if self._unheard:
                 lost = await store.release_unknown(conn, self._worker, list(self._settler.unsettled))
@@ -187,30 +187,35 @@ class Pipeline:
             raise
         return await self._judge(claimed)
 
-    def _has_enough(self) -> bool:
-        waiting = sum(site.waiting for site in self._sites.values())
-        WAITING.set(waiting)
-        return waiting >= MOST_WAITING or self._sessions.full
+    def _look_after_sites(self) -> tuple[list[int], list[int], int]:
+        """Forget sites that are over, let others grow; those that are shut, those that are full, and the mails of all.
 
-    def _look_after_sites(self) -> tuple[list[int], list[int]]:
-        """Forget sites that are over, let others grow; those that are shut, and those that are full."""
+        There are thousands in the tail of small domains, and each claim looks at all of them.
+        """
         now = self._clock.monotonic()
+        crowded = self._sessions.full
+        total = 0
         shut: list[int] = []
         full: list[int] = []
         for id_, site in list(self._sites.items()):
-            if site.is_over(now):
-                del self._sites[id_]
-            elif site.is_shut(now):
+            waiting = site.waiting
+            total += waiting
+            if site.is_shut(now):
+                # It stays, and is named to the claim, which would bring its mail again and again.
                 shut.append(id_)
+            elif not waiting and site.is_over(now):
+                del self._sites[id_]
             else:
-                site.grow(now)
-                if site.is_full:
+                if waiting:
+                    site.grow(now)
+                if waiting >= ENOUGH and site.is_full:
                     full.append(id_)
                 else:
                     site.asked()
-            if self._sessions.full:
+            if crowded:
                 site.close_idle()
-        return shut, full
+        WAITING.set(total)
+        return shut, full, total
 
     async def _need(self, claimed: Sequence[Facts], group: asyncio.TaskGroup) -> None:
         """Have programs, streams, messages and lanes of these jobs in memory."""

@@ -71,6 +71,8 @@ class SiteRunner:
     @property
     def waiting(self) -> int:
         """Mails claimed and not taken by a session."""
+        if self._only is not None:
+            return len(self._only)
         return sum([len(queue.backlog) for queue in self._queues.values()])
 
     @property
@@ -103,9 +105,8 @@ class SiteRunner:
         return not any(lane.can(now) for lane in self._lanes if asked(lane.lane.source))
 
     def is_over(self, now: float) -> bool:
-        """Whether nothing is left to remember of it."""
-        # One that can send nothing stays, and is named to the claim, which would bring its mail again and again.
-        return not self.waiting and not self.is_shut(now) and all(lane.is_over(now) for lane in self._lanes)
+        """Whether nothing is left to remember of it once no mail waits."""
+        return all(lane.is_over(now) for lane in self._lanes)
 
     def add(self, mails: Sequence[Mail]) -> None:
         """Take mails, of pools that are configured; wakes or opens the sessions that they need."""
@@ -126,8 +127,6 @@ class SiteRunner:
         While mails wait to be signed it is the worker that does not suffice, and further
         sessions would only share the mails out among them.
         """
-        if not self.waiting:
-            return
         behind = now - self._behind_since > BEHIND_FOR and not self._tools.signer.busy
         if behind or not self.opened:
             self._behind_since = now
