@@ -99,6 +99,7 @@ def test_definition_survives_json(text: str) -> None:
         (SERIES, "start =", 'on_engaged = "leave"\nstart =', "on_engaged: only campaigns have it"),
         (SERIES, "start =", "priority = 0\nstart =", "priority: 1 to 9, is 0"),
         (SERIES, "start =", 'enrol = "future"\nstart =', "enrol: current or current_and_future or handed_over, is 'fu"),
+        (SERIES, '"series"', '"reactivation"\ninstead = { inactive = "winback" }', "instead: a reactivation has none"),
         (CAMPAIGN, "[[step]]", 'leave_on = ["click"]\n[[step]]', "leave_on: only a series has it"),
         (CAMPAIGN, "[[step]]", 'when_silent = "inactive"\n[[step]]', "when_silent: only a series"),
         (CAMPAIGN, "[[step]]", '[[step]]\nmessage = "a"\n[[step]]', "step: a campaign is one mail, here are 2"),

@@ -8,7 +8,7 @@ import pytest
 
 from engine.policy import Policy
 from engine.rules import Brake
-from engine.service import brakes, holds, not_heard, release_brake, sweep
+from engine.service import brakes, fold, holds, not_heard, release_brake, sweep
 from mtad.base.db import Connection
 from tests.engine.world import DAY, World, definition
 
@@ -114,6 +114,28 @@ async def test_our_blindness_is_not_their_silence(world: World, read_until: date
     assert (await row(world, contact))[0] == "cooling"
 
 
+async def test_postgres_away_over_many_window_ends_makes_nobody_inactive_who_answered_meanwhile(world: World) -> None:
+    """What was heard in that time stands in journals, and is brought in before any silence is concluded."""
+    await hears(world, NOW - 6 * DAY)
+    stream = await world.stream(policy=POLICY)
+    program = await world.program(stream, definition())
+    contacts, jobs = [], []
+    for n in range(10):
+        contacts.append(await world.contact(f"{n}@example.com", stream))
+        await in_window(world, stream, contacts[n], closed=n * DAY / 2, ignored=1)
+        jobs.append(await world.mailed(program, contacts[n], at=NOW - n * DAY / 2 - 2 * DAY))
+
+    assert await sweep(world.pool) == 0
+    for n in range(1, 10):
+        await world.hit(jobs[n], "click", at=NOW - n * DAY / 2 - DAY / 4)
+    assert await fold(world.pool) == 9
+    await hears(world)
+    await sweep(world.pool)
+
+    states = [(await row(world, contact))[:2] for contact in contacts]
+    assert states == [("cooling", 0)] + [("active", 0)] * 9
+
+
 async def test_silence_waits_for_hits_that_are_not_judged(world: World) -> None:
     await hears(world)
     stream = await world.stream(policy=POLICY)
@@ -126,7 +148,9 @@ async def test_silence_waits_for_hits_that_are_not_judged(world: World) -> None:
     assert await sweep(world.pool) == 0
 
 
-async def test_window_is_prolonged_by_the_time_in_which_no_worker_lived(world: World) -> None:
+@pytest.mark.parametrize("senders", [0, 1])
+async def test_window_is_prolonged_by_the_time_in_which_no_tracker_lived(world: World, senders: int) -> None:
+    """Whatever workers without one did on other hosts."""
     stream = await world.stream(policy=POLICY)
     program = await world.program(stream, definition())
     contact = await world.contact("a@example.com", stream)
@@ -137,6 +161,10 @@ async def test_window_is_prolonged_by_the_time_in_which_no_worker_lived(world: W
         "insert into worker (host, slot, pid, started, beat, dead, ingested_until)"
         " values ('here', 0, 1, $1, $2, $2, $2), ('here', 0, 2, $3, $4, null, $4)",
         NOW - 300 * DAY, NOW - 3 * DAY, NOW - DAY - DAY / 2, NOW,
+    )  # fmt: skip
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, ingested_until) select 'there', n, 1, $1, 'infinity'"
+        " from generate_series(1, $2) n", NOW - 300 * DAY, senders,
     )  # fmt: skip
 
     await sweep(world.pool)
