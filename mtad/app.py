@@ -34,7 +34,7 @@ from mtad.ops.daemon import ROLES
 from mtad.ops.depth import Depth
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
-from mtad.ops.keyfiles import read_event_keys, read_networks
+from mtad.ops.keyfiles import read_event_keys, read_logins, read_networks
 from mtad.ops.lag import LagMeter
 from mtad.ops.line import answering
 from mtad.ops.moves import Movers
@@ -45,7 +45,7 @@ from mtad.pipeline import Pipeline
 from mtad.queue import advance, enqueue, newcomers, programs, store, suspensions, workers
 from mtad.queue.workers import Heart
 from mtad.shape.layers import Shaper
-from mtad.wire.resolver import Resolver, routed_host
+from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer
 from mtad.wire.trace import Trace
 from tracker import service as tracker
@@ -201,7 +201,7 @@ async def _deliver(
             dkim_by_source={
                 source: Dkim.from_config(config, source) for source in {dkim.source for dkim in config.dkim} if source
             },
-            dialer=Dialer(config.hostname, resolver, clock, routed=[routed_host(r) for r in config.route], trace=trace),
+            dialer=Dialer.from_config(config, resolver, clock, read_logins(config), trace),
             luck=random.random,
             settled=watch.settled,
         )

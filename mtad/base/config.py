@@ -120,13 +120,22 @@ class Route(Section, frozen=True, kw_only=True):
     domain: str
     host: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 25
+    username: str = ""
+    """What we log in with (AUTH PLAIN). enable_tls is Required then, unless RequiredInsecure or Disabled is set."""
+    password: str = ""
+    """File with the password, one line."""
     shape: Layer = Layer()
     """The limits of this destination, as in `[shape.site."host:port"]`."""
 
     @property
     def site(self) -> str:
         """host:port, with brackets around an IPv6 address: the name of its site."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
+
+
+def host_port(host: str, port: int) -> str:
+    """host:port, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Dns(Section, frozen=True, kw_only=True):
@@ -287,6 +296,9 @@ def _unknown_names(config: Config) -> Iterator[tuple[str, str]]:
             if name not in {*providers, source.OTHER}:
                 known = ", ".join(sorted({*providers, source.OTHER}))
                 yield f"source[{number}].warmup.provider", f"{name!r} is none of {known}"
+    for number, route in enumerate(config.route):
+        if bool(route.username) != bool(route.password):
+            yield f"route[{number}].username", "goes with `password`, a file: set both, or neither"
     domains = [route.domain for route in config.route]
     for number, domain in enumerate(domains):
         if domain in domains[:number]:

@@ -21,7 +21,7 @@ from mtad.base.migrate import migration_files, schema_version
 from mtad.base.sqlfiles import queries
 from mtad.dkim.keys import dns_record, read_key
 from mtad.ops.daemon import is_running
-from mtad.ops.keyfiles import read_event_keys, read_networks, read_tracking_keys
+from mtad.ops.keyfiles import read_event_keys, read_networks, read_password, read_tracking_keys
 from mtad.ops.sockets import open_listener
 from mtad.ops.spf import Spf, spf
 from mtad.wire.dns import Unresolved
@@ -90,6 +90,9 @@ def _keys(config: Config) -> Iterator[Finding]:
     yield _secret("privacy.suppression_key", suppressions, lambda _: read_suppression_key(config))
     if config.tracker.event_keys:
         yield _secret("tracker.event_keys", config.path(config.tracker.event_keys), lambda _: read_event_keys(config))
+    for number, route in enumerate(config.route):
+        if route.username:
+            yield _secret(f"route[{number}].password", config.path(route.password), read_password)
     try:
         read_networks(config)
     except Problem as problem:

@@ -5,6 +5,7 @@ from pathlib import Path
 from mtad.base.config import Config
 from mtad.base.errors import ConfigError
 from mtad.dkim.sign import Signer
+from mtad.wire.session import Login
 from tracker.bearer import EventKeys
 from tracker.networks import Network, Networks, parse_networks
 from tracker.tokens import Keys
@@ -35,6 +36,28 @@ def read_event_keys(config: Config) -> EventKeys | None:
     return EventKeys.parse(text, str(path)) if config.tracker.event_keys else None
 
 
+def read_logins(config: Config) -> dict[str, Login]:
+    """By host:port of routes: who we are there. ConfigError names the file."""
+    return {
+        route.site: (route.username, read_password(config.path(route.password)))
+        for route in config.route
+        if route.username
+    }
+
+
+def read_password(path: Path) -> str:
+    """A password from its file; ConfigError when there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"{path}: password: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: password: is not a text file") from None
+    if len(lines) != 1 or not lines[0]:
+        raise ConfigError(f"{path}: password: one line and nothing else")
+    return lines[0]
+
+
 def _text(config: Config, key: str) -> tuple[str, Path]:
     """A file that a key of [tracker] names, '' where it names none; ConfigError when it cannot be read."""
     named = getattr(config.tracker, key)
@@ -53,6 +76,7 @@ def require_keys(config: Config) -> None:
     """Read every key, so that a wrong one is one line of the supervisor and not one of each worker."""
     read_networks(config)
     read_event_keys(config)
+    read_logins(config)
     for source in sorted({"", *(dkim.source for dkim in config.dkim)}):
         Signer.from_config(config, source)
     read_tracking_keys(config.path(config.tracker.keys))

@@ -14,11 +14,12 @@ from mtad.base.source import sources_of, weights_of
 from mtad.compose.composer import Composed
 from mtad.compose.preview import Rendered, rendered
 from mtad.dkim.sign import NotCovered, Signer
+from mtad.ops.keyfiles import read_logins
 from mtad.shape.layers import Shaper, bare_site, site_name
 from mtad.smtp.results import Accepted, Lost, Refused, Result, TooLate
 from mtad.wire.dns import Unresolved
 from mtad.wire.egress import Egress, Unbound
-from mtad.wire.resolver import NoMail, Resolver, routed_host
+from mtad.wire.resolver import NoMail, Resolver
 from mtad.wire.session import Dialer, Session
 from mtad.wire.terms import terms_of
 
@@ -74,7 +75,7 @@ async def try_out(
         raise Problem(f"{name}: the configuration has no [[pool]] named {mails[0].pool!r}")
     clock = SystemClock()
     resolver = Resolver.from_config(config, clock)
-    dialer = Dialer(config.hostname, resolver, clock, routed=[routed_host(route) for route in config.route])
+    dialer = Dialer.from_config(config, resolver, clock, read_logins(config))
     domain = mails[0].composed.recipient.rpartition("@")[2]
     try:
         site = await resolver.site_of(domain, config)

@@ -33,7 +33,9 @@ _MOST_TEXT = 1000
 _LONG_WORD = 14
 _DIGIT = re.compile(r"\d")
 
-_SESSION = frozenset((Stage.CONNECT, Stage.BANNER, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.RSET, Stage.QUIT))
+_SESSION = frozenset(
+    (Stage.CONNECT, Stage.BANNER, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.AUTH, Stage.RSET, Stage.QUIT)
+)
 
 
 def classify(result: Result) -> Outcome:

@@ -11,7 +11,7 @@ The shell feeds it what the server said and writes what it says:
     client.begin(...)                  one message, when `stage` is None and it is usable
     client.result                      what came of the opening or of the message; take_result()
 
-    start ─► BANNER ─► EHLO ─► [STARTTLS ─► TLS ─► EHLO] ─► idle ─► QUIT
+    start ─► BANNER ─► EHLO ─► [STARTTLS ─► TLS ─► EHLO] ─► [AUTH] ─► idle ─► QUIT
                                                              │ ▲
                       [RSET] MAIL RCPT DATA ─► BODY ─► DOT ──┘ │    one write for the commands
                                    └─ refused ─────────────────┘    where PIPELINING is offered
@@ -55,7 +55,8 @@ _Meaning = Callable[["Client", Stage, Reply, datetime], None]
 class Client:
     """The dialogue with one server; `host` is how results name it."""
 
-    def __init__(self, hostname: str, host: str, *, try_tls: bool) -> None:
+    def __init__(self, hostname: str, host: str, *, try_tls: bool, login: tuple[str, str] | None = None) -> None:
+        """`login`: name and password, which are not said without TLS where TLS is to be tried."""
         self.host = host
         self.number = 0  # whoever has many of them may number them
         self.usable = True
@@ -68,6 +69,7 @@ class Client:
         self.result: Result | None = None
         self._hostname = hostname
         self._try_tls = try_tls
+        self._login = login
         self._reader = ReplyReader()
         self._commands: deque[tuple[Stage, bytes]] = deque()  # not written yet
         self._awaited: deque[Stage] = deque()  # written, not answered yet
@@ -265,6 +267,19 @@ class Client:
         self.offers = Offers() if self._helo else offers_in(reply)
         if self._try_tls and not self.tls and self.offers.starttls:
             self._commands.append((Stage.STARTTLS, encode.STARTTLS))
+        elif self._login:
+            self._log_in(*self._login)
+
+    def _log_in(self, name: str, password: str) -> None:
+        if self._try_tls and not self.tls:
+            why = "the server offers no TLS, without which no password is said"
+        elif not self.offers.auth_plain:
+            why = "the server does not offer AUTH PLAIN"
+        else:
+            self._commands.append((Stage.AUTH, encode.auth_plain(name, password)))
+            return
+        self.usable = False
+        self._end(Lost(Stage.AUTH, why, self.host))
 
     def _ask_again(self, stage: Stage, reply: Reply, _at: datetime) -> None:
         """EHLO is refused for good: it may know HELO only."""
@@ -283,7 +298,9 @@ class Client:
         self.wants_tls = True
 
     def _in_clear(self, _stage: Stage, _reply: Reply, _at: datetime) -> None:
-        """TLS is opportunistic."""
+        """TLS is opportunistic, but for who has a password to say."""
+        if self._login:
+            self._log_in(*self._login)
 
     def _worn_out(self, _stage: Stage, _reply: Reply, _at: datetime) -> None:
         """It could not even forget the message before; the next one is told nothing by this."""
@@ -334,6 +351,7 @@ class Client:
         Stage.BANNER: (_greeted, _senseless, _turned_away, _turned_away),
         Stage.EHLO: (_ready, _senseless, _turned_away, _ask_again),
         Stage.STARTTLS: (_shake_hands, _senseless, _in_clear, _in_clear),
+        Stage.AUTH: (_good, _senseless, _turned_away, _turned_away),
         Stage.RSET: (_good, _worn_out, _worn_out, _worn_out),
         Stage.MAIL: (_good, _senseless, _refuse, _refuse),
         Stage.RCPT: (_good, _senseless, _refuse, _refuse),

@@ -5,6 +5,7 @@ early: whatever could is refused with ValueError, which is a defect of ours and
 never something to send in another spelling.
 """
 
+import base64
 import re
 
 # C0, DEL, C1, the Unicode line separators, and what ends or splits an argument.
@@ -27,6 +28,13 @@ def ehlo(hostname: str) -> bytes:
 
 def helo(hostname: str) -> bytes:
     return b"HELO %b\r\n" % _argument(hostname)
+
+
+def auth_plain(username: str, password: str) -> bytes:
+    """RFC 4616, with the initial response of RFC 4954 section 4."""
+    if "\0" in username + password:
+        raise ValueError("a name or password cannot hold NUL")
+    return b"AUTH PLAIN %b\r\n" % base64.b64encode(f"\0{username}\0{password}".encode())
 
 
 def mail(return_path: str, *, size: int | None, eight_bit: bool, utf8: bool) -> bytes:

@@ -15,6 +15,7 @@ class Offers(msgspec.Struct, frozen=True):
     pipelining: bool = False  # RFC 2920
     chunking: bool = False  # RFC 3030
     starttls: bool = False  # RFC 3207
+    auth_plain: bool = False  # RFC 4954, 4616
     eight_bit: bool = False  # RFC 6152
     utf8: bool = False  # RFC 6531
     size: bool = False  # RFC 1870
@@ -40,6 +41,7 @@ def offers_in(reply: Reply) -> Offers:
         pipelining="PIPELINING" in found,
         chunking="CHUNKING" in found,
         starttls="STARTTLS" in found,
+        auth_plain="PLAIN" in found.get("AUTH", "").upper().split(),
         eight_bit="8BITMIME" in found,
         utf8="SMTPUTF8" in found,
         size="SIZE" in found,

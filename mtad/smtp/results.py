@@ -14,6 +14,7 @@ class Stage(StrEnum):
     EHLO = "EHLO"
     STARTTLS = "STARTTLS"
     TLS = "TLS handshake"
+    AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"

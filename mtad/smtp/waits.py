@@ -23,6 +23,7 @@ WAITS: Mapping[Stage, Wait] = {
     Stage.EHLO: Wait(300, "waiting for the answer to EHLO"),
     Stage.STARTTLS: Wait(60, "waiting for the answer to STARTTLS"),
     Stage.TLS: Wait(60, "negotiating TLS"),
+    Stage.AUTH: Wait(60, "waiting for the answer to AUTH"),
     Stage.RSET: Wait(20, "waiting for the answer to RSET"),
     Stage.MAIL: Wait(300, "waiting for the answer to MAIL"),
     Stage.RCPT: Wait(300, "waiting for the answer to RCPT"),

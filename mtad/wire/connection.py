@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has another base class
-        self.local = transport.get_extra_info("sockname")[0]
+        self.local = (transport.get_extra_info("sockname") or ("",))[0]  # none where it is closed already
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLHUP)
         self._client.start()
         self._turn(new=True)

@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from mtad.base.clock import Clock
-from mtad.base.config import Config, Route
+from mtad.base.config import Config
 from mtad.wire.dns import DnsLookup, Lookup, Memory, Records, Unresolved
 
 SMTP_PORT = 25
@@ -69,8 +69,7 @@ class Resolver:
     async def site_of(self, domain: str, config: Config) -> Site | NoMail:
         """Where mail for a domain (ASCII, lower case) goes; a route before DNS. Raises Unresolved."""
         if route := config.route_for(domain):
-            host = routed_host(route)
-            return Site(host, [f"0 {host}"])
+            return Site(route.site, [f"0 {route.site}"])
         answer = await self.records(domain, "MX")
         if not answer.exists:
             return NoMail(f"the domain {domain} does not exist", absent=True)
@@ -105,11 +104,6 @@ class Resolver:
     async def records(self, name: str, kind: str) -> Records:
         """The records of an ASCII name, with the seconds for which they will be remembered; raises Unresolved."""
         return await self._memory.records(name, kind)
-
-
-def routed_host(route: Route) -> str:
-    """A route's destination as "host:port", the way sites are named and the dialler is told of it."""
-    return route.site
 
 
 def _site(domain: str, ranked: Sequence[tuple[int, str]], us: Collection[str], ttl: float) -> Site | NoMail:

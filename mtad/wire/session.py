@@ -10,11 +10,14 @@ import ipaddress
 import os
 import random
 import ssl
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property, partial
-from typing import assert_never
+from typing import Self, assert_never
+
+import msgspec
 
 from mtad.base.clock import Clock
+from mtad.base.config import Config, host_port
 from mtad.smtp import encode
 from mtad.smtp.client import Client
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
@@ -26,6 +29,9 @@ from mtad.wire.terms import Terms, Tls
 from mtad.wire.trace import Trace
 
 MAX_BROKEN_TLS = 10_000
+
+Login = tuple[str, str]
+"""Name and password."""
 
 
 class Session:
@@ -120,8 +126,9 @@ class Dialer:
         terms: Terms | None = None,
         choice: random.Random | None = None,
         trace: Trace | None = None,
+        logins: Mapping[str, Login] = {},
     ) -> None:
-        """`hostname` is what EHLO says; `routed` are "host:port" that may be private addresses.
+        """`hostname` is what EHLO says; `routed` are "host:port" that may be private addresses, `logins` ours there.
 
         `terms` are those of `open` without any, `choice` draws among hosts of equal preference.
         `trace` knows who wants to see dialogues. ValueError for a hostname that cannot be said.
@@ -129,6 +136,7 @@ class Dialer:
         self._trace = trace or Trace(clock)
         encode.ehlo(hostname)  # now, and not when a server waits for it
         self._hostname = hostname
+        self._logins = logins
         self._clock = clock
         self._hosts = Hosts(resolver, clock, routed=routed, choice=choice)
         self._terms = terms or Terms()
@@ -136,6 +144,14 @@ class Dialer:
         self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE
+
+    @classmethod
+    def from_config(
+        cls, config: Config, resolver: Resolver, clock: Clock, logins: Mapping[str, Login], trace: Trace | None = None
+    ) -> Self:
+        """As the configuration says."""
+        routed = [route.site for route in config.route]
+        return cls(config.hostname, resolver, clock, routed=routed, logins=logins, trace=trace)
 
     @cached_property
     def _verified(self) -> ssl.SSLContext:
@@ -148,6 +164,8 @@ class Dialer:
         return await self._hosts.first(hosts, partial(self._dial, terms or self._terms, egress), egress.families)
 
     async def _dial(self, terms: Terms, egress: Egress, target: Target) -> Session | Refused | Lost | Unbound:
+        if terms.tls is Tls.OPPORTUNISTIC_INSECURE and self._login(target):
+            terms = msgspec.structs.replace(terms, tls=Tls.REQUIRED)  # a password is for nobody else
         match terms.tls:
             case Tls.DISABLED:
                 return await self._converse(target, terms, egress, try_tls=False)
@@ -161,6 +179,9 @@ class Dialer:
                 return opened
             case _:
                 assert_never(terms.tls)
+
+    def _login(self, target: Target) -> Login | None:
+        return self._logins.get(host_port(target.host, target.port)) if self._logins else None
 
     async def _dial_as_it_works(
         self, terms: Terms, egress: Egress, target: Target
@@ -180,7 +201,8 @@ class Dialer:
     ) -> Session | Refused | Lost | Unbound:
         """Connect and get through the greeting and, where offered, TLS."""
         host, address, port = target.host, target.address, target.port
-        client = self._trace.client(egress.hostname or self._hostname, f"{host} [{address}]:{port}", try_tls=try_tls)
+        name, login = egress.hostname or self._hostname, self._login(target)
+        client = self._trace.client(name, f"{host} [{address}]:{port}", try_tls=try_tls, login=login)
         timeouts = terms.patience()
         connection = Connection(client, self._clock, timeouts)
         limit = timeouts[Stage.CONNECT]
@@ -197,8 +219,8 @@ class Dialer:
         await connection.settled()
         if client.wants_tls:
             verified = terms.tls is Tls.REQUIRED
-            name = host if verified or not _is_address(host) else None
-            await connection.start_tls(self._verified if verified else self._unverified, name)
+            server = host if verified or not _is_address(host) else None
+            await connection.start_tls(self._verified if verified else self._unverified, server)
             await connection.settled()
         result = client.take_result()
         if result is None and client.usable:

@@ -2,7 +2,7 @@
 
 The dialler asks `Trace` for the client of each session that it opens. While nobody looks
 that is a plain `Client`, and a message costs nothing; else those that a look fits, also
-those that are open, become ones that note what is said. Bodies are never noted.
+those that are open, become ones that note what is said. Bodies and passwords are never noted.
 
 A look keeps at most MOST_LINES; one that is read too slowly loses the newest and is told
 how many.
@@ -98,9 +98,9 @@ class Trace:
             self._looks.remove(look)
             self._fit(self._clients)
 
-    def client(self, hostname: str, host: str, *, try_tls: bool) -> Client:
+    def client(self, hostname: str, host: str, *, try_tls: bool, login: tuple[str, str] | None = None) -> Client:
         """The client for a session that is about to be opened."""
-        client = Client(hostname, host, try_tls=try_tls)
+        client = Client(hostname, host, try_tls=try_tls, login=login)
         client.number = next(_ids)
         self._clients.add(client)
         if self._looks:
@@ -145,7 +145,7 @@ class TracedClient(Client):
     def take(self, now: float) -> bytes:
         written = super().take(now)
         for line in written.splitlines():
-            self._note("client", _text(line))
+            self._note("client", "AUTH PLAIN …" if line.startswith(b"AUTH ") else _text(line))
         return written
 
     def dot_written(self, at: datetime) -> None:

@@ -138,6 +138,10 @@ def load(folder: Path, text: str) -> Config:
         ),
         ("domain = 'x.test'\n[[route]]\ndomain = '*'", "route[0]: Object missing required field `host`"),
         (
+            "domain = 'x.test'\n[[route]]\ndomain = '*'\nhost = 'h'\nusername = 'me'",
+            "route[0].username: goes with `password`, a file: set both, or neither",
+        ),
+        (
             "domain = 'x.test'\n[[route]]\ndomain = '*'\nhost = 'h'\nport = 70000",
             "route[0].port: Expected `int` <= 65535",
         ),

@@ -37,8 +37,8 @@ DIALOGUES = dialogues()
 class Noting(Client):
     """Notes which answers it got in which states."""
 
-    def __init__(self, hostname: str, host: str, *, try_tls: bool) -> None:
-        super().__init__(hostname, host, try_tls=try_tls)
+    def __init__(self, hostname: str, host: str, *, try_tls: bool, login: tuple[str, str] | None) -> None:
+        super().__init__(hostname, host, try_tls=try_tls, login=login)
         self.noted: set[tuple[Stage, int]] = set()
 
     def _answer(self, reply: Reply, at: datetime) -> None:
@@ -50,8 +50,8 @@ class Noting(Client):
 class Stepper:
     """A shell without sockets; time passes by 1 s with everything the server says."""
 
-    def __init__(self) -> None:
-        self.client = Noting("me.test", "peer", try_tls=True)
+    def __init__(self, login: tuple[str, str] | None = None) -> None:
+        self.client = Noting("me.test", "peer", try_tls=True, login=login)
         self.client.start()
         self.now = 0.0
         self.said: list[str] = []
@@ -90,7 +90,7 @@ def summary(result: Result) -> str:
 
 def play(dialogue: list[str], *, octets: bool = False) -> set[tuple[Stage, int]]:
     """Which answers came in which states; `octets`: they come an octet at a time."""
-    stepper = Stepper()
+    stepper = Stepper(("me", "secret") if "login" in dialogue else None)
     client = stepper.client
     for line in dialogue:
         kind, _, text = line.partition(" ")
@@ -113,6 +113,8 @@ def play(dialogue: list[str], *, octets: bool = False) -> set[tuple[Stage, int]]
                 assert client.stage is Stage.TLS
                 client.tls_started()
                 stepper.write()
+            case "login":
+                pass
             case "closes":
                 client.closed()
             case "hangs":

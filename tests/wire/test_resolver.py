@@ -9,7 +9,7 @@ from mtad.base.clock import ManualClock
 from mtad.base.config import Config, Mta, Route
 from mtad.base.source import Source
 from mtad.wire.dns import Records, Unresolved
-from mtad.wire.resolver import MAX_HOSTS, MAX_NAME, NoMail, Resolver, Site, routed_host
+from mtad.wire.resolver import MAX_HOSTS, MAX_NAME, NoMail, Resolver, Site
 
 CONFIG = Config(domain="us.test")
 
@@ -145,7 +145,7 @@ async def test_a_route_goes_before_dns(zone: Zone) -> None:
 
     assert await zone.site_of("x.test", config) == Site("127.0.0.1:2525", ["0 127.0.0.1:2525"])
     assert await zone.site_of("y.test", config) == Site("[::1]:26", ["0 [::1]:26"])
-    assert [routed_host(route) for route in config.route] == ["127.0.0.1:2525", "[::1]:26"]
+    assert [route.site for route in config.route] == ["127.0.0.1:2525", "[::1]:26"]
     assert zone.asked == []
 
 

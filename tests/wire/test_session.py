@@ -1,6 +1,7 @@
 """A session carries many messages, and every way in which it can end has the right result."""
 
 import asyncio
+import base64
 import ssl
 import time
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer, Session
 from mtad.wire.terms import Terms, Tls
+from mtad.wire.trace import Look, Trace
 from tests.wire.conftest import DialerTo, no_dns
 from tests.wire.peer import EXTENSIONS, Peer
 
@@ -420,3 +422,29 @@ async def test_what_is_required_of_tls_is_had_or_there_is_no_session(
     else:
         assert isinstance(opened, Session)
         assert opened.tls is encrypted
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"), [(Tls.OPPORTUNISTIC_INSECURE, 0), (Tls.REQUIRED_INSECURE, 1), (Tls.DISABLED, 1)]
+)
+async def test_a_password_is_for_a_server_that_proves_who_it_is_unless_the_route_says_less(
+    tls: ssl.SSLContext, wanted: Tls, said: int
+) -> None:
+    clock, look = SystemClock(), Look(frozenset(), "")
+    trace = Trace(clock)
+    async with Peer({"AUTH": ["235 2.7.0 welcome"]}, extensions=("AUTH PLAIN",), tls=tls) as peer:
+        place = f"127.0.0.1:{peer.port}"
+        dialer = Dialer(
+            "me.test", Resolver(clock, no_dns), clock, routed=[place], trace=trace, logins={place: ("me", "secret")}
+        )
+        with trace.looking(look):
+            opened = await dialer.open([peer.host], Terms(tls=wanted))
+        if isinstance(opened, Session):
+            await opened.close()
+
+    secret = base64.b64encode(b"\0me\0secret").decode()
+    assert isinstance(opened, Session) is bool(said)
+    assert peer.commands.count(f"AUTH PLAIN {secret}") == said
+    lines, _ = await look.read()
+    assert not any(secret in line.text for line in lines)
+    assert [line.text for line in lines].count("AUTH PLAIN …") == said
