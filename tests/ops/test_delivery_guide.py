@@ -27,7 +27,7 @@ def test_every_table_of_the_guide_is_a_configuration(table: str, tmp_path: Path)
 @pytest.mark.parametrize("line", sorted(set(TYPED)))
 def test_every_command_of_the_guide_exists_with_its_options(line: str) -> None:
     words = shlex.split(line)[1:]
-    names = words[:2] if words[0] in ("config", "dkim", "automation") else words[:1]
+    names = words[:2] if words[0] in ("config", "dkim", "automation", "program", "suppress") else words[:1]
 
     help_ = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200"})
 
