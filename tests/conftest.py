@@ -19,6 +19,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mtad.base.db import Pool, open_pool
 from mtad.base.migrate import migrate
@@ -27,6 +28,10 @@ from mtad.ops.postgres import Postgres
 
 # Processes of xdist are told that there are 80 columns, and what commands print would depend on it.
 os.environ.pop("COLUMNS", None)
+
+# How long an example takes is the machine's affair.
+settings.register_profile("mtad", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mtad")
 
 MEMORY = Path("/dev/shm")
 ROOM = 4 << 30  # bytes; four processes have used one

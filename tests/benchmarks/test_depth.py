@@ -1,8 +1,6 @@
 import json
 import os
-import sys
 from pathlib import Path
-from subprocess import run
 
 import pytest
 
@@ -12,6 +10,7 @@ from benchmarks.depth import Report
 from benchmarks.gauges import thread_cpu
 from mtad.base.db import Pool
 from mtad.ops.audit import audit
+from tests.benchmarks.program import run
 
 QUEUES = """
 select (l.closed_until > now()) as closed, count(distinct j.site_id), count(*), count(*) filter (where j.due <= now()),
@@ -24,17 +23,9 @@ select (l.closed_until > now()) as closed, count(distinct j.site_id), count(*), 
 """
 
 
-def benchmark(name: str, *arguments: str) -> tuple[int, str]:
-    done = run(
-        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
-        capture_output=True, text=True, check=False, timeout=110,
-    )  # fmt: skip
-    return done.returncode, done.stderr
-
-
 def test_toy_depths_are_measured_alike_and_compared(tmp_path: Path) -> None:
     out = tmp_path / "depth.json"
-    code, said = benchmark(
+    code, said = run(
         "depth", "--rows", "1000,3000", "--lanes", "10,40", "--contacts", "1000", "--warm", "1", "--rounds", "2",
         "--runs", "1", "--json", str(out),
     )  # fmt: skip
@@ -56,7 +47,7 @@ def test_toy_depths_are_measured_alike_and_compared(tmp_path: Path) -> None:
 
 def test_toy_rounds_cost_something_on_both_sides(tmp_path: Path) -> None:
     out = tmp_path / "claim.json"
-    code, said = benchmark(
+    code, said = run(
         "claim", "--rows", "1000", "--contacts", "1000", "--lanes", "10", "--batches", "16,64", "--workers", "1,2",
         "--rounds", "2", "--json", str(out),
     )  # fmt: skip
@@ -86,7 +77,7 @@ def test_toy_rounds_cost_something_on_both_sides(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(arguments: list[str], said: str) -> None:
-    code, stderr = benchmark(*arguments)
+    code, stderr = run(*arguments)
 
     assert code not in (0, 1)
     assert said in stderr.splitlines()[-1]

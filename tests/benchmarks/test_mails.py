@@ -1,9 +1,7 @@
 """compose, sign and gate at toy size."""
 
 import json
-import sys
 from pathlib import Path
-from subprocess import run
 from typing import Any
 
 import pytest
@@ -13,18 +11,11 @@ from benchmarks.cpu import Cost, rest
 from benchmarks.gate import Report as GateReport
 from benchmarks.letters import letters
 from benchmarks.sign import Report as SignReport
-
-
-def benchmark(name: str, *arguments: str) -> tuple[int, str]:
-    done = run(
-        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
-        capture_output=True, text=True, check=False, timeout=110,
-    )  # fmt: skip
-    return done.returncode, done.stderr
+from tests.benchmarks.program import run
 
 
 def figures(name: str, out: Path, *arguments: str) -> dict[str, Any]:
-    code, said = benchmark(name, *arguments, "--rounds", "2", "--json", str(out))
+    code, said = run(name, *arguments, "--rounds", "2", "--json", str(out))
     assert code == 0, said
     found: dict[str, Any] = json.loads(out.read_bytes())
     return found
@@ -85,7 +76,7 @@ def test_the_rest_is_what_parts_leave() -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(name: str, arguments: list[str], said: str) -> None:
-    code, stderr = benchmark(name, *arguments)
+    code, stderr = run(name, *arguments)
 
     assert code not in (0, 1)
     assert said in stderr.splitlines()[-1]

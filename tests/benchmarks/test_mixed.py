@@ -1,24 +1,16 @@
 import json
-import sys
 from pathlib import Path
-from subprocess import run
 
 import pytest
 
 from benchmarks.mixed import Report
-
-
-def mixed(*arguments: str) -> tuple[int, str]:
-    done = run(
-        [sys.executable, "-m", "benchmarks.mixed", *arguments], capture_output=True, text=True, check=False, timeout=115
-    )
-    return done.returncode, done.stderr
+from tests.benchmarks.program import run
 
 
 def test_campaign_hits_and_transactional_mail_all_come_through(tmp_path: Path) -> None:
     out = tmp_path / "mixed.json"
-    code, said = mixed(
-        "--contacts", "60", "--size", "3000", "--workers", "1", "--sink", "lab", "--hits", "20",
+    code, said = run(
+        "mixed", "--contacts", "60", "--size", "3000", "--workers", "1", "--sink", "lab", "--hits", "20",
         "--transactional", "10", "--limit", "110", "--json", str(out),
     )  # fmt: skip
 
@@ -35,7 +27,7 @@ def test_campaign_hits_and_transactional_mail_all_come_through(tmp_path: Path) -
 
 @pytest.mark.parametrize("argument", ["--contacts=0", "--hits=0", "--workers=0"])
 def test_arguments_that_ask_for_nothing_are_refused(argument: str) -> None:
-    code, said = mixed(argument)
+    code, said = run("mixed", argument)
 
     assert code == 2
     assert argument.partition("=")[0] in said.splitlines()[-1]

@@ -1,8 +1,6 @@
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from subprocess import run
 
 import dkim
 import pytest
@@ -20,6 +18,7 @@ from mtad.base.errors import Problem, Unavailable
 from mtad.dkim.keys import dns_record, new_key, read_key
 from mtad.lab.sink import Sink
 from mtad.lab.verify import Verifier
+from tests.benchmarks.program import run
 
 MESSAGE = (
     b"From: Example <news@example.com>\r\nTo: p{}@x.test\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=, what is new\r\n"
@@ -40,13 +39,6 @@ def mails(count: int) -> list[Mail]:
     ]
 
 
-def peers(*arguments: str) -> tuple[int, str]:
-    done = run(
-        [sys.executable, "-m", "benchmarks.peers", *arguments], capture_output=True, text=True, check=False, timeout=170
-    )
-    return done.returncode, done.stderr
-
-
 def postfix_can_run() -> bool:
     try:
         postfix.require_packages()
@@ -59,8 +51,9 @@ def postfix_can_run() -> bool:
 @pytest.mark.skipif(not postfix_can_run(), reason="needs root and the Debian packages postfix and opendkim")
 def test_toy_run_compares_signed_mail_of_all_peers(tmp_path: Path) -> None:
     out = tmp_path / "peers.json"
-    code, said = peers(
-        "--messages", "40", "--rounds", "1", "--script-messages", "20", "--limit", "160", "--json", str(out)
+    code, said = run(
+        "peers", "--messages", "40", "--rounds", "1", "--script-messages", "20", "--processes", "1", "--workers", "1",
+        "--limit", "160", "--json", str(out),
     )  # fmt: skip
 
     assert code == 0, said
@@ -88,7 +81,7 @@ def test_toy_run_compares_signed_mail_of_all_peers(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(arguments: list[str], said: str) -> None:
-    code, stderr = peers(*arguments)
+    code, stderr = run("peers", *arguments)
 
     assert code not in (0, 1)
     assert said in stderr.splitlines()[-1]

@@ -1,7 +1,5 @@
 import json
-import sys
 from pathlib import Path
-from subprocess import run
 
 import pytest
 
@@ -9,6 +7,7 @@ from benchmarks.gauges import buckets, quantile, total, tree_cpu
 from benchmarks.send import Report
 from benchmarks.sinks import smtp_sink_program
 from mtad.base.errors import Unavailable
+from tests.benchmarks.program import run
 
 PAGE = """\
 # TYPE mtad_begin_to_data_seconds histogram
@@ -21,17 +20,10 @@ mtad_attempts_total{{outcome="deferred"}} 2.0
 """
 
 
-def send(*arguments: str) -> tuple[int, str]:
-    done = run(
-        [sys.executable, "-m", "benchmarks.send", *arguments], capture_output=True, text=True, check=False, timeout=110
-    )
-    return done.returncode, done.stderr
-
-
 def test_toy_run_sends_everybody_one_verified_copy_and_says_what_it_used(tmp_path: Path) -> None:
     out = tmp_path / "send.json"
-    code, said = send(
-        "--contacts", "60", "--size", "15000", "--sink", "lab", "--domains", "20", "--verify",
+    code, said = run(
+        "send", "--contacts", "60", "--size", "15000", "--sink", "lab", "--domains", "20", "--verify",
         "--dkim", "both", "--rsa-seconds", "1", "--limit", "100", "--json", str(out),
     )  # fmt: skip
 
@@ -57,7 +49,7 @@ def test_toy_run_sends_everybody_one_verified_copy_and_says_what_it_used(tmp_pat
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(arguments: list[str], said: str) -> None:
-    code, stderr = send(*arguments)
+    code, stderr = run("send", *arguments)
 
     assert code not in (0, 1)
     assert said in stderr.splitlines()[-1]

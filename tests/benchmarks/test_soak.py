@@ -1,27 +1,19 @@
 import json
 import os
-import sys
 from pathlib import Path
-from subprocess import run
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from benchmarks.samples import rss_mb
 from benchmarks.soak import KEEPS, Report
-
-
-def soak(*arguments: str) -> tuple[int, str]:
-    done = run(
-        [sys.executable, "-m", "benchmarks.soak", *arguments], capture_output=True, text=True, check=False, timeout=115
-    )
-    return done.returncode, done.stderr
+from tests.benchmarks.program import run
 
 
 def test_toy_soak_loses_nothing_and_tells_how_everything_went(tmp_path: Path) -> None:
     out, plot = tmp_path / "soak.json", tmp_path / "soak.svg"
-    code, said = soak(
-        "--minutes", "0.1", "--rate", "10", "--period", "2", "--hits", "10", "--every", "0.5", "--size", "3000",
+    code, said = run(
+        "soak", "--minutes", "0.1", "--rate", "10", "--period", "2", "--hits", "10", "--every", "0.5", "--size", "3000",
         "--workers", "1", "--sink", "lab", "--limit", "110", "--json", str(out), "--svg", str(plot),
     )  # fmt: skip
 
@@ -42,7 +34,7 @@ def test_toy_soak_loses_nothing_and_tells_how_everything_went(tmp_path: Path) ->
 
 @pytest.mark.parametrize("argument", ["--minutes=0", "--rate=0", "--workers=0"])
 def test_arguments_that_ask_for_nothing_are_refused(argument: str) -> None:
-    code, said = soak(argument)
+    code, said = run("soak", argument)
 
     assert code == 2
     assert argument.partition("=")[0] in said.splitlines()[-1]

@@ -1,8 +1,6 @@
 import json
 import shutil
-import sys
 from pathlib import Path
-from subprocess import run
 
 import pytest
 
@@ -11,6 +9,7 @@ from benchmarks.hits import Noted, number_of
 from benchmarks.openloop import Outcome, quantile
 from benchmarks.tracking import Report
 from mtad.base.errors import Unavailable
+from tests.benchmarks.program import run
 
 INSTALLED = all(shutil.which(name, path=wrk._SEARCH) for name in ("wrk", "nginx"))
 
@@ -22,13 +21,12 @@ def outcome(sent: int, failed: list[int]) -> Outcome:
 @pytest.mark.skipif(not INSTALLED, reason="needs wrk and nginx")
 def test_every_answered_hit_is_in_postgres_once_and_nginx_is_asked_too(tmp_path: Path) -> None:
     out = tmp_path / "tracking.json"
-    done = run(
-        [sys.executable, "-m", "benchmarks.tracking", "--seconds", "1", "--connections", "4", "--rate", "50",
-         "--contacts", "20", "--sink", "lab", "--limit", "100", "--json", str(out)],
-        capture_output=True, text=True, check=False, timeout=110,
+    code, said = run(
+        "tracking", "--seconds", "1", "--connections", "4", "--rate", "50", "--contacts", "20", "--sink", "lab",
+        "--limit", "100", "--json", str(out),
     )  # fmt: skip
 
-    assert done.returncode == 0, done.stderr
+    assert code == 0, said
     found = json.loads(out.read_bytes())
     assert set(found) == set(Report.__struct_fields__)
     assert (found["lost"], found["doubled"], found["failed"]) == (0, 0, 0)
@@ -49,12 +47,10 @@ def test_missing_program_is_one_line_that_names_its_package(monkeypatch: pytest.
 
 @pytest.mark.parametrize("argument", ["--seconds=0", "--contacts=0", "--rate=0"])
 def test_arguments_that_ask_for_nothing_are_refused(argument: str) -> None:
-    done = run(
-        [sys.executable, "-m", "benchmarks.tracking", argument], capture_output=True, text=True, check=False, timeout=60
-    )
+    code, said = run("tracking", argument)
 
-    assert done.returncode == 2
-    assert argument.partition("=")[0] in done.stderr.splitlines()[-1]
+    assert code == 2
+    assert argument.partition("=")[0] in said.splitlines()[-1]
 
 
 def test_hit_is_lost_only_when_it_was_answered_and_has_no_row() -> None:
