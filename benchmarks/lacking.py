@@ -12,18 +12,18 @@ from pathlib import Path
 from mtad import worker
 from mtad.base.config import load_config
 from mtad.base.log import set_up_logging
-from mtad.dkim.sign import Signer
+from mtad.dkim.sign import Draft, Signer
 from mtad.ops.daemon import ROLES, run_daemon
 from mtad.queue import store
 
 
-def _no_signature(*_: object, **named: object) -> bytes:
+def _no_signature(*_: object, **named: object) -> Draft:
     del named
-    return b""
+    return Draft([], [], b"")
 
 
 def _without_signature() -> None:
-    Signer.sign = _no_signature  # type: ignore[method-assign]
+    Signer.draft = _no_signature  # type: ignore[method-assign]
 
 
 def _without_fence() -> None:

@@ -119,7 +119,7 @@ def _key(pem: bytes) -> Key:
 def _signing(signer: Signer, mails: list[Composed]) -> Callable[[], object]:
     now = int(NOW.timestamp())
     return lambda: exhaust(
-        signer.sign(mail.headers, mail.body, mail.from_domain, now, canonical=True) for mail in mails
+        signer.draft(mail.headers, mail.body, mail.from_domain, now, canonical=True).finished() for mail in mails
     )
 
 

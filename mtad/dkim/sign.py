@@ -102,6 +102,10 @@ class Draft(msgspec.Struct, frozen=True):
             out += (b"DKIM-Signature: ", field, b"\r\n\t", self.last, b"\r\n\tb=", b"\r\n\t".join(lines), b"\r\n")
         return b"".join(out)
 
+    def finished(self) -> bytes:
+        """The same, signed here and now."""
+        return self.signed([signature(key, digest) for key, digest in self.wanted])
+
 
 class Signer:
     """Signs messages with the identities that are nearest to the domain in From, one of each kind of key.
@@ -157,25 +161,6 @@ class Signer:
         named = [i for i in near if i.streams] or near
         newest = {algorithm(i.key): i for i in sorted(named, key=lambda i: i.starts)}
         return [i for i in named if i in newest.values()]
-
-    def sign(
-        self,
-        headers: Sequence[Header],
-        body: bytes,
-        from_domain: str,
-        now_unix: int,
-        *,
-        return_domain: str = "",
-        stream: str = "",
-        bulk: bool = True,
-        canonical: bool = False,
-    ) -> bytes:
-        """What `draft` begins, finished: the whole fields."""
-        draft = self.draft(
-            headers, body, from_domain, now_unix,
-            return_domain=return_domain, stream=stream, bulk=bulk, canonical=canonical,
-        )  # fmt: skip
-        return draft.signed([signature(key, digest) for key, digest in draft.wanted])
 
     def draft(
         self,

@@ -48,10 +48,10 @@ async def made(
 
     def sign(mail: Composed, stream: Stream, now: int) -> bytes:
         signer = Signer.from_config(config, source or _first_of(config, stream.definition.pool))
-        return signer.sign(
+        return signer.draft(
             mail.headers, mail.body, mail.from_domain, now,
             return_domain=mail.return_domain, stream=stream.name, bulk=mail.bulk,
-        )  # fmt: skip
+        ).finished()  # fmt: skip
 
     try:
         return await rendered(pool, config, name, as_contact, to, sign=sign, now=datetime.now(UTC))

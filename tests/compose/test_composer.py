@@ -171,7 +171,7 @@ def test_whatever_a_contact_holds_the_wire_is_clean_and_says_it(first: str, sku:
 
     composed = composer.compose(facts(attributes={"first_name": first, "sku": sku}), program(), stream_of(), NOW)
     wire = composed.message(
-        signer().sign(composed.headers, composed.body, "example.com", 1_700_000_000, canonical=True)
+        signer().draft(composed.headers, composed.body, "example.com", 1_700_000_000, canonical=True).finished()
     )
 
     assert b"\0" not in wire

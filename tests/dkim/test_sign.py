@@ -136,7 +136,7 @@ def test_whatever_is_signed_verifies(values: list[bytes], body: bytes, extra: by
     headers = [(name.encode(), value) for name, value in zip(SIGNED, values, strict=True)]
     headers.append((b"X-Other", extra))
 
-    signature = signer().sign(headers, body, "example.com", 1_700_000_000)
+    signature = signer().draft(headers, body, "example.com", 1_700_000_000).finished()
 
     assert verified(wire(signature, headers, body))
 
@@ -145,7 +145,7 @@ def test_whatever_is_signed_verifies(values: list[bytes], body: bytes, extra: by
 @given(at=st.integers(0, len(BULK_NEEDS) - 1))
 def test_a_changed_or_added_header_breaks_the_signature(at: int) -> None:
     headers, body = bulk_headers(), b"Hello\r\n"
-    signature = signer().sign(headers, body, "example.com", 1_700_000_000)
+    signature = signer().draft(headers, body, "example.com", 1_700_000_000).finished()
     name, value = headers[at]
 
     changed = [*headers[:at], (name, value + b"!"), *headers[at + 1 :]]
@@ -156,13 +156,13 @@ def test_a_changed_or_added_header_breaks_the_signature(at: int) -> None:
 
 
 def test_a_header_of_the_list_that_is_absent_cannot_be_added() -> None:
-    signature = signer().sign(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000)
+    signature = signer().draft(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000).finished()
 
     assert not verified(wire(signature, [*bulk_headers(), (b"Reply-To", b"evil@example.net")], b"Hello\r\n"))
 
 
 def test_nothing_can_be_appended_to_the_body() -> None:
-    signature = signer().sign(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000)
+    signature = signer().draft(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000).finished()
 
     assert b"l=" not in signature.replace(b"\r\n\t", b"").split(b"bh=")[0]
     assert not verified(wire(signature, bulk_headers(), b"Hello\r\nmore\r\n"))
@@ -173,18 +173,18 @@ def test_a_bulk_mail_whose_signature_would_not_cover_a_header_is_refused(missing
     headers = [header for header in bulk_headers() if header[0] != missing.encode()]
 
     with pytest.raises(NotCovered, match=missing.lower()):
-        signer().sign(headers, b"Hello\r\n", "example.com", 1_700_000_000)
+        signer().draft(headers, b"Hello\r\n", "example.com", 1_700_000_000).finished()
 
 
 @pytest.mark.parametrize("needed", BULK_NEEDS)
 def test_every_needed_header_is_oversigned(needed: str) -> None:
-    signature = signer().sign(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000)
+    signature = signer().draft(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000).finished()
 
     assert signed_names(signature).count(needed.lower()) == 2
 
 
 def test_a_signature_is_folded_only_where_blanks_mean_nothing() -> None:
-    signature = signer().sign(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000)
+    signature = signer().draft(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000).finished()
 
     lines = signature.split(b"\r\n")
     assert all(len(line) <= 78 for line in lines)
@@ -202,7 +202,7 @@ def test_a_signature_is_folded_only_where_blanks_mean_nothing() -> None:
     ],
 )
 def test_each_key_of_the_domain_signs_and_ed25519_stands_above(selectors: list[str], algorithms: list[str]) -> None:
-    signature = signer(*selectors).sign(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000)
+    signature = signer(*selectors).draft(bulk_headers(), b"Hello\r\n", "example.com", 1_700_000_000).finished()
 
     message = wire(signature, bulk_headers(), b"Hello\r\n")
     assert re.findall(r"a=([\w-]+)", signature.decode()) == algorithms
@@ -216,7 +216,7 @@ def test_a_body_that_is_canonical_already_is_signed_alike(body: bytes) -> None:
     body += b"\r\n"
 
     plain, canonical = (
-        signer("e1").sign(bulk_headers(), body, "example.com", 1_700_000_000, canonical=known)
+        signer("e1").draft(bulk_headers(), body, "example.com", 1_700_000_000, canonical=known).finished()
         for known in (False, True)
     )
 
@@ -259,7 +259,7 @@ def test_the_next_key_takes_over_at_its_time_and_not_before() -> None:
     ])  # fmt: skip
 
     signed = {
-        now: selectors(signer.sign(bulk_headers(), b"Hello\r\n", "example.com", now))
+        now: selectors(signer.draft(bulk_headers(), b"Hello\r\n", "example.com", now).finished())
         for now in (998, 999, 1_000, 1_001)
     }
 
@@ -274,7 +274,7 @@ def test_a_key_that_names_streams_signs_for_them_in_place_of_the_others() -> Non
     ])  # fmt: skip
 
     signed = {
-        (domain, stream): selectors(signer.sign(bulk_headers(), b"Hello\r\n", domain, 1, stream=stream))
+        (domain, stream): selectors(signer.draft(bulk_headers(), b"Hello\r\n", domain, 1, stream=stream).finished())
         for domain in ("example.com", "shop.example.com")
         for stream in ("news", "shop")
     }
@@ -301,7 +301,7 @@ def test_a_return_path_of_another_domain_is_signed_for_too_where_there_is_a_key(
 ) -> None:
     signer = Signer([identity(), Identity("relay.example", "relay", identity().key)])
 
-    signature = signer.sign(bulk_headers(), b"Hello\r\n", "example.com", 1, return_domain=return_domain)
+    signature = signer.draft(bulk_headers(), b"Hello\r\n", "example.com", 1, return_domain=return_domain).finished()
 
     assert selectors(signature) == signed
 
@@ -319,7 +319,7 @@ def test_two_keys_of_a_kind_that_start_together_are_refused_in_one_clear_line(tm
 
 def test_a_sender_without_a_key_is_refused() -> None:
     with pytest.raises(NotCovered, match=r"example\.net"):
-        signer().sign(bulk_headers(), b"Hello\r\n", "example.net", 1_700_000_000)
+        signer().draft(bulk_headers(), b"Hello\r\n", "example.net", 1_700_000_000).finished()
 
 
 def test_a_missing_key_file_is_one_clear_line(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_of_several_signatures_each_must_verify(tmp_path: Path) -> None:
     verifier = Verifier.from_config(Config(domain="example.com", dkim=tables, folder=tmp_path))
     head, _, body = letter().partition(b"\r\n\r\n")
     headers = [(name, value) for name, _, value in (line.partition(b": ") for line in re.split(rb"\r\n(?! )", head))]
-    fields = Signer(identities).sign(headers, body, "example.com", 1_700_000_000, bulk=False)
+    fields = Signer(identities).draft(headers, body, "example.com", 1_700_000_000, bulk=False).finished()
 
     assert verifier.verify(fields + letter()).signed
     assert not verifier.verify(fields.replace(b"s=s1", b"s=s2") + letter()).signed
