@@ -111,6 +111,17 @@ def life_of(definition: Definition, node: str) -> timedelta | None:
     return timedelta(seconds=sent.life) if isinstance(sent, SendNode) and sent.life else None
 
 
+def comes_by(definition: Definition) -> str:
+    """What brings people into a program that does not take its audience at the start; '' where it does."""
+    if definition.kind == "reactivation":
+        return "it takes people when their cool-down is over"
+    if definition.yearly:
+        return f"it takes people on the day of their {definition.yearly.on}"
+    if definition.enrol == "handed_over":
+        return "it takes only whom another program hands over"
+    return ""
+
+
 def mails_of(definition: Definition) -> list[str]:
     """The send nodes, in the order of the file."""
     return mails(definition.nodes, definition.first)

@@ -39,7 +39,7 @@ def register(app: typer.Typer, program: typer.Typer) -> None:
 def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Queue the audience now, or at the start that the program's file names."""
 
-    async def work(settings: Config, pool: Pool) -> tuple[bool, tuple[int, int]] | None:
+    async def work(settings: Config, pool: Pool) -> tuple[bool, enqueue.Started] | None:
         program = await enqueue.schedule(pool, name)
         before = program.status == "running" and program.enqueued is not None
         if program.starts and program.status == "scheduled" and await _is_later(pool, program.starts):
@@ -58,12 +58,16 @@ def start(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOpt
         else:
             shell.out.print(f"{name} is scheduled; a running `mtad run` starts it.")
         return
-    before, (queued, left_out) = made
+    before, did = made
     if as_json:
-        shell.print_json({"program": name, "already": before, "queued": queued, "left_out": left_out})
+        counts = {"queued": did.queued, "left_out": did.left_out}
+        shell.print_json({"program": name, "already": before, **counts, "comes_by": did.comes_by})
+    elif before:
+        shell.out.print(f"{name} runs already, nothing was done; see `mtad program status {name}`.", highlight=False)
+    elif did.comes_by and not did.queued:
+        shell.out.print(f"{name} runs; {did.comes_by}.", highlight=False)
     else:
-        first = "runs already, nothing was done; its start: " if before else ""
-        shell.out.print(f"{name}: {first}{shell.count(queued, 'mail')} queued, {left_out:,} left out.")
+        shell.out.print(f"{name}: {shell.count(did.queued, 'mail')} queued, {did.left_out:,} left out.")
 
 
 async def _is_later(pool: Pool, starts: object) -> bool:

@@ -39,9 +39,8 @@ def apply_(
     if as_json:
         shell.print_json(applied)
         return
-    moved = (
-        f", {applied.people:,} people and {applied.mails:,} mails moved" if move and applied.did == "changed" else ""
-    )
+    people, mails = shell.count(applied.people, "person", "people"), shell.count(applied.mails, "mail")
+    moved = f", {people} and {mails} moved" if move and applied.did != "created" else ""
     shell.out.print(f"program {applied.name}: {applied.did}, version {applied.version}{moved}", highlight=False)
 
 

@@ -136,8 +136,9 @@ async def apply_program(pool: Pool, path: Path, by: str, *, move: bool = False) 
     """Make or change the program of a file with the messages beside it.
 
     A new program is a draft. Of one that has begun a new version is for those who enter from
-    now on; with `move` for everybody on the way too. InputError, and nothing is changed, for
-    whatever is wrong in the file or a template, and where a move would strand somebody.
+    now on; with `move` for everybody on the way too, also one that was made before. InputError,
+    and nothing is changed, for whatever is wrong in the file or a template, and where a move
+    would strand somebody.
     """
     raw = _table(path)
     async with pool.acquire() as conn:
@@ -167,16 +168,18 @@ async def apply_program(pool: Pool, path: Path, by: str, *, move: bool = False) 
                 await _add_messages(conn, made, 1, drafts)
                 return Applied(definition.name, 1, "created")
         if await _is_same(conn, known, definition, stream.id, drafts):
-            return Applied(definition.name, known.version, "unchanged")
-        if known.status != "draft":
-            require_same_sort(path, known, definition, stream.id)
-        version = await store.next_program(conn, known, definition, stream.id, by)
-        await _add_messages(conn, known.id, version, drafts)
+            applied = Applied(definition.name, known.version, "unchanged")
+        else:
+            if known.status != "draft":
+                require_same_sort(path, known, definition, stream.id)
+            version = await store.next_program(conn, known, definition, stream.id, by)
+            await _add_messages(conn, known.id, version, drafts)
+            applied = Applied(definition.name, version, "changed")
         if not move:
-            return Applied(definition.name, version, "changed")
+            return applied
         await require_nobody_strands(conn, path, known.id, definition)
-        people, mails = await store.move_to_version(conn, known.id, version)
-        return Applied(definition.name, version, "changed", people, mails)
+        people, mails = await store.move_to_version(conn, known.id, applied.version)
+        return msgspec.structs.replace(applied, people=people, mails=mails)
 
     return await in_transaction(pool, work)
 

@@ -18,7 +18,7 @@ import msgspec
 
 from engine import gate
 from engine.facts import Defer, Reason, Send, Skip
-from engine.programs import Definition, held_out
+from engine.programs import Definition, comes_by, held_out
 from engine.service import Catalogue, set_program_status
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
@@ -91,13 +91,22 @@ async def enqueue(pool: Pool, config: Config, name: str) -> AsyncIterator[Progre
             program = await programs.program_by_name(conn, name)
 
 
-async def started(pool: Pool, name: str) -> tuple[int, int]:
+class Started(msgspec.Struct, frozen=True):
+    """What came of a start."""
+
+    queued: int
+    left_out: int
+    comes_by: str  # what brings people in later, where the start takes nobody
+
+
+async def started(pool: Pool, name: str) -> Started:
     """How many mails a start has queued, and how many contacts it left out, by whichever processes.
 
     A running `mtad run` takes pages of a scheduled program too, so one process's own sum is not the whole.
     """
     async with pool.acquire() as conn:
-        return await programs.started(conn, name, COMMAND_SLOT)
+        queued, left_out, definition = await programs.started(conn, name, COMMAND_SLOT)
+        return Started(queued, left_out, comes_by(definition))
 
 
 class _Page(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from engine.facts import Facts
-from engine.programs import BULK, Yearly
+from engine.programs import BULK, Definition, Yearly
 from mtad.base.db import Connection, row_values
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
@@ -271,10 +271,10 @@ async def leave_out(conn: Connection, step: Step, slot: int, contacts: Sequence[
     )
 
 
-async def started(conn: Connection, name: str, slot: int) -> tuple[int, int]:
-    """How many mails the start of a program has queued so far, and how many contacts it has left out."""
-    [(enrolled, left_out)] = await conn.fetch(SQL["started"], name, slot)
-    return enrolled - left_out, left_out
+async def started(conn: Connection, name: str, slot: int) -> tuple[int, int, Definition]:
+    """How many mails the start of a program has queued so far, how many contacts it has left out; its definition."""
+    [(enrolled, left_out, definition)] = await conn.fetch(SQL["started"], name, slot)
+    return enrolled - left_out, left_out, Definition.from_json(definition)
 
 
 async def mark_enqueued(

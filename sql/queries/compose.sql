@@ -110,9 +110,11 @@ select node, count(*)
 
 -- name: move_to_version
 -- People on their way through program $1, and mail of it that did not begin, go on in version
--- $2. Nothing begins meanwhile: the caller holds the program's row against begin. Returns
--- how many people, and how many mails, went.
-with entries as materialized (
+-- $2. Nothing begins meanwhile: the caller holds the program's row against begin; what was
+-- composed before is stale. Returns how many people, and how many mails, went.
+with fenced as (
+  update program set fence = fence + 1 where id = $1
+), entries as materialized (
   select id, contact_id
     from entry
    where program_id = $1 and ended is null and version <> $2

@@ -194,11 +194,14 @@ select count(*) from made;
 
 -- name: started
 -- What the start of program $1 has made, whoever made it: all rows of slot $2, and of
--- them those that were left out.
+-- them those that were left out; and its definition.
 select coalesce(sum(n) filter (where key = 'enrolled'), 0)::bigint as enrolled,
-       coalesce(sum(n) filter (where key like 'skipped:%'), 0)::bigint as left_out
-  from tally
- where program_id = (select id from program where name = $1) and slot = $2;
+       coalesce(sum(n) filter (where key like 'skipped:%'), 0)::bigint as left_out, v.definition
+  from program p
+  join program_version v on v.program_id = p.id and v.version = p.version
+  left join tally t on t.program_id = p.id and t.slot = $2
+ where p.name = $1
+ group by v.program_id, v.version;
 
 -- name: mark_enqueued
 -- Contacts up to $2 are in; $3: that was all of them. $4: the next first mail may be due.

@@ -333,9 +333,10 @@ async def test_a_new_version_is_for_newcomers_and_with_move_for_all(theatre: The
         await theatre.apply(gone, move=True)
     await theatre.people("third")
     await newcomers.take_newcomers(theatre.pool, CONFIG)
-    await theatre.apply(
-        variant(tmp_path, "welcome", old='"welcome-1"', new='"welcome-1"\n# again', text="priority = 4"), move=True
-    )
+    later = variant(tmp_path, "welcome", old='"welcome-1"', new='"welcome-1"\n# again', text="priority = 4")
+    # To say --move afterwards is as good.
+    await theatre.apply(later)
+    await theatre.apply(later, move=True)
 
     assert [row[0] for row in await theatre.conn.fetch(versions)] == [3, 3, 3]
     assert await theatre.conn.fetchval("select version from job") == 3

@@ -151,7 +151,7 @@ async def test_starts_side_by_side_share_the_audience(pool: Pool) -> None:
     done = await asyncio.gather(start(pool, "nudge"), start(pool, "nudge"))
 
     assert sum(progress.queued for progress in done) == 3 * enqueue.PAGE
-    assert await enqueue.started(pool, "nudge") == (3 * enqueue.PAGE, 0)
+    assert (await enqueue.started(pool, "nudge")).queued == 3 * enqueue.PAGE
     assert await pool.fetchval("select count(*) from job") == 3 * enqueue.PAGE
 
 

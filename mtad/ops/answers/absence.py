@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from engine.gate import TRANSACTIONAL
-from engine.programs import Audience, Definition
+from engine.programs import Audience, Definition, comes_by
 from mtad.ops.answers.person import OnStream, Person
 from mtad.ops.answers.times import local
 
@@ -35,7 +35,7 @@ def never_enrolled(person: Person, program: Candidate) -> str:
         why = (
             _without_permission(on)
             or _outside(person, program)
-            or _by_itself(program.definition)
+            or comes_by(program.definition)
             or _too_early_or_late(on, program)
         )
     return f"Never enrolled in {program.name}: {why}."
@@ -56,17 +56,6 @@ def _outside(person: Person, program: Candidate) -> str:
         if not Audience({name: wanted}).holds(have):
             value = f"is {have[name]!r}" if name in have else "is not known"
             return f"not in its audience: {name} {value}, wanted is {' or '.join(map(repr, wanted))}"
-    return ""
-
-
-def _by_itself(definition: Definition) -> str:
-    """What brings people into a program that does not take its audience at the start; '' where it does."""
-    if definition.kind == "reactivation":
-        return "it takes people when their cool-down is over"
-    if definition.yearly:
-        return f"it takes people on the day of their {definition.yearly.on}"
-    if definition.enrol == "handed_over":
-        return "it takes only whom another program hands over"
     return ""
 
 
