@@ -38,6 +38,7 @@ class FakeDesk:
         self.answer = Confirmed.DONE
         self.came_to: Confirmed | None = None
         self.away = False
+        self.done = True
 
     def _here(self) -> None:
         if self.away:
@@ -77,7 +78,7 @@ class FakeDesk:
     ) -> bool:
         self._here()
         self.acts.append((act, contact_id, stream_id))
-        return True
+        return self.done
 
 
 @pytest.fixture
@@ -313,6 +314,12 @@ async def test_a_button_does_what_it_says(
         assert "reader.test" not in text.replace("a•••@reader.test", "")
         assert ('role="status"' in text) is bool(acts)
     assert desk.acts == acts
+
+
+async def test_who_wants_back_is_told_whether_another_mail_comes(http: aiohttp.ClientSession, desk: FakeDesk) -> None:
+    for desk.done, says in ((True, "Мы отправляем вам письмо"), (False, "Мы уже отправили")):
+        async with http.post(preferring(), data={"act": "return", "stream": "1"}) as answer:
+            assert says in await answer.text()
 
 
 async def test_pages_of_a_person_are_in_her_language_and_without_a_database_in_the_browsers(
