@@ -105,7 +105,7 @@ async def test_an_interrupted_start_goes_on_and_nobody_is_queued_twice(pool: Poo
     progress = await start(pool, "nudge")
 
     assert progress.queued == 0
-    assert await enqueue.started(pool, "nudge") == (20, 1)
+    assert await enqueue.started(pool, "nudge") == enqueue.Started(20, 1, "")
     assert await pool.fetchval("select count(*) from job") == 20
     assert await pool.fetchval("select sum(n) from tally where key = 'enrolled'") == 21
 
