@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.conditions import Answers
-from engine.nodes import Node, SendNode, Stop, choice, groups, mails, stop_at
+from engine.nodes import Node, SendNode, Stop, choice, groups, hasty_wait, mails, stop_at
 from engine.rules import Policy
 from engine.tables import matches
 from mtad.base.errors import InputError
@@ -170,6 +170,19 @@ def require_threshold_in_reach(policy: Policy, programs: Iterable[Definition]) -
             f"policy.threshold: {policy.threshold} cannot be reached in any series of the stream:"
             f" {most[1]} earns most, {most[0]} points"
         )
+
+
+def require_time_to_answer(policy: Policy, programs: Iterable[Definition]) -> None:
+    """InputError for a policy whose window is longer than a wait of a series that ends as inactive."""
+    for series in programs:
+        concludes = series.when_silent == "inactive" or series.kind == "reactivation"
+        if concludes and (found := hasty_wait(series.nodes, policy.window)):
+            node, wait = found
+            raise InputError(
+                f"policy.window: {policy.window / policy.day:g}d is longer than the {wait / policy.day:g}d that"
+                f" {series.name} waits after {node}; who had no time to answer would become inactive:"
+                " have it wait longer first"
+            )
 
 
 def _earns(definition: Definition, policy: Policy) -> tuple[int, int]:

@@ -87,6 +87,14 @@ def stop_at(nodes: Nodes, key: str) -> Stop:
     return Stop(key, wait, isinstance(at, EndNode))
 
 
+def hasty_wait(nodes: Nodes, window: float) -> tuple[str, float] | None:
+    """A mail whose reader has less than `window` seconds to answer before the next, and how many; None: all have."""
+    for key, node in nodes.items():
+        if isinstance(node, SendNode) and not (stop := stop_at(nodes, node.next)).ends and stop.wait < window:
+            return key, stop.wait
+    return None
+
+
 def choice(nodes: Nodes, key: str, last: str | None, answers: Answers | None) -> Stop:
     """Where a choice leads; `last`: the send node of the last mail, `answers`: to it, None where we cannot know."""
     node = nodes[key]

@@ -28,6 +28,7 @@ from engine.definition import (
     next_stop,
     require_reachable,
     require_threshold_in_reach,
+    require_time_to_answer,
 )
 from engine.nodes import (
     ChooseNode,
@@ -38,9 +39,9 @@ from engine.nodes import (
     Step,
     Stop,
     WaitNode,
+    hasty_wait,
     line,
     links_asked,
-    stop_at,
 )
 from engine.rules import USUALLY
 from engine.rules import OnEngaged as Defaults
@@ -71,6 +72,7 @@ __all__ = [
     "parse_program",
     "require_reachable",
     "require_threshold_in_reach",
+    "require_time_to_answer",
 ]
 
 # Between the mails of a reactivation that does not say it.
@@ -241,15 +243,12 @@ def _life(key: str, text: str | None, day: float) -> float:
 
 def _refuse_hasty_waits(nodes: Nodes, window: float, day: float) -> None:
     """A series that ends as inactive must leave each mail as long as an answer may take."""
-    for key, node in nodes.items():
-        if isinstance(node, SendNode):
-            stop = stop_at(nodes, node.next)
-            if not stop.ends and stop.wait < window:
-                raise InputError(
-                    f"step: the wait after {key} is {stop.wait / day:g}d, shorter than the stream's window of"
-                    f" {window / day:g}d;"
-                    f' who had no time to answer would become inactive: wait longer or when_silent = "nothing"'
-                )
+    if found := hasty_wait(nodes, window):
+        key, wait = found
+        raise InputError(
+            f"step: the wait after {key} is {wait / day:g}d, shorter than the stream's window of {window / day:g}d;"
+            f' who had no time to answer would become inactive: wait longer or when_silent = "nothing"'
+        )
 
 
 def _refuse_deaf_conditions(nodes: dict[str, Node], leave_on: tuple[LeaveOn, ...]) -> None:

@@ -97,8 +97,8 @@ def returns_lines(returns: Returns) -> list[str]:
     lines = []
     if returns.waiting:
         lines.append(f"{returns.waiting:,} have cooled down and wait to be asked.")
-    ending = f"{sum(returns.ending):,}" if any(returns.ending) else "nobody"
-    lines.append(f"The cool-down of {ending} ends in the next {RETURN_DAYS} days.")
+    whose = f"The cool-down of {sum(returns.ending):,}" if any(returns.ending) else "Nobody's cool-down"
+    lines.append(f"{whose} ends in the next {RETURN_DAYS} days.")
     if programs:
         lines.append(f"{programs} takes them in.")
     elif returns.waiting or any(returns.ending):

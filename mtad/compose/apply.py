@@ -20,6 +20,7 @@ from engine.programs import (
     parse_program,
     require_reachable,
     require_threshold_in_reach,
+    require_time_to_answer,
 )
 from engine.revision import Effect, effect, hasten, retime
 from mtad.base.db import Connection, Pool, in_transaction
@@ -78,7 +79,7 @@ async def plan_stream(pool: Pool, path: Path, *, pools: Collection[str] = (DEFAU
             return Plan(definition.name, 1, "created", None, definition, Effect())
         if known.definition == definition:
             return Plan(definition.name, known.version, "unchanged", known.definition, definition, Effect())
-        await _require_reach(conn, path, known.id, definition)
+        await _require_fit(conn, path, known.id, definition)
         old, new = known.definition.policy, definition.policy
         found = Effect()
         if old != new:
@@ -101,7 +102,7 @@ async def apply_stream(pool: Pool, path: Path, by: str, *, pools: Collection[str
         before = StreamDefinition.from_json(known.definition)
         if before == definition:
             return Applied(definition.name, known.version, "unchanged"), None
-        await _require_reach(conn, path, known.id, definition)
+        await _require_fit(conn, path, known.id, definition)
         version = await store.next_stream(conn, known, definition, by)
         other = before.policy != definition.policy
         return Applied(definition.name, version, "changed"), (known.id, before.policy) if other else None
@@ -124,10 +125,12 @@ def _checked_stream(path: Path, pools: Collection[str]) -> StreamDefinition:
     return definition
 
 
-async def _require_reach(conn: Connection, path: Path, stream_id: int, definition: StreamDefinition) -> None:
-    """The new threshold can be reached by the programs that there are."""
+async def _require_fit(conn: Connection, path: Path, stream_id: int, definition: StreamDefinition) -> None:
+    """The new rules fit the programs that there are: the threshold can be reached, and answers have their time."""
+    programs = await store.definitions_of_stream(conn, stream_id)
     try:
-        require_threshold_in_reach(definition.policy, await store.definitions_of_stream(conn, stream_id))
+        require_threshold_in_reach(definition.policy, programs)
+        require_time_to_answer(definition.policy, programs)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

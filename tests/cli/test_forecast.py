@@ -30,6 +30,6 @@ def test_a_forecast_says_by_reason_who_gets_nothing_and_who_may_come_back() -> N
 def test_where_nobody_can_come_back_nothing_is_said_of_programs() -> None:
     text = shown(Forecast("news", 1, 1, 0, {}, 0, {}), Returns([0] * 30, 0, []))
 
-    assert "The cool-down of nobody ends in the next 30 days." in text
+    assert "Nobody's cool-down ends in the next 30 days." in text
     assert "reactivation" not in text
     assert "consent" not in text

@@ -109,19 +109,28 @@ async def test_utm_parameters_are_part_of_the_stored_links(pool: Pool, stream: P
         await apply_program(pool, path, "test")
 
 
-async def test_a_threshold_that_no_series_of_the_stream_can_reach_is_refused(
-    pool: Pool, stream: Path, files: Writer
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ("threshold = 1000", "policy.threshold: 1000 cannot be reached in any series of the stream"),
+        ('window = "6d"', "policy.window: 6d is longer than the 3d that nudge waits after nudge-1"),
+    ],
+)
+async def test_rules_that_no_series_of_the_stream_can_keep_are_refused(
+    pool: Pool, stream: Path, files: Writer, policy: str, says: str
 ) -> None:
     await apply_program(pool, files(), "test")
-    write(stream, STREAM + "policy = { threshold = 1000 }\n")
+    write(stream, STREAM + f"policy = {{ {policy} }}\n")
 
-    with pytest.raises(InputError, match="threshold: 1000 cannot be reached in any series of the stream") as caught:
+    with pytest.raises(InputError) as caught:
         await apply_stream(pool, stream, "test")
-    assert str(caught.value).startswith(f"{stream}: ")
+    assert str(caught.value).startswith(f"{stream}: {says}")
     assert await pool.fetchval("select version from stream") == 1
 
     await pool.execute("update program set status = 'cancelled'")
     assert (await apply_stream(pool, stream, "test")).did == "changed"
+    with pytest.raises(InputError, match=r"leave_on: engaged needs 1000 points|the wait after nudge-1 is 3d, shorter"):
+        await apply_program(pool, files(), "test")
 
 
 async def test_a_program_applied_twice_has_one_version(pool: Pool, stream: Path, files: Writer) -> None:
