@@ -74,7 +74,7 @@ def history(numbers: Sequence[int]) -> list[Fact]:
                     f"fact {number}",
                     points=10 if job % 2 else 5,
                     series_runs=job > 8,
-                    until=at + job * STEP if kind is Kind.UNSERVED else None,
+                    until=at + job * STEP if kind in (Kind.UNSERVED, Kind.OUT_OF_OFFICE) else None,
                     reactivation=kind is Kind.SIGN and job % 3 == 0,
                 ),
                 once=f"job {job}" if kind is Kind.SIGN and job else "",

@@ -1,8 +1,9 @@
 """Random histories on real Postgres: rows and log are those of a replay, whatever the order of arrival.
 
-Every fact comes in by the door it has: mail by settle, hits by the fold, entries by
-`enter`, permission by its page; what was none by `retell`. What comes after something
-younger is late, and some of it is doubled; sweeps run in between, behind the journals.
+Every fact comes in by the door it has: mail by settle, hits by the fold, entries by `enter`,
+permission by its page, complaints, absences and late bounces by reports, states that are set by
+`set_state`; what was none by `retell`. What comes after something younger is late, and some of
+it is doubled; sweeps run in between, behind the journals, and twice nobody listened.
 """
 
 import random
@@ -12,15 +13,17 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import pytest
 
-from engine import permission
+from engine import permission, store
 from engine.facts import Facts
 from engine.policy import Policy
-from engine.replay import Fact, replay
+from engine.replay import NEVER, Fact, Replayed, replay
 from engine.rows import lock_rows, stored
 from engine.rules import Brake
-from engine.service import enter, enter_reactivation, fold, retell, sweep, unsubscribe
-from engine.states import Event, Kind, new_row
+from engine.score import once
+from engine.service import SETTABLE, enter, enter_reactivation, fold, offer, retell, set_state, sweep, unsubscribe
+from engine.states import Event, Kind, Row, new_row
 from mtad.base.db import Connection, in_transaction
 from mtad.base.ids import uuid7
 from mtad.queue.store import Ended, settle_ended
@@ -41,6 +44,13 @@ POLICY = Policy(
 
 PERMISSION = (Kind.UNSUBSCRIBED, Kind.BREAK, Kind.SUBSCRIBED_AGAIN)
 
+# When no worker lived; and what another system says of a mailbox.
+OUTAGES = [(START + 60 * STEP, START + 66 * STEP), (START + 190 * STEP, START + 204 * STEP)]
+DEAF = [
+    Fact(id=f"outage {since}", event=Event(Kind.UNSERVED, since, "outage", until=until)) for since, until in OUTAGES
+]
+REPORTED = {Kind.OUT_OF_OFFICE: "out_of_office", Kind.COMPLAINED: "complained", Kind.HARD_BOUNCE: "bounced"}
+
 
 class Person(msgspec.Struct):
     """What happens to one contact: facts in the order of their arrival, and what of it was none."""
@@ -49,9 +59,14 @@ class Person(msgspec.Struct):
     arrives: list["Item"]
     void: set[str] = msgspec.field(default_factory=set)
     known: datetime = START  # the latest fact so far
+    since: datetime = NEVER  # what an operator set, and when; these had earned their points by then
+    base: Row = new_row(START)
+    answered: set[str] = msgspec.field(default_factory=set)
 
-    def truth(self) -> list[Fact]:
-        return [fact for item in self.arrives for fact in item.facts if fact.id not in self.void]
+    def truth(self, end: datetime) -> Replayed:
+        facts = [fact for item in self.arrives for fact in item.facts if fact.id not in self.void] + DEAF
+        facts = [fact for fact in facts if fact.event.at > self.since]
+        return replay(facts, POLICY, end, self.base, since=self.since, answered=self.answered)
 
 
 class Item(msgspec.Struct):
@@ -66,6 +81,17 @@ class Item(msgspec.Struct):
     entry: int = 0
 
 
+class Said(msgspec.Struct, frozen=True):
+    """A report, as whoever wrote it down knows it."""
+
+    event_id: UUID
+    contact_id: int
+    event: str
+    at: datetime
+    properties: dict[str, Any]
+    job_id: int | None = None
+
+
 class Stage:
     """The stream, its programs, and how things get to the database."""
 
@@ -74,6 +100,10 @@ class Stage:
     ) -> None:
         self.world, self.stream, self.programs, self.messages, self.luck = world, stream, programs, messages, luck
         self.number = 0
+        self.clock = [START]  # the last is now, to whoever asks
+
+    async def now(self, _conn: Connection) -> datetime:
+        return self.clock[-1]
 
     def event(self, at: datetime) -> UUID:
         self.number += 1
@@ -85,6 +115,11 @@ class Stage:
         for at in sorted(self.luck.sample(range(STEPS), self.luck.randint(10, 22))):
             items += self._drawn(contact, job + len(items) + 1, START + at * STEP)
         self._series_that_run(items)
+        if contact % 5 == 0:
+            kind = Kind.COMPLAINED if contact % 2 else Kind.TRANSACTIONAL  # that stands for what an operator sets
+            when = START + self.luck.randrange(STEPS) * STEP + timedelta(seconds=2)
+            items.append(Item(kind, when, [], self.event(when)))
+            items.sort(key=lambda item: item.at)
         person = Person(contact, [*items])
         # Late by up to a dozen places, but nothing ends, or is answered, before it is there.
         place = {id(item): n + self.luck.choice((0, 0, 0, 1, 4, 12)) for n, item in enumerate(items)}
@@ -93,9 +128,13 @@ class Stage:
         return person
 
     def _drawn(self, contact: int, job: int, at: datetime) -> list[Item]:
-        match self.luck.choices(("mail", "series", "reactivation", "permission"), (14, 2, 9, 2))[0]:
+        match self.luck.choices(("mail", "series", "reactivation", "permission", "away"), (14, 2, 9, 2, 1))[0]:
             case "mail":
                 return self._mail(job, at)
+            case "away":
+                until = at + self.luck.randrange(30) * STEP
+                away, id_ = Event(Kind.OUT_OF_OFFICE, at, "away", until=until), self.event(at)
+                return [Item(Kind.OUT_OF_OFFICE, at, [Fact(id=f"told {id_}", event=away)], id_)]
             case "permission":
                 kind = self.luck.choice(PERMISSION)
                 id_ = self.event(at)
@@ -152,13 +191,12 @@ class Stage:
         again: set[tuple[int, int]] = set()
         mails = [(person, item) for person, item in told if item.kind is Kind.DELIVERED]
         await self._settle(conn, mails)
+        await self._hits([(person, item) for person, item in told if item.kind in (Kind.VEILED, Kind.SIGN)])
         for person, item in told:
             late = item.at <= person.known
             person.known = max(person.known, item.at)
             key = (self.stream, person.contact)
             match item.kind:
-                case Kind.VEILED | Kind.SIGN:
-                    await self._hit(conn, person.contact, item)
                 case Kind.ENTERS_SERIES | Kind.ENTERS_REACTIVATION:
                     await self._enter(person.contact, item)
                     if late:
@@ -168,6 +206,13 @@ class Stage:
                     again.add(key)
                 case Kind.UNSUBSCRIBED | Kind.BREAK | Kind.SUBSCRIBED_AGAIN:
                     await self._say(person.contact, item)
+                case Kind.OUT_OF_OFFICE:
+                    until = item.facts[0].event.until
+                    await self._report(person, item, item.event_id, {"until": until and until.isoformat()})
+                case Kind.COMPLAINED:
+                    await self._complain(person, item)
+                case Kind.TRANSACTIONAL:
+                    await self._set(person, item)
             if item.kind in (Kind.VEILED, Kind.DELIVERED) and late:
                 again.add(key)
         await fold(self.world.pool)
@@ -177,34 +222,42 @@ class Stage:
     async def _settle(self, conn: Connection, mails: list[tuple[Person, Item]]) -> None:
         if not mails:
             return
-        jobs = []
-        for person, item in mails:
-            message = self.messages[len(item.facts) - 1]
-            await conn.execute(
-                "insert into job (id, contact_id, stream_id, program_id, version, message_id, class, prio, due,"
-                " not_after, worker) values ($1, $2, $3, $4, 1, $5, 2, 4, $6, $6, 1)",
-                item.job, person.contact, self.stream, self.programs["mail"], message, item.at,
-            )  # fmt: skip
-            jobs.append(
-                Ended(mail_facts(item.job, person.contact, self.stream), "delivered", attempts=1, ended=item.at)
-            )
+        await conn.execute(
+            "insert into job (id, contact_id, stream_id, program_id, version, message_id, class, prio, due, not_after,"
+            " worker) select j.id, j.contact, $1, $2, 1, j.message, 2, 4, j.at, j.at, 1"
+            " from unnest($3::bigint[], $4::bigint[], $5::int[], $6::timestamptz[]) as j (id, contact, message, at)",
+            self.stream, self.programs["mail"], [item.job for _, item in mails], [one.contact for one, _ in mails],
+            [self.messages[len(item.facts) - 1] for _, item in mails], [item.at for _, item in mails],
+        )  # fmt: skip
+        jobs = [
+            Ended(mail_facts(item.job, person.contact, self.stream), "delivered", attempts=1, ended=item.at)
+            for person, item in mails
+        ]
         for first in range(0, len(jobs), 256):
             await settle_ended(conn, 1, 0, jobs[first : first + 256])
 
-    async def _hit(self, conn: Connection, contact: int, item: Item) -> None:
-        kind = "click" if item.click else "open"
-        class_ = "veiled" if item.kind is Kind.VEILED else "human"
-        await conn.execute(
+    async def _hits(self, hits: list[tuple[Person, Item]]) -> None:
+        columns = (
+            [item.event_id for _, item in hits],
+            ["click" if item.click else "open" for _, item in hits],
+            [item.at for _, item in hits],
+            [item.job for _, item in hits],
+            ["veiled" if item.kind is Kind.VEILED else "human" for _, item in hits],
+        )
+        await self.world.conn.execute(
             "insert into event (id, kind, at, contact_id, stream_id, job_id, class)"
-            " values ($1, $2, $3, $4, $5, $6, $7::text::hit_class) on conflict do nothing",
-            item.event_id, kind, item.at, contact, self.stream, item.job, class_,
+            " select h.id, h.kind, h.at, h.contact, $7, h.job, h.class::hit_class"
+            " from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[], $6::bigint[])"
+            " as h (id, kind, at, job, class, contact) on conflict do nothing",
+            *columns, [person.contact for person, _ in hits], self.stream,
         )  # fmt: skip
-        if item.kind is Kind.SIGN:
-            await conn.execute(
-                "insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)"
-                " values ($1, $2, $3::text::sign_kind, 0, $4, 'GET', '', 'human') on conflict do nothing",
-                item.event_id, item.job, kind, item.at,
-            )  # fmt: skip
+        await self.world.conn.execute(
+            "insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)"
+            " select h.id, h.job, h.kind::sign_kind, 0, h.at, 'GET', '', 'human'"
+            " from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])"
+            " as h (id, kind, at, job, class) where h.class = 'human' on conflict do nothing",
+            *columns,
+        )
 
     async def _enter(self, contact: int, item: Item) -> None:
         series = item.kind is Kind.ENTERS_SERIES
@@ -241,13 +294,50 @@ class Stage:
         else:
             await in_transaction(self.world.pool, work)
 
+    async def _report(self, person: Person, item: Item, id_: UUID, properties: dict[str, Any], job: int = 0) -> None:
+        kind = REPORTED[Kind.HARD_BOUNCE if job else item.kind]
+        said = Said(id_, person.contact, kind, item.at, properties, job or None)
+
+        async def work(conn: Connection) -> None:
+            await conn.execute(
+                "insert into event (id, kind, at, contact_id, data) values ($1, $2, $3, $4, $5)",
+                id_, kind, item.at, person.contact, {"properties": properties},
+            )  # fmt: skip
+            await offer(conn, [said])
+
+        self.clock.append(item.at)
+        await in_transaction(self.world.pool, work)
+
+    async def _complain(self, person: Person, item: Item) -> None:
+        await self._report(person, item, item.event_id, {})
+        id_ = await self.world.conn.fetchval(
+            "select id from event where kind = 'complaint' and contact_id = $1", person.contact
+        )
+        item.facts.append(Fact(id=f"told {id_}", event=Event(Kind.COMPLAINED, item.at, "complaint")))
+
+    async def _set(self, person: Person, item: Item) -> None:
+        state, key = self.luck.choice(SETTABLE), (self.stream, person.contact)
+
+        async def work(conn: Connection) -> None:
+            await set_state(conn, person.contact, self.stream, state, by="ann", reason="knows better")
+            kept = (await lock_rows(conn, [key]))[key]
+            person.base, person.since = kept.row, kept.told
+            answers = await conn.fetch(
+                "select job_id, kind::text from answer where contact_id = $1 and at <= $2", person.contact, kept.told
+            )
+            person.answered = {once(row[0], row[1]) for row in answers}
+
+        self.clock.append(item.at)
+        await in_transaction(self.world.pool, work)
+        assert person.base.state == state
+
     async def was_none(self, person: Person, item: Item) -> None:
         """A hit turns out a scanner's; a mail bounced after all."""
-        if item.kind is Kind.DELIVERED:
-            await self.world.conn.execute("update ledger set bounced_late = now() where job_id = $1", item.job)
-        else:
-            await self.world.conn.execute("update event set class = 'scanner' where id = $1", item.event_id)
         person.void |= {fact.id for fact in item.facts}
+        if item.kind is Kind.DELIVERED:
+            await self._report(person, item, self.event(item.at), {}, item.job)
+            return
+        await self.world.conn.execute("update event set class = 'scanner' where id = $1", item.event_id)
         await in_transaction(self.world.pool, lambda conn: retell(conn, [(self.stream, person.contact)]))
 
 
@@ -270,24 +360,32 @@ async def staged(world: World, luck: random.Random) -> Stage:
     }
     messages = await world.conn.fetch("select id from message where program_id = $1 order by id", programs["mail"])
     await world.conn.execute("update message set pixel = false where id = $1", messages[1][0])
-    await world.conn.execute("insert into worker (host, slot, pid, started) values ('here', 0, 1, $1)", START)
+    (fell, rose), (fell_again, rose_again) = OUTAGES
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, beat, dead, ingested_until) values"
+        " ('here', 0, 1, $1, $2, $2, $2), ('here', 0, 2, $3, $4, $4, $4), ('here', 0, 3, $5, now(), null, '-infinity')",
+        START - HOUR, fell, rose, fell_again, rose_again,
+    )  # fmt: skip
     return Stage(world, stream, programs, [row[0] for row in messages], luck)
 
 
-async def standing(conn: Connection, stream: int, contact: int) -> list[tuple[str, str, str, datetime]]:
-    """The log without what was taken back."""
+async def standing(
+    conn: Connection, stream: int, contact: int, since: datetime
+) -> list[tuple[str, str, str, datetime]]:
+    """The log since then without what was taken back."""
     rows = await conn.fetch(
         "select t.from_state::text, t.to_state::text, t.why, t.at from transition t"
-        " where t.stream_id = $1 and t.contact_id = $2 and t.takes_back is null"
+        " where t.stream_id = $1 and t.contact_id = $2 and t.at > $3 and t.takes_back is null"
         " and not exists (select from transition b where b.takes_back = t.id) order by t.at, t.id",
-        stream, contact,
+        stream, contact, since,
     )  # fmt: skip
     return [tuple(row) for row in rows]
 
 
-async def test_rows_on_postgres_are_those_of_the_replay(world: World) -> None:
+async def test_rows_on_postgres_are_those_of_the_replay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     luck = random.Random(7)
     stage = await staged(world, luck)
+    monkeypatch.setattr(store, "now", stage.now)
     contacts = [await world.contact(f"{n}@example.com", stage.stream) for n in range(HISTORIES)]
     people = [stage.person(contact) for contact in contacts]
     for number in range(ROUNDS):
@@ -298,7 +396,9 @@ async def test_rows_on_postgres_are_those_of_the_replay(world: World) -> None:
             told += [(person, item) for item in part]
         await stage.arrive(told)
         heard = START + luck.randrange(STEPS) * STEP
-        await world.conn.execute("update worker set ingested_until = greatest(ingested_until, $1)", heard)
+        await world.conn.execute(
+            "update worker set ingested_until = greatest(ingested_until, $1) where dead is null", heard
+        )
         await sweep(world.pool)
         doubled = [(p, item) for p, item in luck.sample(told, len(told) // 10) if item.kind in (Kind.SIGN, Kind.VEILED)]
         await stage.arrive(doubled)
@@ -306,7 +406,7 @@ async def test_rows_on_postgres_are_those_of_the_replay(world: World) -> None:
             if item.kind in (Kind.SIGN, Kind.DELIVERED) and not person.void:
                 await stage.was_none(person, item)
     # The ends that the engine writes itself are of now.
-    await world.conn.execute("update worker set ingested_until = 'infinity'")
+    await world.conn.execute("update worker set ingested_until = '2100-01-01 UTC' where dead is null")
     while await sweep(world.pool):
         pass
     end = datetime.now(UTC)
@@ -314,12 +414,21 @@ async def test_rows_on_postgres_are_those_of_the_replay(world: World) -> None:
     rows = await lock_rows(world.conn, [(stage.stream, person.contact) for person in people])
     whys: Counter[str] = Counter()
     for person in people:
-        truth = replay(person.truth(), POLICY, end, new_row(START))
+        truth = person.truth(end)
         found = rows[stage.stream, person.contact].row
         log = [(stored(one.transition.from_state), stored(one.transition.to_state), one.transition.why,
                 one.transition.at) for one in truth.log if one.transition.from_state]  # fmt: skip
-        assert await standing(world.conn, stage.stream, person.contact) == log, person.contact
+        assert await standing(world.conn, stage.stream, person.contact, person.since) == log, person.contact
         assert found == truth.row, person.contact
         whys.update(one[2] for one in log)
-    assert {"attempts", "days", "silent", "reactivation", "threshold", "came_back", "entered"} <= whys.keys()
+    assert {
+        "attempts",
+        "days",
+        "silent",
+        "reactivation",
+        "threshold",
+        "came_back",
+        "entered",
+        "complained",
+    } <= whys.keys()
     assert await world.conn.fetchval("select count(*) from transition where takes_back is not null") > HISTORIES
