@@ -22,14 +22,13 @@ from benchmarks.entry import finish, machine
 from benchmarks.hits import until_it_answers
 from benchmarks.place import Place, installed
 from benchmarks.race_sink import RaceSink, race_sink
+from benchmarks.race_told import Found, Round, together, told
 from benchmarks.race_ways import DOMAIN, TOGETHER, WAYS, Person, Ways
 from benchmarks.race_world import set_up
 from benchmarks.run import say
 from mtad.base.db import Pool
 from mtad.base.errors import Problem
 from mtad.compose.preview import tracking_keys
-from mtad.pipeline.beginner import VALID
-from tracker.tokens import read_return_path
 
 SETTINGS = {"track_commit_timestamp": "on"}
 
@@ -50,38 +49,6 @@ _LOOK = 0.02
 
 _HAPPENED = "select exists (select from race_fact where contact_id = $1)"
 _QUEUED = "select exists (select from job where program_id not in (select id from program where status = 'paused'))"
-# A begin that is a fact itself disqualifies all others of that contact, those of the same transaction too.
-_FOUND = """
-with begin as (
-  select *, pg_xact_commit_timestamp(xid) as at from race_begin
-), fact as (
-  select *, pg_xact_commit_timestamp(xid) as at from race_fact
-), person as (
-  select distinct contact_id, way from race_key
-), meant as (
-  select b.* from begin b join program p on p.id = b.program_id where p.name not in ('notice', 'receipt')
-), pair as (
-  select b.contact_id, b.job_id, b.at - f.at as after, b.at > f.at or b.xid = f.xid as violates
-    from begin b
-    join fact f on f.contact_id = b.contact_id and f.job_id is distinct from b.job_id
-)
-select p.way, count(*)::int as people,
-       count(*) filter (where f.happened and m.contact_id is null)::int as disqualified,
-       count(*) filter (where m.contact_id is not null)::int as sent,
-       count(*) filter (where f.in_hand)::int as in_hand,
-       coalesce(sum(v.violations), 0)::int as violations,
-       round(1000 * extract(epoch from min(v.nearest)), 1)::float8 as nearest_ms
-  from person p
-  left join lateral (select contact_id from meant where contact_id = p.contact_id limit 1) m on true
-  left join lateral (
-    select true as happened, bool_or(in_hand) as in_hand from fact where contact_id = p.contact_id having count(*) > 0
-  ) f on true
-  left join lateral (
-    select count(distinct job_id) filter (where violates) as violations, min(greatest(after, -after)) as nearest
-      from pair where contact_id = p.contact_id) v on true
- group by p.way
-"""
-_BEGUN = "select job_id, begun, pg_xact_commit_timestamp(xid) from race_begin"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -97,29 +64,6 @@ class Plan(msgspec.Struct, frozen=True):
     seed: int
     limit: float
     json: Path | None
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What became of those who became ineligible in one way."""
-
-    people: int
-    disqualified: int  # and never sent the mail in question
-    sent: int  # it had begun before
-    in_hand: int  # a worker held mail for them at that moment, not begun yet
-    violations: int  # begins that committed after that moment
-    nearest_ms: float | None  # least time between the two commits, in either order
-
-
-class Round(msgspec.Struct, frozen=True):
-    """One queue, emptied."""
-
-    ways: Mapping[str, Found]
-    data: int  # DATA commands
-    late: int  # of them, later after their begin than it is good for
-    early: int  # before the commit of their begin
-    begin_to_data_max_ms: float
-    seconds: float
-    rate: float  # mails a second, acts beside them
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -196,7 +140,7 @@ async def measure(plan: Plan) -> Report:
         violations=sum(way.violations for one in rounds for way in one.ways.values()),
         late=sum(one.late for one in rounds),
         early=sum(one.early for one in rounds),
-        ways={way: _together([one.ways[way] for one in rounds]) for way in WAYS},
+        ways={way: together([one.ways[way] for one in rounds]) for way in WAYS},
         rounds=rounds,
         load_before=round(load_before, 2),
         command=sys.argv[1:],
@@ -218,7 +162,7 @@ async def one_round(plan: Plan, place: Place, pool: Pool, draw: random.Random, *
         ways = Ways(place, pool, http, f"http://127.0.0.1:{port}", series)
         await _race(plan, place, pool, sink, ways, people)
         await place.stop()
-    return await _told(place, pool, sink)
+    return await told(pool, tracking_keys(place.installation.config), sink.data)
 
 
 async def _race(plan: Plan, place: Place, pool: Pool, sink: RaceSink, ways: Ways, people: Sequence[Person]) -> None:
@@ -268,40 +212,6 @@ def _acts(people: Sequence[Person], through: int) -> list[tuple[int, Person]]:
             (round(through * min(max(turn, 0.0), _LAST)), person) for turn, person in zip(turns, its, strict=True)
         ]
     return sorted(found, key=lambda act: act[0])
-
-
-async def _told(place: Place, pool: Pool, sink: RaceSink) -> Round:
-    ways = {row["way"]: Found(*list(row.values())[1:]) for row in await pool.fetch(_FOUND)}
-    begun = {row[0]: (row[1].timestamp(), row[2].timestamp()) for row in await pool.fetch(_BEGUN)}
-    keys = tracking_keys(place.installation.config)
-    waits, late, early = [], 0, 0
-    for data in sink.data:
-        job = read_return_path(keys, data.sender.partition("@")[0])
-        if job not in begun:
-            raise Problem(f"a mail of {data.sender} came that nobody had begun")
-        at, committed = begun[job]
-        waits.append(data.at - at)
-        late += data.at - at > VALID
-        early += data.at < committed
-    seconds = sink.data[-1].at - sink.data[0].at
-    return Round(
-        ways=ways,
-        data=len(sink.data),
-        late=late,
-        early=early,
-        begin_to_data_max_ms=round(1000 * max(waits), 1),
-        seconds=round(seconds, 2),
-        rate=round(len(sink.data) / max(seconds, 1e-9), 1),
-    )
-
-
-def _together(rounds: Sequence[Found]) -> Found:
-    """Sums, and the nearest of all."""
-    sums = {
-        name: sum(getattr(one, name) for one in rounds)
-        for name in ("people", "disqualified", "sent", "in_hand", "violations")
-    }
-    return Found(**sums, nearest_ms=min((one.nearest_ms for one in rounds if one.nearest_ms is not None), default=None))
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ async def measure(plan: Plan) -> Report:
     domains = [f"d{number}.example.net" for number in range(SITES)]
     async with (
         receiving(plan.sink, SITES) as receiver,
-        installed(plan.workers, statements=False) as place,
+        installed(plan.workers) as place,
         place.connected() as pool,
         aiohttp.ClientSession() as http,
     ):

@@ -21,15 +21,14 @@ import aiohttp
 import msgspec
 
 from benchmarks.entry import finish, machine
-from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
-from benchmarks.mailing import CAMPAIGN, write_campaign, write_people
+from benchmarks.hits import hitting, noted, outcome_of, until_ingested, until_it_answers
+from benchmarks.opened import mails_to_open
 from benchmarks.openloop import Outcome
 from benchmarks.place import Place, installed
-from benchmarks.run import import_people, say, send_all
-from benchmarks.sinks import receiving, smtp_sink_program
+from benchmarks.run import say
+from benchmarks.sinks import smtp_sink_program
 from mtad.base.db import Pool
 from mtad.base.errors import Problem
-from mtad.compose.preview import tracking_keys
 
 # Marks of the requests.
 _KILLS, _OUTAGE = 1, 2
@@ -129,11 +128,10 @@ async def measure(plan: Plan) -> Report:
         smtp_sink_program()
     load_before = os.getloadavg()[0]
     draw = random.Random(plan.seed)
-    async with installed(1, statements=False) as place, place.connected() as pool:
-        paths = place.folder / "paths"
-        await _send(plan, place, pool, draw)
-        write_paths(
-            paths, await hit_paths(pool, tracking_keys(place.installation.config), mails=plan.contacts, draw=draw)
+    async with installed(1) as place, place.connected() as pool:
+        # A server that nobody starts again but us.
+        paths, _ = await mails_to_open(
+            place, pool, contacts=plan.contacts, sink=plan.sink, draw=draw, database=place.postgres.url
         )
         async with aiohttp.ClientSession() as http:
             port = await until_it_answers(place, http)
@@ -151,20 +149,6 @@ async def measure(plan: Plan) -> Report:
         command=sys.argv[1:],
         machine=machine(version),
     )
-
-
-async def _send(plan: Plan, place: Place, pool: Pool, draw: random.Random) -> None:
-    """Have every contact hold a mail with a pixel and links."""
-    async with receiving(plan.sink, 1) as receiver:
-        # A server that nobody starts again but us.
-        place.configure([("*", receiver.addresses[0])], sessions=60, database=place.postgres.url)
-        people = place.folder / "people.csv"
-        write_people(people, plan.contacts, ["d0.example.net"], draw)
-        say(f"importing and sending {plan.contacts:,} mails, to have them opened")
-        await import_people(place, people, write_campaign(place.folder, 0, draw))
-        await place.resolve(pool)
-        await place.installation.command("program", "start", CAMPAIGN)
-        await send_all(place, pool, receiver, plan.contacts, signed=True)
 
 
 async def _under_kills(plan: Plan, place: Place, pool: Pool, port: int, paths: Path, draw: random.Random) -> Told:

@@ -18,16 +18,15 @@ import msgspec
 
 from benchmarks import gauges
 from benchmarks.entry import finish, machine
-from benchmarks.hits import Noted, hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
-from benchmarks.mailing import CAMPAIGN, write_campaign, write_people
+from benchmarks.hits import Noted, hitting, noted, outcome_of, until_ingested, until_it_answers
+from benchmarks.opened import mails_to_open
 from benchmarks.openloop import Outcome
 from benchmarks.place import Place, installed
-from benchmarks.run import import_people, say, send_all
-from benchmarks.sinks import receiving, smtp_sink_program
+from benchmarks.run import say
+from benchmarks.sinks import smtp_sink_program
 from benchmarks.wrk import Flood, flood, nginx, nginx_program, wrk_program
 from mtad.base.clock import SystemClock
 from mtad.base.db import Pool
-from mtad.compose.preview import tracking_keys
 
 MOST_CONTACTS = 200_000
 
@@ -125,15 +124,12 @@ async def measure(plan: Plan) -> Report:
         smtp_sink_program()
     load_before = os.getloadavg()[0]
     draw = random.Random(plan.seed)
-    async with installed(1, statements=False) as place, place.connected() as pool:
-        paths = place.folder / "paths"
-        await _send(plan, place, pool, draw)
-        addresses = await hit_paths(pool, tracking_keys(place.installation.config), mails=plan.contacts, draw=draw)
-        write_paths(paths, addresses)
+    async with installed(1) as place, place.connected() as pool:
+        paths, addresses = await mails_to_open(place, pool, contacts=plan.contacts, sink=plan.sink, draw=draw)
         async with aiohttp.ClientSession() as http:
             port = await until_it_answers(place, http)
         # Before the flood, whose hits are judged for a while after it.
-        say(f"asking for {len(addresses):,} addresses, {plan.rate:,.0f} a second")
+        say(f"asking for {addresses:,} addresses, {plan.rate:,.0f} a second")
         async with hitting(port, paths, rate=plan.rate, connections=plan.connections, mark=_LOOP) as process:
             await SystemClock().sleep(plan.seconds)
             outcome = await outcome_of(process)
@@ -147,21 +143,8 @@ async def measure(plan: Plan) -> Report:
         async with nginx(place.folder) as nginx_port:
             yardstick = await flood(nginx_port, paths, seconds=plan.seconds, connections=plan.connections, mark=_WRK)
     return _report(
-        plan, flooded, outcome, closed, opened, yardstick, paths=len(addresses), load=load_before, version=version
+        plan, flooded, outcome, closed, opened, yardstick, paths=addresses, load=load_before, version=version
     )
-
-
-async def _send(plan: Plan, place: Place, pool: Pool, draw: random.Random) -> None:
-    """Have every contact hold a mail with a pixel and links."""
-    async with receiving(plan.sink, 1) as receiver:
-        place.configure([("*", receiver.addresses[0])], sessions=60)
-        people = place.folder / "people.csv"
-        write_people(people, plan.contacts, ["d0.example.net"], draw)
-        say(f"importing and sending {plan.contacts:,} mails, to have them opened")
-        await import_people(place, people, write_campaign(place.folder, 0, draw))
-        await place.resolve(pool)
-        await place.installation.command("program", "start", CAMPAIGN)
-        await send_all(place, pool, receiver, plan.contacts, signed=True)
 
 
 async def _flood(plan: Plan, place: Place, pool: Pool, port: int, paths: Path) -> _Flooded:
