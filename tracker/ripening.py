@@ -3,10 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
+import msgspec
 import prometheus_client
 
 from mtad.base.db import Connection, Pool, in_transaction
@@ -19,6 +21,13 @@ from tracker.ranges import Ranges
 
 JUDGED = prometheus_client.Counter(
     "mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"]
+)
+
+# The settle window is in it, so what is above that is what load adds.
+FOLDED = prometheus_client.Histogram(
+    "mtad_tracker_fold_seconds",
+    "From a person's hit to the commit of its fold",
+    buckets=(0.5, 1, 2, 5, 5.5, 6, 7, 8, 10, 15, 30, 60, 120, 300),
 )
 
 # Hits whose mails are judged in one transaction: the literal limit of the query settled_hits.
@@ -62,11 +71,14 @@ async def ripen(
     after: UUID | None = UUID(int=0)
     while after is not None:
         work = partial(_ripen_batch, after=after, fold=fold, networks=networks, ranges=remembered)
-        after, count, late = await in_transaction(pool, work)
-        judged += count
-        if late and retell:
+        batch = await in_transaction(pool, work)
+        now = datetime.now(UTC)
+        for at in batch.folded:
+            FOLDED.observe((now - at).total_seconds())
+        after, judged = batch.after, judged + batch.judged
+        if batch.late and retell:
             # By itself: gates are locked in one order, and the fold above has locked some.
-            await in_transaction(pool, partial(_void, events=late, retell=retell))
+            await in_transaction(pool, partial(_void, events=batch.late, retell=retell))
     return judged
 
 
@@ -75,17 +87,26 @@ def ripener(pool: Pool, fold: Fold, retell: Retell, networks: Networks) -> Calla
     return partial(ripen, pool, fold, retell=retell, networks=networks, ranges=Ranges())
 
 
+class _Batch(msgspec.Struct, frozen=True):
+    """What one transaction did."""
+
+    after: UUID | None = None  # where to go on; None: all is judged
+    judged: int = 0
+    folded: Sequence[datetime] = ()  # when the hits of people came
+    late: AbstractSet[UUID] = frozenset()  # judged before, and of a sweep of one range, as is known now
+
+
 async def _ripen_batch(
     conn: Connection, *, after: UUID, fold: Fold | None, networks: Networks, ranges: Ranges
-) -> tuple[UUID | None, int, set[UUID]]:
-    """Where to go on, how many hits were judged, and which of those judged before belong to a sweep of one range."""
+) -> _Batch:
     settled = await store.settled_hits(conn, after)
     if not settled.jobs or not await store.ripening(conn):
-        return None, 0, set()
+        return _Batch()
     verdicts, swept = await _verdicts(conn, settled, networks, ranges, folded=fold is not None)
     whole = [one for one in verdicts if one.mode is Mode.FULL]
     fresh = await store.write_verdicts(conn, whole) if whole else set()
-    if fold and (signs := [one.hit for one in whole if one.earns and not one.stays and one.hit.event_id in fresh]):
+    signs = [one.hit for one in whole if one.earns and not one.stays and one.hit.event_id in fresh] if fold else []
+    if fold and signs:
         await fold(conn, signs)
     reduced = [
         Reduced(one.hit, one.judgement.class_, one.mode)
@@ -99,10 +120,11 @@ async def _ripen_batch(
     for labels, count in judged.items():
         JUDGED.labels(*labels).inc(count)
     late = swept.difference(one.hit.event_id for one in verdicts)
-    return settled.last if settled.hits == RIPE_BATCH else None, judged.total(), late
+    further = settled.last if settled.hits == RIPE_BATCH else None
+    return _Batch(further, judged.total(), [hit.at for hit in signs], late)
 
 
-async def _void(conn: Connection, *, events: set[UUID], retell: Retell) -> None:
+async def _void(conn: Connection, *, events: AbstractSet[UUID], retell: Retell) -> None:
     if void := await store.void_visits(conn, events):
         await retell(conn, void)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,6 +10,7 @@ from mtad.base.db import Connection, Pool, in_transaction
 from tests.tracker.made import NOON, World, hit, unsubscribe
 from tracker import store
 from tracker.hits import Hit, Kind, Method
+from tracker.ripening import FOLDED
 from tracker.service import RIPE_BATCH, Fold, ripen
 
 LATER = NOON + timedelta(minutes=10)
@@ -71,8 +72,11 @@ async def test_a_persons_hit_is_folded_in_the_transaction_that_judges_it(pool: P
     with pytest.raises(RuntimeError):
         await ripen(pool, fails)
     assert await world.classes() == [None, None]
+    before = FOLDED._sum.get()
     folded: list[Hit] = []
     assert await ripen(pool, folding(folded)) == 2
+    since = (datetime.now(UTC) - folded[0].at).total_seconds()
+    assert FOLDED._sum.get() - before == pytest.approx(since, abs=120), "of one fold, and not of that which failed"
     assert [one.job_id for one in folded] == [1]
     assert await world.earning() == []
 
