@@ -459,11 +459,12 @@ select id from back;
 
 -- name: release
 -- Give jobs $2 of worker $1 back untouched: nothing of them was sent, their due time
--- stands. Lanes that are closed or out of tokens are kept from them by the site's hint.
+-- stands, behind what is due at the same moment: of that some may go where these cannot.
+-- Lanes that are closed or out of tokens are kept from them by the site's hint.
 with jobs as materialized (
   select id from job where id = any($2::bigint[]) and worker = $1 order by id for no key update
 )
-update job set worker = null, begun = null from jobs where job.id = jobs.id
+update job set worker = null, begun = null, due = due + interval '1 microsecond' from jobs where job.id = jobs.id
 returning job.id;
 
 -- name: release_unknown
