@@ -8,6 +8,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Hundreds of processes are started, and each would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 # pip must neither ask, nor advise, nor be led astray by the caller's environment.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_REQUIRE_VIRTUALENV=0 $(BIN)/python -m pip --quiet
 

@@ -29,6 +29,9 @@ from mtad.ops.postgres import Postgres
 # Processes of xdist are told that there are 80 columns, and what commands print would depend on it.
 os.environ.pop("COLUMNS", None)
 
+# Hundreds of processes are started, and each would compile all that it imports anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # How long an example takes is the machine's affair.
 settings.register_profile("mtad", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mtad")
