@@ -186,9 +186,12 @@ async def _race(plan: Plan, place: Place, pool: Pool, sink: RaceSink, ways: Ways
         sink.allow(undone[0] + ahead if undone else 2 * plan.contacts)
 
     sink.allow(ahead)
-    async with asyncio.TaskGroup() as group:
-        for mails, person in acts:
-            group.create_task(run(mails, person))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for mails, person in acts:
+                group.create_task(run(mails, person))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
     while await pool.fetchval(_QUEUED):
         if len(place.started()) > plan.workers:
             raise Problem(f"a worker died: see {place.installation.log_path}")

@@ -12,6 +12,7 @@ from benchmarks.race_sink import GONE
 from engine.service import Suppress, fold, suppress
 from mtad.audience.persons import erase
 from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.errors import Problem
 from mtad.compose.preview import tracking_keys
 from mtad.queue import programs, store
 from mtad.queue.enqueue import cancel, pause
@@ -93,10 +94,14 @@ class Ways:
             await fold(self._pool)
 
     async def _leaves(self, person: Person) -> None:
-        """RFC 8058."""
+        """RFC 8058. "Try again later", which a machine that is busy may say, is done."""
         url = unsubscribe_url(self._tracker, contact_token(self._keys, person.id, self._series))
-        async with self._http.post(url, data={"List-Unsubscribe": "One-Click"}) as answer:
-            answer.raise_for_status()
+        status = 503
+        while status == 503:
+            async with self._http.post(url, data={"List-Unsubscribe": "One-Click"}) as answer:
+                status = answer.status
+        if status != 200:
+            raise Problem(f"one-click POST: {status}")
 
     async def _suppress(self, row: Suppress) -> None:
         await in_transaction(self._pool, lambda conn: suppress(conn, [row]))
