@@ -87,5 +87,6 @@ def _show(explained: Explained) -> None:
     for heading in ("knob", "value", "from"):
         table.add_column(heading)
     for setting in explained.settings:
-        table.add_row(setting.knob, escape(str(setting.value)), escape(setting.origin))
+        value = "no limit" if setting.value in ("", 0) else str(setting.value)
+        table.add_row(setting.knob, escape(value), escape(setting.origin))
     say(table)

@@ -113,6 +113,6 @@ def send_test(
     else:
         for result in results:
             verdict = "accepted" if result.accepted else "NOT ACCEPTED"
-            print(f"{result.step}: {verdict} by {result.host or 'nobody'}: {result.reply}")
+            print(f"{result.step}: {verdict} by {result.host or 'nobody'}, sent by {result.source}: {result.reply}")
     if not all(result.accepted for result in results):
         raise typer.Exit(1)

@@ -185,6 +185,8 @@ async def _spf(config: Config, resolver: Resolver) -> list[Finding]:
     ours = [address for source in config.source for address in source.address if is_public(address)]
     if not any(source.address for source in config.source):
         ours = [address for kind in ("A", "AAAA") for address in await ask(config.hostname, kind) or ()]
+    if not ours:
+        return [Finding(Level.SKIPPED, "spf", f"{domain}: not judged, no public address of ours is known")]
     return [_of_spf(domain, address, await spf(domain, address, ask)) for address in ours]
 
 

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
 
 from mtad.base.config import host_and_port
 from mtad.base.errors import Unavailable
@@ -23,6 +23,8 @@ async def exporting(listen: str, slot: int, healthy: Callable[[], bool]) -> Asyn
     if not listen:
         yield
         return
+    # A time series beside each counter, which nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     host, port = host_and_port(listen)
 
     async def metrics(_: web.Request) -> web.Response:
