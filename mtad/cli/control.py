@@ -84,7 +84,7 @@ def pause(
 
 
 def resume(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
-    """Go on after a pause; what is too late by now is not sent."""
+    """Go on after a pause, at the program's max_rate; what is too late by now is not sent."""
     shell.run(config, lambda _, pool: enqueue.resume(pool, name))
     _say(name, "running", "goes on.", as_json=as_json)
 
@@ -135,7 +135,7 @@ def pause_everything(
 
 
 def forecast(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
-    """Ask the gate about the whole audience, without sending or writing anything; and who may come back."""
+    """Ask the gate about everybody who did not get it yet, without sending anything; and who may come back."""
 
     async def work(settings: Config, pool: Pool) -> tuple[enqueue.Forecast, Returns]:
         result = await enqueue.forecast(pool, settings, name)
@@ -164,6 +164,8 @@ def forecast_view(result: enqueue.Forecast, returns: Returns) -> RenderableType:
         table.add_row(f"skip {reason}", f"{number:,}", sentence(reason))
     table.add_row("audience", f"{result.audience:,}", "", style="bold")
     lines = [f"Expected returns: {' '.join(returns_lines(returns))}"]
+    if result.comes_by:
+        lines.insert(0, f"{result.comes_by.capitalize()}.")
     if result.untracked:
         lines.insert(0, f"{result.untracked:,} without tracking consent: elasticity will not act on them.")
     return Group(table, Text(), *(Text(line) for line in lines))

@@ -50,6 +50,7 @@ class Forecast(msgspec.Struct):
     skipped: dict[str, int]  # by reason
     untracked: int  # of those who would get it, now or later: elasticity will not act on them
     waits: dict[str, int]  # the deferred by reason
+    comes_by: str = ""  # what brings people in later, where the start takes nobody
 
 
 async def schedule(pool: Pool, name: str) -> programs.ProgramRow:
@@ -225,7 +226,7 @@ async def forecast(pool: Pool, config: Config, name: str) -> Forecast:
     days = birthdays(yearly, now.astimezone(ZoneInfo(yearly.zone)).date()) if yearly else None
     stream = catalogue.stream(program.stream_id, program.stream_version).definition
     context = gate.Context(definition, catalogue.suppressed_domains, catalogue.suspended, stream.policy)
-    result = Forecast(name, 0, 0, 0, {}, 0, {})
+    result = Forecast(name, 0, 0, 0, {}, 0, {}, comes_by(definition))
     skipped: Counter[str] = Counter()
     waits: Counter[str] = Counter()
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):

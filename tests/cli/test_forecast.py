@@ -16,10 +16,12 @@ def shown(result: Forecast, returns: Returns) -> str:
 
 
 def test_a_forecast_says_by_reason_who_gets_nothing_and_who_may_come_back() -> None:
-    result = Forecast("news", 112, 90, 2, {"unsubscribed": 20}, 38_000, {"quiet_hours": 2})
+    result = Forecast("news", 112, 90, 2, {"unsubscribed": 20}, 38_000, {"quiet_hours": 2},
+                      "it takes people on the day of their birthday")  # fmt: skip
 
     text = shown(result, Returns([311, *[0] * 29], 1204, ["winback"]))
 
+    assert "It takes people on the day of their birthday." in text
     assert "38,000 without tracking consent: elasticity will not act on them." in text
     assert "1,204 have cooled down and wait to be asked. The cool-down of 311 ends in the next 30 days." in text
     assert "winback takes them in." in text
