@@ -180,7 +180,7 @@ def _batches(plan: Plan, now: datetime) -> Iterator[list[Taken]]:
         first = luck.choice(seen) if seen and kind != "open" else None
         job = first.job_id if first else next(fresh)
         what = first.kind if first and kind == "again" else "click" if kind == "click" else "open"
-        hit = Taken(_event_id(at, number), job, what, 1 if what == "open" else 2, at)
+        hit = Taken(_event_id(at, number), job, what, 1 if what == "open" else 2, at, 1, job, None)
         seen.append(hit)
         batch.append(hit)
         if len(batch) == BATCH:

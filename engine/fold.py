@@ -11,8 +11,8 @@ from engine import past as tables
 from engine import store
 from engine.replay import Fact
 from engine.score import Hit, Key, once, sign
-from engine.store import Mail, Sign
-from engine.tell import ADVERTISING, Policies, tell
+from engine.store import Sign
+from engine.tell import ADVERTISING, Policies, policies_of, tell
 from mtad.base.db import Connection, Pool, in_transaction
 
 __all__ = ["ADVERTISING", "fold", "fold_signs"]
@@ -37,7 +37,7 @@ async def fold(pool: Pool) -> int:
 async def _fold_batch(conn: Connection) -> int:
     taken = await store.take_hits(conn)
     if taken:
-        await fold_signs(conn, taken)
+        await fold_signs(conn, [one for one in taken if one.contact_id])
         await store.drop_hits(conn, [row.event_id for row in taken])
     return len(taken)
 
@@ -45,33 +45,24 @@ async def _fold_batch(conn: Connection) -> int:
 async def fold_signs(conn: Connection, signs: Sequence[Sign]) -> None:
     """Fold people's hits on mails that have ended, in the caller's transaction, which holds no gate.
 
-    One whose mail never arrived, or whose contact may not be measured, counts for nobody. Most
-    do no more than add points: of these one statement writes all. The others are told to the machine.
+    Most do no more than add points: of these one statement writes all. The others are told to the machine.
     """
-    mails = await store.lock_signs(conn, {sign.job_id for sign in signs})
-    streams = await store.current_streams(conn, {mail.stream_id for mail in mails.values()}) if mails else {}
-    counted = [
-        (sign, mail)
-        for sign in signs
-        if (mail := mails.get(sign.job_id)) and (mail.tracking or streams[mail.stream_id].tracking) == "full"
-    ]
-    if not counted:
-        return
-    policies = {id_: stream.policy for id_, stream in streams.items()}
-    left = await store.fold_plain(conn, counted, policies, await tables.heard(conn))
-    if left:
-        await _tell(conn, left, policies)
+    gates, places = await store.lock_people(conn, {(sign.stream_id, sign.contact_id) for sign in signs})
+    known = [sign for sign in signs if sign.contact_id in gates]
+    if known:
+        policies = await policies_of(conn, {sign.stream_id for sign in known})
+        if left := await store.fold_plain(conn, known, places, policies, await tables.heard(conn)):
+            await _tell(conn, left, policies)
 
 
-async def _tell(conn: Connection, signs: Sequence[tuple[Sign, Mail]], policies: Policies) -> None:
-    jobs = {sign.job_id for sign, _ in signs}
+async def _tell(conn: Connection, signs: Sequence[Sign], policies: Policies) -> None:
+    jobs = {sign.job_id for sign in signs}
     nodes = await store.nodes_of(conn, jobs)
-    positions = await store.positions(conn, {sign.link_id for sign, _ in signs if sign.kind == "click"})
+    positions = await store.positions(conn, {sign.link_id for sign in signs if sign.kind == "click"})
     facts: dict[Key, list[Fact]] = {}
     hits: dict[str, Hit] = {}
-    for one, mail in signs:
-        position = positions.get(one.link_id, 0) if one.kind == "click" else 0
-        hit = _hit(one, mail, position, *nodes[one.job_id])
+    for one in signs:
+        hit = _hit(one, positions.get(one.link_id, 0) if one.kind == "click" else 0, *nodes[one.job_id])
         fact = sign(hit, policies[hit.stream_id])
         hits[fact.id] = hit
         facts.setdefault(hit.key, []).append(fact)
@@ -79,16 +70,16 @@ async def _tell(conn: Connection, signs: Sequence[tuple[Sign, Mail]], policies: 
     await tell(conn, facts, policies=policies, answered=answered, hits=hits, make=True)
 
 
-def _hit(one: Sign, mail: Mail, position: int, node: str, reactivation: bool) -> Hit:
+def _hit(one: Sign, position: int, node: str, reactivation: bool) -> Hit:
     return Hit(
         event_id=one.event_id,
         job_id=one.job_id,
         kind="open" if one.kind == "open" else "click",
         link_id=one.link_id,
         at=one.at,
-        stream_id=mail.stream_id,
-        contact_id=mail.contact_id,
-        entry_id=mail.entry_id,
+        stream_id=one.stream_id,
+        contact_id=one.contact_id,
+        entry_id=one.entry_id,
         node=node,
         position=position,
         reactivation=reactivation,

@@ -18,7 +18,7 @@ SQL = queries("engine")
 
 
 class Sign(Protocol):
-    """An open or a click by a person, as the tracker and `pending` know it."""
+    """An open or a click by a person who may be measured, on a mail that arrived, or may have."""
 
     @property
     def event_id(self) -> UUID: ...
@@ -30,6 +30,12 @@ class Sign(Protocol):
     def link_id(self) -> int: ...
     @property
     def at(self) -> datetime: ...
+    @property
+    def stream_id(self) -> int: ...
+    @property
+    def contact_id(self) -> int: ...
+    @property
+    def entry_id(self) -> int | None: ...
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -40,17 +46,9 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     kind: str
     link_id: int
     at: datetime
-
-
-class Mail(msgspec.Struct, frozen=True, gc=False):
-    """A mail that arrived, maybe, to somebody who was not erased since."""
-
-    job_id: int
     stream_id: int
-    contact_id: int
+    contact_id: int  # 0: it counts for nobody
     entry_id: int | None
-    tracking: str | None  # None: what the stream says
-    place: str | None  # of its contact's row, which is locked; None: there is none
 
 
 class EndedWay(msgspec.Struct, frozen=True):
@@ -134,39 +132,35 @@ async def take_hits(conn: Connection) -> list[Taken]:
     return [Taken(*row) for row in await conn.fetch(SQL["take_hits"])]
 
 
-async def lock_signs(conn: Connection, jobs: Collection[int]) -> dict[int, Mail]:
-    """By job the mails that may have arrived. Locks the gates of their contacts, and then their rows."""
-    (row,) = await conn.fetch(SQL["lock_signs"], list(jobs))
-    *columns, gates, streams, contacts, places = row_values(row)
-    if not columns[0]:
-        return {}
-    exist = frozenset(gates)
-    place = dict(zip(zip(streams, contacts, strict=True), places, strict=True))
-    return {
-        job: Mail(job, stream, contact, entry, tracking, place.get((stream, contact)))
-        for job, stream, contact, entry, tracking in zip(*columns, strict=True)
-        if contact in exist
-    }
+async def lock_people(conn: Connection, keys: Collection[Key]) -> tuple[set[int], dict[Key, str]]:
+    """Lock the gates of contacts and then their rows: the contacts that have a gate, the places of rows that exist."""
+    ordered = sorted(keys)
+    (row,) = await conn.fetch(SQL["lock_people"], [key[0] for key in ordered], [key[1] for key in ordered])
+    gates, streams, contacts, places = row_values(row)
+    return set(gates), dict(zip(zip(streams, contacts, strict=True), places, strict=True))
 
 
 async def fold_plain(
-    conn: Connection, signs: Sequence[tuple[Sign, Mail]], policies: Mapping[int, Policy], heard: datetime
-) -> list[tuple[Sign, Mail]]:
-    """Write what signs do to rows, locked ones, to which nothing else happens; the signs of all others."""
+    conn: Connection, signs: Sequence[Sign], places: Mapping[Key, str], policies: Mapping[int, Policy], heard: datetime
+) -> list[Sign]:
+    """Write what signs do to rows to which nothing else happens; the signs of all others.
+
+    `places`: of the rows, which are locked; policies of all streams.
+    """
     # Without rules for it, a stream is left to the machine: when points lapse, only a replay knows.
     rules = {stream: policy for stream, policy in policies.items() if not policy.points_last}
     left = await conn.fetchval(
         SQL["fold_plain"],
-        [sign.event_id for sign, _ in signs],
-        [sign.job_id for sign, _ in signs],
-        [sign.kind for sign, _ in signs],
-        [sign.link_id for sign, _ in signs],
-        [sign.at for sign, _ in signs],
-        [mail.stream_id for _, mail in signs],
-        [mail.contact_id for _, mail in signs],
-        [mail.entry_id for _, mail in signs],
-        [points_of(sign.kind, policies[mail.stream_id]) for sign, mail in signs],
-        [mail.place for _, mail in signs],
+        [sign.event_id for sign in signs],
+        [sign.job_id for sign in signs],
+        [sign.kind for sign in signs],
+        [sign.link_id for sign in signs],
+        [sign.at for sign in signs],
+        [sign.stream_id for sign in signs],
+        [sign.contact_id for sign in signs],
+        [sign.entry_id for sign in signs],
+        [points_of(sign.kind, policies[sign.stream_id]) for sign in signs],
+        [places.get((sign.stream_id, sign.contact_id)) for sign in signs],
         list(rules),
         [policy.threshold for policy in rules.values()],
         [policy.days_need_attempts for policy in rules.values()],
@@ -177,7 +171,7 @@ async def fold_plain(
 
 
 async def nodes_of(conn: Connection, jobs: Collection[int]) -> dict[int, tuple[str, bool]]:
-    """By job: the node that sent it, and whether that is one of a reactivation."""
+    """By job the node that sent it, and whether that is one of a reactivation."""
     return {row[0]: (row[1], row[2]) for row in await conn.fetch(SQL["nodes_of"], list(jobs))}
 
 
@@ -222,6 +216,11 @@ async def lock_gates(conn: Connection, contacts: Collection[int]) -> set[int]:
 async def erased(conn: Connection, contact: int) -> bool:
     """Whether nothing is left of a contact, whose gate is locked, but its number."""
     return bool(await conn.fetchval(SQL["erased"], contact))
+
+
+async def erased_of(conn: Connection, contacts: Collection[int]) -> set[int]:
+    """Those of contacts, whose gates are locked, of whom nothing is left."""
+    return {row[0] for row in await conn.fetch(SQL["erased_of"], list(contacts))}
 
 
 async def raise_gates(conn: Connection, contacts: Collection[int]) -> None:

@@ -74,7 +74,10 @@ async def tell(
     the caller's to end.
     """
     rows = await kept_rows.lock_rows(conn, facts)
-    if make and (missing := facts.keys() - rows.keys()):
+    missing = facts.keys() - rows.keys() if make else set()
+    if missing:
+        erased = await store.erased_of(conn, {contact for _, contact in missing})
+        missing = {key for key in missing if key[1] not in erased}
         since = [(key, min(fact.event.at for fact in facts[key])) for key in sorted(missing)]
         await store.add_engagements(conn, since)
         rows |= await kept_rows.lock_rows(conn, missing)

@@ -280,7 +280,12 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("advance entries", 0.25, partial(advance.advance, pool, catalogue, config)),
         Sweep("finish programs", 1.0, partial(advance.finish, pool)),
         Sweep("content faults", 2.0, partial(advance.pause_on_content_faults, pool)),
-        Sweep("ripen hits", 0.25, tracker.ripener(pool, engine.fold_signs, engine.retell, read_networks(config))),
+        Sweep(
+            "ripen hits",
+            0.25,
+            tracker.ripener(pool, engine.fold_signs, engine.retell, read_networks(config)),
+            whole=True,
+        ),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
         Sweep("silence", 0.5, partial(engine.sweep, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),

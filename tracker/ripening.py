@@ -41,7 +41,7 @@ PATIENCE = 12
 SLICE = 50
 
 # Takes people's hits, in the transaction that judges them.
-Fold = Callable[[Connection, Sequence[Hit]], Awaitable[object]]
+Fold = Callable[[Connection, Sequence[store.Sign]], Awaitable[object]]
 
 # Takes (stream, contact) of which an event has another class than it had.
 Retell = Callable[[Connection, Sequence[tuple[int, int]]], Awaitable[object]]
@@ -105,7 +105,7 @@ async def _ripen_batch(
     verdicts, swept = await _verdicts(conn, settled, networks, ranges, folded=fold is not None)
     whole = [one for one in verdicts if one.mode is Mode.FULL]
     fresh = await store.write_verdicts(conn, whole) if whole else set()
-    signs = [one.hit for one in whole if one.earns and not one.stays and one.hit.event_id in fresh] if fold else []
+    signs = [sign for one in whole if one.hit.event_id in fresh and (sign := _sign(one))] if fold else []
     if fold and signs:
         await fold(conn, signs)
     reduced = [
@@ -160,10 +160,18 @@ async def _verdicts(
         mode = Mode(mail.mode or Mode.NONE) if mail.known else Mode.FULL  # nobody is found behind what is not known
         for hit, judged in zip(hits, judgements, strict=True):
             earns = judged is not None and judged.class_ in EARNING
-            verdicts.append(
-                store.Verdict(hit, judged, mail.contact_id, mail.stream_id, earns, earns and may_stay, mode)
-            )
+            verdicts.append(store.Verdict(hit, judged, mail, earns, earns and may_stay, mode))
     return verdicts, swept
+
+
+def _sign(one: store.Verdict) -> store.Sign | None:
+    """What the fold is to know of it; None where it counts for nobody, or waits for its mail."""
+    hit, mail = one.hit, one.mail
+    if not one.earns or one.stays or not mail.arrived or mail.stream_id is None or mail.contact_id is None:
+        return None
+    return store.Sign(
+        hit.event_id, hit.job_id, hit.kind, hit.link_id, hit.at, mail.stream_id, mail.contact_id, mail.entry_id
+    )
 
 
 def about(mail: store.MailHit, links: Mapping[int, int]) -> Mail:

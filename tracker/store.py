@@ -46,6 +46,8 @@ class MailHit(msgspec.Struct, frozen=True, gc=False):
     stream_id: int | None
     program_id: int | None
     message_id: int | None
+    entry_id: int | None
+    arrived: bool  # or may have
     dot_at: datetime | None
     accepted_at: datetime | None
     doubts: int
@@ -59,11 +61,23 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
     hit: Hit
     judgement: Judgement | None  # None: of a mail that nobody knows
-    contact_id: int | None
-    stream_id: int | None
+    mail: MailHit
     earns: bool  # something, if the mail arrived
     stays: bool  # in pending
     mode: Mode  # less than full: it never becomes an event
+
+
+class Sign(msgspec.Struct, frozen=True, gc=False):
+    """A hit by a person who may be measured, on a mail that arrived, or may have."""
+
+    event_id: UUID
+    job_id: int
+    kind: Kind
+    link_id: int
+    at: datetime
+    stream_id: int
+    contact_id: int
+    entry_id: int | None
 
 
 class JudgedHit(msgspec.Struct, frozen=True, gc=False):
@@ -209,8 +223,8 @@ async def write_verdicts(conn: Connection, verdicts: Sequence[Verdict]) -> set[U
         [one.hit.event_id for one in verdicts],
         [one.judgement.class_ if one.judgement else None for one in verdicts],
         [",".join(one.judgement.reasons) if one.judgement else "" for one in verdicts],
-        [one.contact_id for one in verdicts],
-        [one.stream_id for one in verdicts],
+        [one.mail.contact_id for one in verdicts],
+        [one.mail.stream_id for one in verdicts],
         [one.stays for one in verdicts],
     )
     return {row[0] for row in rows}

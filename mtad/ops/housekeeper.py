@@ -32,13 +32,15 @@ SWEPT = Counter("mtad_swept_total", "Rows that sweeps have moved", ["sweep"])
 class Sweep(msgspec.Struct, frozen=True):
     """Something to do every `period` seconds; returns how many rows it moved.
 
-    A sweep that moved something runs again at once: there may be more.
+    A sweep that moved something runs again at once: there may be more. One that is `whole`
+    moves all there is, and rests, so that it moves many at a time.
     """
 
     name: str
     period: float
     run: Callable[[], Awaitable[int]]
     end: Callable[[], object] = lambda: None  # this worker keeps house no longer
+    whole: bool = False
 
 
 class Housekeeper:
@@ -87,6 +89,8 @@ class Housekeeper:
                 log.exception("sweep failed", extra={"sweep": sweep.name})
                 await self._clock.sleep(FAILED)
             SWEPT.labels(sweep=sweep.name).inc(moved)
-            if not moved:
+            if moved and sweep.whole:
+                await self._clock.sleep(sweep.period)
+            elif not moved:
                 # A sweep that grows with the installation never takes more than a share of the database.
                 await self._clock.sleep(max(sweep.period, LEAST_REST * (self._clock.monotonic() - began)))

@@ -66,14 +66,17 @@ select stream_id, contact_id from engagement where contact_id = any($1::bigint[]
 
 -- name: take_hits
 -- Lock up to 500 hits of people whose mail is not queued any more, in the order of their
--- receipt. Ledger and queue are read in one snapshot, so a mail that is settled meanwhile
--- is in one of them.
+-- receipt: Taken (engine/store.py). Ledger and queue are read in one snapshot, so a mail that is
+-- settled meanwhile is in one of them. Contact 0: the mail never arrived, or its contact may not be
+-- measured, or was erased.
 -- Plan: pending_judged_idx without a sort (behind 100,000 others: 12 ms instead of 170),
 -- and the queue only for mail without a ledger row, for the reason given at ripe_jobs.
 with taken as materialized (
-  select p.event_id, p.job_id, p.kind, p.link_id, p.at
+  select p.event_id, p.job_id, p.kind, p.link_id, p.at, l.stream_id, l.contact_id, l.entry_id, l.arrived
     from pending p
-    left join lateral (select true as ended from ledger where job_id = p.job_id offset 0) l on true
+    left join lateral (
+      select true as ended, stream_id, contact_id, entry_id, outcome in ('delivered', 'in_doubt') as arrived
+        from ledger where job_id = p.job_id offset 0) l on true
     left join lateral (select true as queued from job where id = p.job_id and l.ended is null offset 0) j on true
    where p.class in ('human', 'proxy')
      and p.kind in ('open', 'click')
@@ -82,43 +85,32 @@ with taken as materialized (
    limit 500
      for update of p skip locked
 )
-select event_id, job_id, kind::text, link_id, at from taken;
+select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id, 0),
+       case when t.arrived and coalesce(u.tracking::text, v.definition ->> 'tracking') = 'full'
+            then coalesce(t.contact_id, 0) else 0 end,
+       t.entry_id
+  from taken t
+  left join stream s on s.id = t.stream_id
+  left join stream_version v on v.stream_id = s.id and v.version = s.version
+  left join lateral (
+    select tracking from subscription where stream_id = t.stream_id and contact_id = t.contact_id offset 0) u on true
+ order by t.event_id;
 
--- name: lock_signs
--- Of jobs $1 whose mail may have arrived: job, stream, contact, entry and the contact's own
--- tracking mode (null: as the stream says), as arrays; erased people are left out. Then the
--- contacts that have a gate, and stream, contact and place of the rows that exist. Gates are
--- locked, and then the rows.
--- Plan: single-row look-ups by primary key.
-with mail as materialized (
-  select a.job_id, l.stream_id, l.contact_id, l.entry_id, u.tracking
-    from unnest($1::bigint[]) as a (job_id)
-   cross join lateral (
-     select stream_id, contact_id, entry_id
-       from ledger
-      where job_id = a.job_id and outcome in ('delivered', 'in_doubt') and contact_id is not null
-     offset 0) l
-    left join lateral (
-      select tracking::text
-        from subscription where stream_id = l.stream_id and contact_id = l.contact_id offset 0) u on true
-), gates as materialized (
-  select contact_id
-    from gate
-   where contact_id = any(array(select contact_id from mail))
-   order by contact_id
-     for no key update
+-- name: lock_people
+-- Locks the gates of contacts $2, and then their rows on streams $1, each in the order of its key.
+-- Returns, as arrays, the contacts that have a gate; and stream, contact and place of the rows.
+with gates as materialized (
+  select contact_id from gate where contact_id = any($2::bigint[]) order by contact_id for no key update
 ), rows as materialized (
   select e.stream_id, e.contact_id, e.ctid::text as place
     from engagement e
-   where (e.stream_id, e.contact_id) in (select stream_id, contact_id from mail)
+   where (e.stream_id, e.contact_id) in (select * from unnest($1::int[], $2::bigint[]))
      and (select count(*) from gates) >= 0
    order by e.stream_id, e.contact_id
      for no key update
 )
-select array_agg(job_id), array_agg(stream_id), array_agg(contact_id), array_agg(entry_id), array_agg(tracking),
-       array(select contact_id from gates), array(select stream_id from rows), array(select contact_id from rows),
-       array(select place from rows)
-  from mail;
+select array(select contact_id from gates), array(select stream_id from rows), array(select contact_id from rows),
+       array(select place from rows);
 
 -- name: fold_plain
 -- What a sign does to somebody who is mailed, and to whom nothing else happens: points, and an
@@ -223,6 +215,9 @@ select contact_id from gate where contact_id = any($1::bigint[]) order by contac
 
 -- name: erased
 select erased from contact where id = $1;
+
+-- name: erased_of
+select id from contact where id = any($1::bigint[]) and erased;
 
 -- name: raise_gates
 -- Their rows are locked already.

@@ -15,7 +15,7 @@ from tests.tracker.test_classes import judged
 from tests.tracker.test_tracker import until
 from tracker import reclassify as module
 from tracker import store
-from tracker.hits import Hit, HitClass, Judgement, Kind
+from tracker.hits import HitClass, Judgement, Kind
 from tracker.networks import NOWHERE, Networks, parse_networks
 from tracker.ranges import Ranges
 from tracker.service import Reclassified, reclassify, ripen
@@ -47,7 +47,7 @@ async def world(pool: Pool) -> World:
     return made
 
 
-async def _nobody(_conn: Connection, _signs: Sequence[Hit]) -> None:
+async def _nobody(_conn: Connection, _signs: Sequence[store.Sign]) -> None:
     """Folds nothing."""
 
 

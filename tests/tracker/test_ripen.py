@@ -20,10 +20,10 @@ async def ingest(pool: Pool, *hits: Hit) -> int:
     return await in_transaction(pool, lambda conn: store.ingest(conn, hits))
 
 
-def folding(into: list[Hit]) -> Fold:
+def folding(into: list[store.Sign]) -> Fold:
     """A fold that keeps what it is given."""
 
-    async def fold(_conn: Connection, signs: Sequence[Hit]) -> None:
+    async def fold(_conn: Connection, signs: Sequence[store.Sign]) -> None:
         into.extend(signs)
 
     return fold
@@ -54,7 +54,7 @@ async def test_a_replayed_hit_changes_nothing_before_or_after_it_was_judged(pool
     assert await ingest(pool, *hits) == 2
     assert await ingest(pool, *hits) == 0
     assert await world.classes() == [None, "machine"]
-    folded: list[Hit] = []
+    folded: list[store.Sign] = []
     assert await ripen(pool, folding(folded)) == 1
     await ingest(pool, *hits)
     await ripen(pool, folding(folded))
@@ -66,14 +66,14 @@ async def test_a_replayed_hit_changes_nothing_before_or_after_it_was_judged(pool
 async def test_a_persons_hit_is_folded_in_the_transaction_that_judges_it(pool: Pool, world: World) -> None:
     await ingest(pool, hit(), hit(at=-1))
 
-    async def fails(_conn: Connection, _signs: Sequence[Hit]) -> None:
+    async def fails(_conn: Connection, _signs: Sequence[store.Sign]) -> None:
         raise RuntimeError("no fold")
 
     with pytest.raises(RuntimeError):
         await ripen(pool, fails)
     assert await world.classes() == [None, None]
     before = FOLDED._sum.get()
-    folded: list[Hit] = []
+    folded: list[store.Sign] = []
     assert await ripen(pool, folding(folded)) == 2
     since = (datetime.now(UTC) - folded[0].at).total_seconds()
     assert FOLDED._sum.get() - before == pytest.approx(since, abs=120), "of one fold, and not of that which failed"

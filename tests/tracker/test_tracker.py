@@ -24,6 +24,7 @@ from tracker.ingest import Unsubscribe
 from tracker.journal import encode
 from tracker.occurrences import Offer, offered_to_nobody
 from tracker.service import Tracker, ripen
+from tracker.store import Sign
 from tracker.tokens import Purpose
 from tracker.web import make_runner
 
@@ -230,7 +231,7 @@ async def test_what_a_killed_worker_left_is_ingested_once_up_to_its_torn_record(
     torn = encode(hit(link=world.links[1]))
     folded = 0
 
-    async def folding(_conn: Connection, _signs: Sequence[Hit]) -> None:
+    async def folding(_conn: Connection, _signs: Sequence[Sign]) -> None:
         """All that is judged is folded."""
 
     for _ in range(2):  # the same journal again, as after a crash before its deletion
