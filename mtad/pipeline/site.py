@@ -289,8 +289,7 @@ class SiteRunner:
         return pools.items()
 
     def _pool_of(self, mail: Mail) -> str:
-        sources = self._tools.sources
-        return DEFAULT if len(sources.pools) == 1 else sources.pool_of(mail.stream)
+        return self._tools.sources.pool_of(mail.stream)
 
     def _queue(self, pool: str) -> _Queue:
         queue = self._queues.get(pool)

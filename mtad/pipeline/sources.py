@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 from engine.service import Stream
 from mtad.base.clock import Clock
 from mtad.base.config import Config
-from mtad.base.source import sources_of, weights_of
+from mtad.base.source import DEFAULT, sources_of, weights_of
 from mtad.source.rotation import Rotation
 from mtad.wire.egress import Egress
 
@@ -53,7 +53,9 @@ class Sources:
         return self._members[pool]
 
     def pool_of(self, stream: Stream) -> str:
-        """The pool of a stream's mail, perhaps one that is not configured."""
+        """The pool of a stream's mail that may go."""
+        if len(self.pools) == 1:
+            return DEFAULT
         pool = stream.definition.pool
         if pool not in self._seen:
             self._seen.add(pool)

@@ -20,6 +20,7 @@ from mtad.pipeline.signer import Signed
 from mtad.pipeline.site import SiteRunner
 from mtad.pipeline.sources import Sources
 from mtad.pipeline.tools import Tools
+from mtad.pipeline.watchdog import Watchdog
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Lane, Released, Returned, Wish
 from mtad.wire.resolver import Resolver
@@ -100,7 +101,7 @@ async def story_of(peer: Peer, mails: int, *, big: bool = False) -> Story:
     others: dict[str, object] = {
         "clock": clock, "dialer": dialer, "automation": automation, "retries": Retries(), "luck": lambda: 0.5,
         "sources": Sources(Config(domain="me.test"), clock), "allowances": Allowances(cast(Any, desk), clock, {}),
-        "providers": Providers(cast(Any, desk), clock, 1),
+        "providers": Providers(cast(Any, desk), clock, 1), "watchdog": Watchdog(clock),
     }  # fmt: skip
     tools = Tools(**{name: cast(Any, others.get(name, desk)) for name in Tools.__struct_fields__})
     lane = Lane(1, 1, "peer.test", (peer.host,), 1)
