@@ -23,6 +23,7 @@ Kind = Literal["campaign", "series", "reactivation"]
 LeaveOn = Literal["engaged", "click", "open"]
 WhenSilent = Literal["inactive", "nothing"]
 OnEngaged = Literal["stay", "leave"]
+Waived = Literal["inactive", "left_audience"]
 Enrol = Literal["current", "current_and_future", "handed_over"]
 
 # Of 10,000 contacts so many steps can a share be told apart in.
@@ -59,6 +60,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     when_silent: WhenSilent = "nothing"
     enrol: Enrol = "current"
     yearly: Yearly | None = None
+    waives: tuple[Waived, ...] = ()  # reasons of the gate that do not bind its mail
     start: str | None = None  # ISO 8601, UTC
     not_after: str | None = None  # likewise
     priority: int = 5

@@ -134,12 +134,17 @@ def _inactive(facts: Facts, context: Context, _now: datetime) -> Verdict | None:
             return None
         if facts.state not in _INACTIVE:
             return Skip(f"{Reason.LEFT}:came_back")
+    if Reason.INACTIVE in context.definition.waives:
+        return None
     phase = _INACTIVE.get(facts.state or "")
     return Skip(f"{Reason.INACTIVE}:{phase}") if phase else None
 
 
 def _left_audience(facts: Facts, context: Context, _now: datetime) -> Verdict | None:
-    return None if context.definition.audience.holds(facts.attributes) else Skip(Reason.LEFT_AUDIENCE)
+    definition = context.definition
+    if definition.audience.holds(facts.attributes) or Reason.LEFT_AUDIENCE in definition.waives:
+        return None
+    return Skip(Reason.LEFT_AUDIENCE)
 
 
 def _suspended(facts: Facts, context: Context, now: datetime) -> Verdict | None:

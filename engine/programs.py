@@ -17,6 +17,7 @@ from engine.definition import (
     Kind,
     LeaveOn,
     OnEngaged,
+    Waived,
     WhenSilent,
     Yearly,
     chosen_stop,
@@ -121,6 +122,7 @@ class _ProgramTable(Table, frozen=True, kw_only=True):
     when_silent: WhenSilent | None = None
     enrol: Enrol | None = None
     yearly: _YearlyTable | None = None
+    waives: tuple[Waived, ...] = ()
     start: str | None = None
     not_after: str | None = None
     priority: int = 5
@@ -168,6 +170,7 @@ def parse_program(raw: dict[str, Any], *, day: float, window: float, engaged: De
         when_silent=when_silent,
         enrol=_enrol(table),
         yearly=_yearly(table.yearly),
+        waives=table.waives,
         start=start.isoformat() if start else None,
         not_after=not_after.isoformat() if not_after else None,
         priority=table.priority,
@@ -192,6 +195,8 @@ def _refuse_what_the_kind_has_not(table: _ProgramTable) -> None:
         raise InputError("when_silent: only a series may end as inactive; a campaign is one mail")
     if not mail and table.on_engaged is not None:
         raise InputError('on_engaged: only campaigns have it; a series says leave_on = ["engaged"]')
+    if table.waives and table.yearly is None:
+        raise InputError("waives: only of a yearly program; who is Inactive or left the audience gets no other mail")
     if table.then and table.kind != "series":
         raise InputError(f"then: only a series is left as engaged, this is a {table.kind}")
     if back:

@@ -244,3 +244,10 @@ def test_what_is_put_off_is_put_off_for_a_minute_at_least() -> None:
 def test_what_is_no_reason_has_no_sentence() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         sentence("nonsense")
+
+
+def test_what_a_triggered_program_waives_does_not_bind_it() -> None:
+    greeting = program(kind="campaign", class_=1, waives=("inactive", "left_audience"))
+
+    assert judged(definition=greeting, class_=1, state="resting", attributes={"country": "FR"}) == Send()
+    assert judged(definition=program(), class_=1, state="resting") == Skip("inactive:resting")

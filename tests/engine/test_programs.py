@@ -97,6 +97,7 @@ def test_definition_survives_json(text: str) -> None:
         (SERIES, "start =", 'not_after = "2026-11-01 09:00 Europe/Berlin"\nstart =', "not_after: must be after start"),
         (SERIES, "start =", 'leave_on = ["reply"]\nstart =', "leave_on[0]: engaged or click or open, is 'reply'"),
         (SERIES, "start =", 'on_engaged = "leave"\nstart =', "on_engaged: only campaigns have it"),
+        (SERIES, "start =", 'waives = ["inactive"]\nstart =', "waives: only of a yearly program"),
         (SERIES, "start =", "priority = 0\nstart =", "priority: 1 to 9, is 0"),
         (SERIES, "start =", 'enrol = "future"\nstart =', "enrol: current or current_and_future or handed_over, is 'fu"),
         (SERIES, '"series"', '"reactivation"\ninstead = { inactive = "winback" }', "instead: a reactivation has none"),

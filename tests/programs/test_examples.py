@@ -125,12 +125,23 @@ async def test_birthday_is_once_a_year_on_the_day(theatre: Theatre) -> None:
     await theatre.people("unknown")
     await theatre.apply(EXAMPLES / "birthday.toml")
     await theatre.conn.execute("update program_version set definition = jsonb_set(definition, '{yearly,minute}', '0')")
+    people = await theatre.people("cooling", "resting", birthday=f"1990-{today:%m-%d}")
+    for state, contact in people.items():
+        await theatre.conn.execute(
+            "insert into engagement (stream_id, contact_id, state, since, round_from, cycle, cool_until)"
+            " values (1, $1, $2::text::contact_state, now(), now(), 1, now() + interval '20 d')", contact, state,
+        )  # fmt: skip
 
     await theatre.start("birthday")
     assert await theatre.round() == [("today", "happy-birthday")]
     assert await theatre.round() == []
     await theatre.conn.execute("update program set day = $1", date(today.year - 1, 1, 1))
     await theatre.conn.execute("update enrolled set round = round - 1")
-    assert await theatre.round() == [("today", "happy-birthday")]
-    assert (await theatre.audit("birthday")).delivered == 2
+    # Now it goes to who is left alone, too.
+    await theatre.conn.execute("""update program_version set definition = definition || '{"waives": ["inactive"]}'""")
+    await theatre.conn.execute("update program set version = 2")
+    await theatre.conn.execute("update program_version set version = 2")
+    await theatre.conn.execute("update message set version = 2")
+    assert await theatre.round() == [(name, "happy-birthday") for name in ("cooling", "resting", "today")]
+    assert (await theatre.audit("birthday")).delivered == 4
     assert await theatre.conn.fetchval("select class from program") == 1
