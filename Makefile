@@ -28,9 +28,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# A process a core, at most 4: each has a Postgres of its own. Linters come first.
+# A process a core and one for what waits, at most 4: each has a Postgres of its own. Linters come first.
 pytest: $(VENV)/.dev lint browser
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -n $$(($$(nproc) + 1)) --maxprocesses 4 --dist worksteal
 
 # The pages are looked at in Chromium. Where we may install it, we do; where not, the tests say that they skip it,
 # and where CI is set there is no skipping.

@@ -47,6 +47,12 @@ SETTINGS = {
     "track_commit_timestamp": "on",
 }  # fmt: skip
 
+# What takes longest comes first, or one process would still be at it when all others are done.
+LONGEST = (
+    "test_demo.py", "test_peers.py", "test_stress.py", "test_send.py", "test_limits.py", "test_soak.py",
+    "test_mixed.py", "test_tracking.py", "test_operate.py", "test_looking.py", "test_browser.py", "test_replay.py",
+)  # fmt: skip
+
 TEMPLATE = "mtad_template"
 _numbers = itertools.count()
 
@@ -61,6 +67,10 @@ def pytest_configure(config: pytest.Config) -> None:
     Path(folder).chmod(0o1777)  # as /tmp is: other users start a Postgres too
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

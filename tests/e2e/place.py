@@ -106,7 +106,7 @@ class Place:
             with contextlib.suppress(*AWAY):
                 if await done():
                     return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
 
     async def until_ready(self) -> None:
         async def ready() -> bool:
