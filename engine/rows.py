@@ -62,6 +62,20 @@ async def set_bases(conn: Connection, keys: Collection[Key]) -> None:
     await conn.execute(SQL["set_bases"], *asked)
 
 
+async def write_bases(conn: Connection, bases: Mapping[Key, Kept]) -> None:
+    """Replays of these rows, which are locked, begin here."""
+    kept = list(bases.values())
+    keys = [key[0] for key in bases], [key[1] for key in bases]
+    await conn.execute(SQL["drop_bases"], *keys)
+    await conn.execute(
+        SQL["write_bases"],
+        *keys,
+        [stored(one.row.state) for one in kept],
+        *([getattr(one.row, name) for one in kept] for name in _COLUMNS),
+        [one.told for one in kept],
+    )
+
+
 def _kept(values: tuple[Any, ...]) -> Kept:
     return Kept(Row(State(values[2]), *values[3:14]), *values[14:])
 

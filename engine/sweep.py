@@ -19,10 +19,10 @@ from engine import past as tables
 from engine import store
 from engine.listening import HELD as PROVIDERS_HELD
 from engine.listening import holds, listen
-from engine.rows import FIRST, take_due
+from engine.rows import FIRST, Kept, bases, take_due
 from engine.score import Key
 from engine.silence import may_pause
-from engine.tell import Told, judged, policies_of, tell, write
+from engine.tell import LATEST, Told, judged, policies_of, tell, write
 from mtad.base.db import Connection, Pool, in_transaction, row_values
 from mtad.base.sqlfiles import queries
 
@@ -99,12 +99,23 @@ async def _batch(conn: Connection, *, stream: int, heard: datetime, after: tuple
     rows = await take_due(conn, stream, heard, after)
     if not rows:
         return _Batch(0, 0, after, {})
-    told = await judged(conn, rows, {}, await policies_of(conn, {stream}), heard)
-    still = {key: one for key, one in told.items() if not one.changes and one.after != one.before}
+    policies, old = await policies_of(conn, {stream}), await _old(conn, rows, heard)
+    told = await judged(conn, {key: kept for key, kept in rows.items() if key not in old}, {}, policies, heard)
+    if old:
+        told |= await judged(conn, {key: rows[key] for key in old}, {}, policies, heard, again=True)
+    still = {key: one for key, one in told.items() if not one.changes and (one.after != one.before or one.base)}
     if still:
         await write(conn, still, {})
     last = max((kept.wake_at, key[1]) for key, kept in rows.items() if kept.wake_at)
     return _Batch(len(rows), len(still), last, {key: _pauses(one) for key, one in told.items() if one.changes})
+
+
+async def _old(conn: Connection, rows: Mapping[Key, Kept], heard: datetime) -> set[Key]:
+    """Whose replays begin too long ago: they are replayed for a new base, while what they are made from is kept."""
+    before = heard - 2 * LATEST
+    asked = {key for key, kept in rows.items() if kept.row.first_sent is not None and kept.row.first_sent < before}
+    found = await bases(conn, asked) if asked else {}
+    return {key for key in asked if key not in found or found[key].told < before}
 
 
 def _pauses(one: Told) -> datetime | None:

@@ -31,6 +31,9 @@ ADVERTISING = 1
 # So far back a span in which nobody listened is looked for: no window is longer.
 LONGEST_OUTAGE = timedelta(days=30)
 
+# No fact comes later than that, so what was before may be forgotten; it is looked for when it is twice as old.
+LATEST = timedelta(days=30)
+
 Facts = Mapping[Key, Sequence[Fact]]
 Policies = Mapping[int, Policy]
 
@@ -44,6 +47,7 @@ class Told(msgspec.Struct, frozen=True):
     earned: tuple[Earned, ...]
     hits: dict[str, Hit]  # that a replay found, by the id of their fact
     since: datetime | None = None  # of a replay
+    base: Kept | None = None  # where later ones may begin
 
     @property
     def moves(self) -> list[Transition]:
@@ -231,8 +235,24 @@ async def _replayed(
         after = _after(kept, done, policy, heard, done.held)
         changes = tuple(Change(*row) for row in corrected(past, done.log))
         hits = {f"sign {hit.event_id}": hit for hit in past.hits}
-        told[key] = Told(kept, after, changes, done.earned, hits, since[key])
+        moved = None
+        if max(since[key], min((fact.event.at for fact in facts.values()), default=heard)) + 2 * LATEST < heard:
+            at = _settled(heard, deaf.get(key, []))
+            before = [fact for fact in facts.values() if fact.event.at <= at]
+            then = [rule for rule in rules if rule[0] <= at]
+            row = replay_by(before, then, at, base, since=since[key], answered=past.answered).row
+            moved = Kept(row, at) if row.state is not State.NEW else None
+        told[key] = Told(kept, after, changes, done.earned, hits, since[key], moved)
     return told
+
+
+def _settled(heard: datetime, deaf: Outages) -> datetime:
+    """Up to when nothing more comes: a beginning of a day, for pages count once a day, and of no time without ears."""
+    at = (heard - LATEST).replace(hour=0, minute=0, second=0, microsecond=0)
+    for since, until in sorted(deaf, reverse=True):
+        if since <= at < until:
+            at = since - timedelta(microseconds=1)
+    return at
 
 
 def _unknown(facts: Collection[Fact], kept: Kept) -> Row:
@@ -260,6 +280,8 @@ async def write(
         await kept_rows.write_rows(conn, {key: changed[key] for key in sorted(changed)}, moved)
     if moved:
         await kept_rows.log(conn, [(key, change) for key in sorted(moved) for change in told[key].changes])
+    if bases := {key: one.base for key, one in told.items() if one.base}:
+        await kept_rows.write_bases(conn, bases)
     leaves: list[Leave] = []
     for key, one in told.items():
         leaves += ends(key, one.before.row, one.after.row, one.moves, one.earned, hits)

@@ -274,6 +274,19 @@ delete from engagement_base where (stream_id, contact_id) in (select * from unne
 insert into engagement_base
 select * from engagement where (stream_id, contact_id) in (select * from unnest($1::int[], $2::bigint[]));
 
+-- name: write_bases
+-- Bases of rows (stream $1, contact $2), which have none.
+insert into engagement_base (
+  stream_id, contact_id, state, since, score, round_from, last_sign, first_sent, cycle, cool_until,
+  window_until, veiled, ignored, unclear, told)
+select a.stream_id, a.contact_id, a.state::contact_state, a.since, a.score, a.round_from, a.last_sign, a.first_sent,
+       a.cycle, a.cool_until, a.window_until, a.veiled, a.ignored, a.unclear, a.told
+  from unnest($1::int[], $2::bigint[], $3::text[], $4::timestamptz[], $5::int[], $6::timestamptz[],
+              $7::timestamptz[], $8::timestamptz[], $9::smallint[], $10::timestamptz[], $11::timestamptz[],
+              $12::boolean[], $13::smallint[], $14::smallint[], $15::timestamptz[])
+    as a (stream_id, contact_id, state, since, score, round_from, last_sign, first_sent, cycle, cool_until,
+          window_until, veiled, ignored, unclear, told);
+
 -- name: write_engagements
 -- Rows (stream $1, contact $2) that are locked already; $18: whether the state changed.
 update engagement

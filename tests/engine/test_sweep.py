@@ -8,7 +8,7 @@ import pytest
 
 from engine.policy import Policy
 from engine.rules import Brake
-from engine.service import brakes, fold, holds, not_heard, release_brake, sweep
+from engine.service import brakes, fold, holds, not_heard, release_brake, retell, sweep
 from mtad.base.db import Connection
 from tests.engine.world import DAY, World, definition
 
@@ -289,6 +289,30 @@ async def test_sweeps_of_a_day_count_together(world: World) -> None:
     await sweep(world.pool)
 
     assert (await paused(world), [held.silent for held in await brakes(world.conn)]) == (40, [11])
+
+
+async def test_what_is_forgotten_for_its_age_changes_no_row(world: World) -> None:
+    await hears(world)
+    stream = await world.stream(policy=Policy(threshold=100, days=200, days_unclear=200))
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    first = NOW - 100 * DAY
+    for day, kind in ((0, "open"), (10, "click"), (90, "open")):
+        await world.hit(await world.mailed(program, contact, at=first + day * DAY), kind, at=first + (day + 1) * DAY)
+    await world.conn.execute("delete from pending")
+    await in_window(
+        world, stream, contact, since=first, round_from=first, first_sent=first, score=20, last_sign=first + 91 * DAY
+    )
+    kept = "select state::text, score, last_sign, first_sent, round_from, ignored from engagement"
+
+    await sweep(world.pool)
+    before = await world.one(kept)
+    await world.conn.execute("delete from event where at < $1", NOW - 45 * DAY)
+    async with world.conn.transaction():
+        await retell(world.conn, [(stream, contact)])
+
+    assert await world.one(kept) == before == ("active", 20, first + 91 * DAY, first, first, 0)
+    assert NOW - 31 * DAY < await world.conn.fetchval("select told from engagement_base") <= NOW - 30 * DAY
 
 
 async def test_two_sweeps_and_a_fold_at_once_conclude_once(world: World) -> None:
