@@ -30,7 +30,7 @@ from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, lenient, retry_of
 from mtad.pipeline.signer import Signed
 from mtad.pipeline.tools import Tools
-from mtad.pipeline.watchdog import Phase, Step
+from mtad.pipeline.watchdog import BEGIN, IDLE, SEND, SIGN, Phase, Step
 from mtad.queue import store
 from mtad.queue.dials import Dial
 from mtad.queue.providers import Pace
@@ -346,7 +346,7 @@ class LaneRunner:
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         leaves = False
         while session.alive() and session.deliveries < self._most_deliveries:
-            step.phase = Phase.IDLE
+            step.phase = IDLE
             if leaves := self.running - self._leaving > self._most_sessions:
                 self._leaving += 1
                 break
@@ -364,18 +364,18 @@ class LaneRunner:
                     break
                 continue
             step.mail, step.last = mail, last
-            step.enter(Phase.SIGN, self._tools.clock.monotonic())
+            step.phase = SIGN
             try:
                 signed = await self._tools.signer.sign(mail, self.lane.source)
             except ContentFault as fault:
-                step.phase = Phase.IDLE
+                step.phase = IDLE
                 self._put_back(day)
                 await self._settle(ended_by_skip(mail.facts, mail.program, fault.reason))
                 continue
             last = await self._send(session, mail, signed, last, step)
             if last is None:
                 self._put_back(day)
-        step.phase = Phase.IDLE
+        step.phase = IDLE
         if last is not None:
             await self._settle(last)
         return leaves
@@ -403,13 +403,13 @@ class LaneRunner:
     ) -> Ended | Returned | None:
         """One mail over one session; what became of it, None when it went back. `last` is settled."""
         while True:
-            step.enter(Phase.BEGIN, self._tools.clock.monotonic())
+            step.phase = BEGIN
             begun = await self._begin(mail, last)
             last = step.last = None
             if begun is None:
                 return None
             since = self._concurrency.falls
-            step.enter(Phase.SEND, self._tools.clock.monotonic())
+            step.phase = SEND
             try:
                 result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
             except ValueError as defect:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from enum import StrEnum
+from math import inf
 
 from mtad.base.clock import Clock
 from mtad.pipeline.endings import Mail
@@ -34,29 +35,31 @@ class Phase(StrEnum):
     SEND = "send"
 
 
+# An attribute of an Enum is looked up by its metaclass each time, and these are set for each mail.
+IDLE, DIAL, SIGN, BEGIN, SEND = Phase
+
 LONGEST: Mapping[Phase, float] = {
-    Phase.DIAL: MAX_ADDRESSES * WATCHDOG + 600.0,
-    Phase.SIGN: 600.0,
-    Phase.BEGIN: 600.0,
-    Phase.SEND: WATCHDOG + 600.0,
+    DIAL: MAX_ADDRESSES * WATCHDOG + 600.0,
+    SIGN: 600.0,
+    BEGIN: 600.0,
+    SEND: WATCHDOG + 600.0,
 }
 """Seconds that a phase may last."""
 
 
 class Step:
-    """Where one session is, since when, and what would be lost with it."""
+    """Where one session is, and what would be lost with it. Set for each mail, so it asks no clock."""
 
-    __slots__ = ("ended", "last", "mail", "phase", "since")
+    __slots__ = ("ended", "last", "mail", "phase", "seen", "since")
 
-    def __init__(self, now: float) -> None:
-        self.phase = Phase.DIAL
-        self.since = now  # monotonic
+    def __init__(self) -> None:
+        self.phase = DIAL
         self.mail: Mail | None = None  # in its hand
         self.last: Ended | Returned | None = None  # what became of the one before, while it is not settled
-        self.ended = False  # by the watchdog
-
-    def enter(self, phase: Phase, now: float) -> None:
-        self.phase, self.since = phase, now
+        # The watchdog's own:
+        self.seen: tuple[Phase, Mail | None] | None = None  # when it last looked
+        self.since = 0.0  # monotonic; when it first saw that
+        self.ended = False
 
 
 class Watchdog:
@@ -81,7 +84,7 @@ class Watchdog:
         """What `work` returns; False, after `given_up`, when it had to be ended."""
         task = asyncio.current_task()
         assert task is not None
-        step = self._steps[task] = Step(self._clock.monotonic())
+        step = self._steps[task] = Step()
         try:
             return await work(step)
         except asyncio.CancelledError:
@@ -97,7 +100,9 @@ class Watchdog:
         """End what is where it is for too long."""
         now = self._clock.monotonic()
         for task, step in self._steps.items():
-            if not step.ended and now - step.since > LONGEST.get(step.phase, float("inf")):
+            if (seen := (step.phase, step.mail)) != step.seen:
+                step.seen, step.since = seen, now
+            elif not step.ended and now - step.since > LONGEST.get(step.phase, inf):
                 step.ended = True
                 ENDED.labels(stage=step.phase.value).inc()
                 log.warning("no progress", extra={"lane": task.get_name(), "stage": step.phase.value})
