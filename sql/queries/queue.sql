@@ -186,13 +186,17 @@ with offered as materialized (
      for key share
 ), epochs as materialized (
   select e.version from epoch e where (select count(*) from programs) >= 0 for key share
-), jobs as materialized (
-  select j.id, j.prio, j.contact_id, j.stream_id, j.slot, o.lane_id, o.yields, o.counts
-    from job j
-    join offered o on o.job_id = j.id
+), valid as materialized (
+  -- For itself: joined behind the jobs, of which the planner expects one, it would be a nested loop.
+  select o.job_id, o.lane_id, o.yields, o.counts
+    from offered o
     join gates g on g.contact_id = o.contact_id and g.version = o.gate_version
     join programs p on p.id = o.program_id and p.fence = o.fence
     join epochs e on e.version = o.epoch
+), jobs as materialized (
+  select j.id, j.prio, j.contact_id, j.stream_id, j.slot, o.lane_id, o.yields, o.counts
+    from job j
+    join valid o on o.job_id = j.id
    where j.worker = $1
      and (j.begun is null or j.begun < clock_timestamp() - interval '2 s')
      and j.not_after > clock_timestamp()
@@ -354,13 +358,15 @@ with o as materialized (
     from stream s
     join stream_version v on v.stream_id = s.id and v.version = s.version
    where s.id = any(array(select stream_id from jobs where outcome = 'delivered' and class > 0))
+), pixels as materialized (
+  select id, pixel from message where id = any(array(select distinct message_id from jobs))
 ), arrived as materialized (
   select distinct on (j.stream_id, j.contact_id)
          j.stream_id, j.contact_id, j.ended as at, not m.pixel as unseen,
          case when coalesce(j.tracking, r.tracking) = 'full' then j.ended + r.span end as until
     from jobs j
     join rules r on r.id = j.stream_id
-   cross join lateral (select pixel from message where id = j.message_id limit 1) m
+    join pixels m on m.id = j.message_id
    where j.outcome = 'delivered' and j.class > 0
    order by j.stream_id, j.contact_id, j.ended
 ), told as (
