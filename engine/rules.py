@@ -5,6 +5,7 @@ it would quietly pause or praise the wrong people.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import time
@@ -107,6 +108,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def advice(self) -> Iterator[tuple[str, str]]:
         """What is allowed, but seldom meant: what it comes to, and a line of the file that would mend it."""
+        windows = self.window / self.day
+        if not 2 <= windows <= 7:
+            what = "too short for people who are away" if windows < 2 else "so long that silence is noticed late"
+            yield f"windows of {windows:g} days are {what}", 'window = "3d"'
+        if self.days < windows * self.attempts:
+            days = math.ceil(windows * self.attempts)
+            yield f"{self.days} days are over before {self.attempts} attempts can be", f"days = {days}"
         rules = self.slots
         if not (rules.caps or rules.caps_all):
             yield "nothing limits how often somebody is mailed", 'caps = [{ most = 3, window = "7d" }]'
