@@ -23,10 +23,11 @@ from engine.facts import Reason
 from mtad.base.config import Shape, rate, seconds
 from mtad.base.db import AWAY
 from mtad.compose.faults import ContentFault
-from mtad.outcome.classify import action_of, classify
-from mtad.outcome.kinds import Action, Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
+from mtad.outcome.classify import classify
+from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.pipeline.backlog import TRANSACTIONAL
 from mtad.pipeline.beginner import VALID, Begun, Turn
+from mtad.pipeline.door import CLOSED_LONGEST, SHUT_FOR, Door
 from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, lenient, retry_of
 from mtad.pipeline.signer import Signed
 from mtad.pipeline.tools import Tools
@@ -50,19 +51,6 @@ KEPT_FOR = 5.0
 
 # Waits for a token up to this many seconds keep the mail in hand.
 PATIENCE = 1.0
-
-# After a connection could not be had: closed for this, doubled each time, at most the last.
-CLOSED_FIRST, CLOSED_LONGEST = 10.0, 600.0
-
-# A lane all of whose mails are refused for good because of us, so many in a row, would lose
-# one mail after the other: closed for this, doubled each time until one is delivered.
-BLAMED_IN_A_ROW = 3
-BLAMED_FIRST, BLAMED_LONGEST = 600.0, 4 * 3600.0
-
-# After the lane was found closed, or without tokens or free sessions, this worker
-# claims nothing for it for so long. Longer waits are the site's hint in the database,
-# so that a lane which is opened by hand is noticed at once.
-SHUT_FOR = 1.0
 
 ATTEMPTS = Counter(
     "mtad_attempts_total", "Attempts by outcome, source and provider", ["outcome", "source", "provider"]
@@ -140,12 +128,7 @@ class LaneRunner:
         self._held = 0  # as many as run, as the database knows
         self._asking = False
         self._grows = False  # what is asked for goes beyond the worker's share
-        self._failures = 0
-        self._blamed = 0  # mails in a row that were refused for good because of us
-        self._blocks = 0  # how often in a row that closed the lane
-        self._shut_until = 0.0
-        self._opens_at = 0.0  # when it may open, where that is known to be later
-        self.shut_why = ""  # what was the last to close it
+        self._door = Door(shape.consecutive_connection_failures_before_delay)
         self._full_until = 0.0  # no further session before
         self._held_until = 0.0  # what is held need not be asked for again before
         self._retries = [retry_of(class_, tools.retries, shape) for class_ in range(3)]
@@ -154,7 +137,7 @@ class LaneRunner:
 
     def can(self, now: float) -> bool:
         """Whether its mails could go: it is open, and its source is well."""
-        if now < self._shut_until or not self._tools.sources.is_well(self.lane.source):
+        if not self._door.is_open(now) or not self._tools.sources.is_well(self.lane.source):
             return False
         if self._shape.provider_message_rate and self._tools.providers.is_out(self._provider):
             return False
@@ -164,7 +147,12 @@ class LaneRunner:
         """Seconds until it may send again, as far as this worker knows; infinite: not by itself."""
         if self._allowance is not None and self._allowance.is_used_up:
             return inf
-        return max(self._shut_until, self._opens_at) - now
+        return self._door.opens_in(now)
+
+    @property
+    def shut_why(self) -> str:
+        """What was the last to close it."""
+        return self._door.why
 
     @property
     def coming(self) -> int:
@@ -184,7 +172,7 @@ class LaneRunner:
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
-        return not (self._tasks or self._failures or self._blocks or now < self._shut_until)
+        return not self._tasks and self._door.is_spotless(now)
 
     def open(self, number: int, *, growing: bool = False) -> None:
         """Ask for so many further sessions, no more than it has room for."""
@@ -320,7 +308,7 @@ class LaneRunner:
             await opened.close()
             self._leaving -= leaves
         if opened.deliveries:
-            self._failures = 0
+            self._door.connected()
         elif hung_up and self._site.waits(self) and not leaves and not self._site.draining:
             # Dialled again at once, such a server would be dialled for ever.
             await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
@@ -475,7 +463,8 @@ class LaneRunner:
         self._attempts[type(outcome)].inc()
         if isinstance(result, Refused) and isinstance(outcome, Deferred | Bounced):
             self._tools.automation.heard(self.lane, mail.program.name, result, outcome)
-        self._count_blame(said)
+        if closed := self._door.heard(said):
+            self._run(self._close(closed, said.reply if isinstance(said, Bounced) else ""))
         if self._allowance is not None and isinstance(outcome, Deferred | Bounced) and outcome.scope in BLAMING:
             self._allowance.refused()
         if is_trouble(outcome):
@@ -489,20 +478,6 @@ class LaneRunner:
         return after_attempt(
             mail, outcome, retry, now=self._tools.clock.now(), luck=self._tools.luck(), trip=trip
         )  # fmt: skip
-
-    def _count_blame(self, outcome: Outcome) -> None:
-        match outcome:
-            case Delivered():
-                self._blamed = self._blocks = 0
-            case Bounced() if action_of(outcome) is Action.SUSPEND:
-                self._blamed += 1
-                if self._blamed == BLAMED_IN_A_ROW:
-                    self._blamed = 0
-                    closed = min(BLAMED_FIRST * 2 ** min(self._blocks, 10), BLAMED_LONGEST)
-                    self._blocks += 1
-                    self._run(self._close(closed, outcome.reply))
-            case _:
-                pass
 
     @property
     def _most_sessions(self) -> int:
@@ -534,18 +509,15 @@ class LaneRunner:
 
     async def _cannot_connect(self, failure: Result, since: int) -> None:
         """One mail pays for the attempt where no other source could take it; the others wait until the lane opens."""
-        if self._tools.clock.monotonic() < self._shut_until:
+        now = self._tools.clock.monotonic()
+        if not self._door.is_open(now):
             return  # several sessions were being opened at once; the first to fail has closed the lane
-        self._failures += 1
-        beyond = self._failures - self._shape.consecutive_connection_failures_before_delay
-        if beyond < 0:
-            await self._pay(failure, since)
-            return
-        outcome = classify(failure)
-        why = outcome.reply if isinstance(outcome, Deferred) else str(outcome)
-        self._shut_until = self._tools.clock.monotonic() + SHUT_FOR  # at once: it is not to have its mail back
+        # Closed for us at once: the lane is not to have its mail back.
+        closed = self._door.cannot_connect(now)
         await self._pay(failure, since)
-        await self._close(min(CLOSED_FIRST * 2 ** min(beyond, 10), CLOSED_LONGEST), why)
+        if closed:
+            outcome = classify(failure)
+            await self._close(closed, outcome.reply if isinstance(outcome, Deferred) else str(outcome))
 
     async def _close(self, closed: float, why: str) -> None:
         """For all workers; mails that wait here go by other sources, or back."""
@@ -568,8 +540,7 @@ class LaneRunner:
         )
 
     async def _shut(self, closed: float = SHUT_FOR, why: str = "") -> None:
-        now = self._tools.clock.monotonic()
-        self._shut_until, self._opens_at, self.shut_why = now + SHUT_FOR, now + closed, why
+        self._door.shut(self._tools.clock.monotonic(), closed, why)
         await self._site.shut()
 
     async def _settle(self, row: Ending) -> None:
