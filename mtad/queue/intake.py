@@ -99,7 +99,8 @@ async def take_in(
             due = max(filter(None, (standing.next_slot, step.due, datetime.now(UTC))))
             step = at_time(step, config, due)
             next_slot = due + timedelta(seconds=step.spacing * len(queued))
-        new = await programs.enqueue(conn, step, COMMAND_SLOT, [(p.contact_id, p.site_id) for p in queued])
+        ways = [(p.contact_id, p.site_id) for p in queued]
+        new = await programs.enqueue(conn, step, COMMAND_SLOT, ways, [p.state for p in queued])
         await store.wake_sites(conn, sorted({p.site_id for p in queued if p.site_id is not None}))
     if reasons:
         out = await programs.leave_out(conn, step, COMMAND_SLOT, list(reasons.items()))

@@ -1,6 +1,6 @@
 """SQL of programs, sql/queries/enqueue.sql: audience → queue."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -40,6 +40,10 @@ class ProgramRow(msgspec.Struct, frozen=True):
     def prio(self) -> int:
         """Of its mail before the first attempt; what is less is claimed first. The same in entry.sql."""
         return self.class_ * 2 if self.class_ < BULK else 2 + self.rank * 2
+
+
+# Microseconds by which mail to these is due before that to others.
+LEAD: Mapping[str | None, int] = {"engaged": 2, "reactivated": 1}
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -224,10 +228,17 @@ async def audience_facts(conn: Connection, contacts: Sequence[int], step: Step) 
     return [Facts(*row_values(row)) for row in rows]
 
 
-async def enqueue(conn: Connection, step: Step, slot: int, contacts: Sequence[tuple[int, int | None]]) -> int:
+async def enqueue(
+    conn: Connection,
+    step: Step,
+    slot: int,
+    contacts: Sequence[tuple[int, int | None]],
+    states: Sequence[str | None] = (),
+) -> int:
     """Make the first jobs of (contact, site), with entries in a series; how many were new.
 
-    In the order of contacts, by whoever holds `lock_enqueue`: that lock is why nobody gets two.
+    In the order of contacts, by whoever holds `lock_enqueue`: that lock is why nobody gets two. With their
+    `states` the engaged are due first, by microseconds: of a limited day, they get the mails.
     """
     program = step.program
     return int(
@@ -249,6 +260,7 @@ async def enqueue(conn: Connection, step: Step, slot: int, contacts: Sequence[tu
             step.spacing,
             step.latest,
             program.prio,
+            [LEAD.get(state, 0) for state in states] or None,
         )
     )
 

@@ -118,7 +118,8 @@ select 0::bigint, c.id, p.stream_id, p.id, $3::int, $4::int, null::bigint, coale
 -- Jobs for contacts $1, rising (with sites $2): program $3, version $4, stream $5,
 -- message $6, node $7, class $8, due $9, not after $10, slot $11 of the tally. With $12
 -- each gets an entry too, by way of $12. $13 the round. Each is due, and too late, $14
--- seconds after the one before, but too late by $15 (null: never). $16 the prio. Who has
+-- seconds after the one before, but too late by $15 (null: never). $16 the prio. $17 by how
+-- many microseconds each is due before the others (null: none): the engaged come first. Who has
 -- this step in this round already gets nothing: the caller holds lock_enqueue, so what a look at the
 -- page's range shows is all there is, and costs a twentieth of `on conflict` for each
 -- (1.4 µs a mail).
@@ -129,10 +130,10 @@ with known as materialized (
      and round = $13
 ), made as materialized (
   select contact_id, site_id, nextval('job_id') as job_id,
-         (row_number() over () - 1) * $14::float8 * interval '1 s' as later
+         (row_number() over () - 1) * $14::float8 * interval '1 s' as later, lead
     from (
-      select a.contact_id, a.site_id
-        from unnest($1, $2::int[]) as a (contact_id, site_id)
+      select a.contact_id, a.site_id, coalesce(a.lead, 0) * interval '1 microsecond' as lead
+        from unnest($1, $2::int[], $17::int[]) as a (contact_id, site_id, lead)
        where not exists (select from known k where k.contact_id = a.contact_id)
        order by a.contact_id
     ) a
@@ -148,7 +149,7 @@ with known as materialized (
   insert into job (id, contact_id, stream_id, program_id, version, message_id, entry_id, site_id, class, prio,
                    due, not_after)
   select m.job_id, m.contact_id, $5, $3, $4, $6, n.id, m.site_id, $8::smallint, $16::smallint,
-         $9::timestamptz + m.later, least($10::timestamptz + m.later, $15::timestamptz)
+         $9::timestamptz + m.later - m.lead, least($10::timestamptz + m.later, $15::timestamptz)
     from made m
     left join entered n using (contact_id)
    order by m.job_id

@@ -87,7 +87,7 @@ HOT = {
     ),
     "enqueue": (
         programs.SQL["enqueue"],
-        f"{PAGE}, {many('1', 5000)}, 1, 1, 1, 1, 'a', 2::smallint, now(), now(), 0::smallint, null, 0, 0, null, 12",
+        f"{PAGE}, {many('1', 5000)}, 1, 1, 1, 1, 'a', 2::int2, now(), now(), 0::int2, null, 0, 0, null, 12, null",
         5000 + 10,
     ),
 }  # fmt: skip

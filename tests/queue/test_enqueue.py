@@ -42,6 +42,8 @@ async def test_everybody_in_the_audience_is_queued_or_left_out_with_a_reason(poo
         await suppress(conn, [Suppress("c0@reader.test", "all", "manual", "test"),
                               Suppress("c1@reader.test", "marketing", "complained", "test")])  # fmt: skip
         await rows.engagement(program, contacts[2], "cooling")
+        await rows.engagement(program, contacts[8], "reactivated")
+        await rows.engagement(program, contacts[9], "engaged")
 
     progress = await start(pool, "nudge")
 
@@ -51,6 +53,8 @@ async def test_everybody_in_the_audience_is_queued_or_left_out_with_a_reason(poo
         ("complained", 1), ("inactive:cooling", 1), ("suppressed:manual", 1), ("unsubscribed", 1),
     ]  # fmt: skip
     assert await pool.fetchval("select count(*) from entry where ended is null") == 17
+    first = await pool.fetch("select contact_id from job order by due limit 2")
+    assert [row[0] for row in first] == [contacts[9], contacts[8]], "who reads is first, where not all can be"
     async with pool.acquire() as conn:
         assert (await audit(conn, "nudge")).adds_up
 
