@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from benchmarks import gauges
 from benchmarks.entry import finish, machine
 from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
 from benchmarks.mailing import CAMPAIGN, STREAM, write_campaign, write_people
@@ -96,6 +97,8 @@ class Report(msgspec.Struct, frozen=True):
     hits_failed: int
     hits_lost: int
     hits_doubled: int
+    hit_to_fold_p50_s: float  # with the settle window of 5 s
+    hit_to_fold_p99_s: float
     cpu_us_per_bulk_mail: Mapping[str, Mapping[str, float]]
     cpu_us_of_the_loop: float
     load_before: float
@@ -115,7 +118,8 @@ def main() -> None:
             f"{report.transactional_sent:,} transactional mails: p50 {report.transactional_p50_ms:,.0f} ms, "
             f"p99 {report.transactional_p99_ms:,.0f} ms; bulk {report.bulk_rate_mixed:,.0f} a second, "
             f"{report.bulk_share:.2f} of {report.bulk_rate_alone:,.0f} alone; {report.hits_per_s:,.0f} hits a second, "
-            f"p99 {report.hit_p99_ms:,.1f} ms; lost {report.lost}, duplicates {report.duplicates}"
+            f"p99 {report.hit_p99_ms:,.1f} ms, to the fold {report.hit_to_fold_p99_s:g} s; "
+            f"lost {report.lost}, duplicates {report.duplicates}"
         ),
         good=lambda report: not (report.lost or report.duplicates or report.hits_lost or report.hits_doubled),
     )
@@ -190,6 +194,8 @@ async def measure(plan: Plan) -> Report:
         hits_failed=len(outcome.failed),
         hits_lost=hits.lost(outcome),
         hits_doubled=hits.doubled,
+        hit_to_fold_p50_s=round(gauges.quantile(load.folded, 0.5), 2),
+        hit_to_fold_p99_s=round(gauges.quantile(load.folded, 0.99), 2),
         cpu_us_per_bulk_mail={"alone": alone.cpu_us, "mixed": mixed.cpu_us},
         cpu_us_of_the_loop=outcome.cpu_us,
         load_before=round(load_before, 2),
@@ -221,6 +227,7 @@ class _Load:
         self._paths = place.folder / "paths"
         self.receipts = receipts
         self.outcome: Outcome | None = None
+        self.folded: dict[float, float] = {}
 
     async def prepare(self, draw: random.Random) -> None:
         """Know what is asked for: the mails of the campaign before."""
@@ -238,6 +245,7 @@ class _Load:
         await until_ingested(self._pool, datetime.now(UTC))
         async with asyncio.timeout(_PATIENCE):
             await self._until_empty()
+        self.folded = gauges.buckets(await self._place.metrics(http), "mtad_tracker_fold_seconds")
 
     async def _until_empty(self) -> None:
         while True:
