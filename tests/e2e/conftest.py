@@ -1,9 +1,14 @@
+import asyncio
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from mtad.base.db import open_pool
+from mtad.base.migrate import migrate
+from mtad.ops.postgres import Postgres
 from tests.e2e.place import Place, running_place
 
 
@@ -15,7 +20,30 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(scope="session")
+def laid_out() -> Iterator[Path]:
+    """What an installation has in its folder `state` once its database is migrated, for others to copy."""
+    with tempfile.TemporaryDirectory(prefix="mtad-e2e-") as name:
+        Path(name).chmod(0o755)
+        with Postgres(Path(name) / "state" / "postgres").using() as url:
+            asyncio.run(_migrated(url))
+        yield Path(name) / "state"
+
+
+async def _migrated(url: str) -> None:
+    pool = await open_pool(url, most=1)
+    await migrate(pool)
+    await pool.close()
+
+
 @pytest.fixture
-async def place(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Place]:
-    async with running_place(folder, rate=request.param) as place:
+def prepared(folder: Path, laid_out: Path) -> Path:
+    """A folder with a database in it, which `mtad run` need not make: that takes a second, and other tests see it."""
+    subprocess.run(["cp", "-a", laid_out, folder], check=True)
+    return folder
+
+
+@pytest.fixture
+async def place(request: pytest.FixtureRequest, prepared: Path) -> AsyncIterator[Place]:
+    async with running_place(prepared, rate=request.param) as place:
         yield place

@@ -56,8 +56,8 @@ async def measured_lag() -> AsyncIterator[list[float]]:
         task.cancel()
 
 
-async def test_rate_and_sessions_hold_over_workers_that_stop_and_die_and_are_used(folder: Path) -> None:
-    async with running_place(folder, rate=1000, shape=SHAPE) as place, measured_lag() as lags:
+async def test_rate_and_sessions_hold_over_workers_that_stop_and_die_and_are_used(prepared: Path) -> None:
+    async with running_place(prepared, rate=1000, shape=SHAPE) as place, measured_lag() as lags:
         connections = place.sink._open = Counted()
         await queue_with_refusals(place)
         workers = await place.workers()

@@ -3,22 +3,10 @@
 import asyncio
 import os
 import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from mtad.lab.installation import Installation, free_port
 from mtad.ops.postgres import Postgres
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that Postgres may enter, as whom it may run."""
-    with tempfile.TemporaryDirectory(prefix="mtad-e2e-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def inhabitants(folder: Path) -> dict[int, bytes]:
@@ -42,7 +30,7 @@ async def test_a_killed_supervisor_leaves_neither_workers_nor_postgres_behind(fo
     await installation.start()
     while "msg=ready" not in installation.log_path.read_text(encoding="utf-8"):
         installation.require_running()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.01)
     assert Postgres(installation.config.state / "postgres").running()
     workers = [pid for pid, line in inhabitants(folder).items() if b"mtad.worker" in line]
     assert len(workers) == 2
@@ -51,4 +39,4 @@ async def test_a_killed_supervisor_leaves_neither_workers_nor_postgres_behind(fo
 
     assert await installation.stop() == -signal.SIGKILL
     while inhabitants(folder):  # noqa: ASYNC110 - other processes set no event of ours
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.01)

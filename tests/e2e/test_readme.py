@@ -4,8 +4,6 @@ import asyncio
 import re
 import shlex
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,14 +27,6 @@ pytestmark = pytest.mark.timeout(120)
 def commands() -> list[list[str]]:
     lines = [line.removeprefix("$ ") for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
     return [shlex.split(line) for line in lines if not APART.match(line)]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that Postgres may enter, as whom it may run."""
-    with tempfile.TemporaryDirectory(prefix="mtad-e2e-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def write_files(folder: Path) -> None:
@@ -65,7 +55,7 @@ async def test_the_commands_of_the_readme_work_as_they_stand(folder: Path) -> No
         try:
             while "msg=ready" not in installation.log_path.read_text(encoding="utf-8"):
                 installation.require_running()
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.01)
             said = {}
             for program, *arguments in commands():
                 assert program == "mtad"
