@@ -230,3 +230,19 @@ async def test_what_the_server_said_to_the_mail_is_kept_with_the_proof(office: O
 
     assert [await signup.sweep(office.pool) for _ in range(2)] == [1, 0]
     assert (await office.proofs())[0]["reply"] == "250 2.0.0 ok 4711"
+
+
+async def test_who_may_read_all_tables_may_not_read_proofs_until_that_is_given(office: Office) -> None:
+    await office.ask()
+    async with office.pool.acquire() as conn:
+        change = conn.transaction()
+        await change.start()  # roles are of the whole server: taken back
+        await conn.execute("create role mtad_report; grant pg_read_all_data to mtad_report; set local role mtad_report")
+        seen = "select (select count(*) from contact), (select count(*) from proof)"
+        assert tuple(await conn.fetchrow(seen)) == (1, 0)
+        await conn.execute(
+            "set local role none; create policy report on proof for select to mtad_report using (true);"
+            "set local role mtad_report"
+        )
+        assert tuple(await conn.fetchrow(seen)) == (1, 1)
+        await change.rollback()
