@@ -183,7 +183,7 @@ create table engagement (
   primary key (stream_id, contact_id)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index engagement_contact_idx on engagement (contact_id);
-create index engagement_wake_idx on engagement (stream_id, wake_at) where wake_at is not null;
+create index engagement_wake_idx on engagement (stream_id, wake_at, contact_id) where wake_at is not null;
 -- Whose cool-down ends when, and who is being won back. Only a change of state writes to them.
 create index engagement_cooling_idx on engagement (stream_id, cool_until, contact_id) where state = 'cooling';
 create index engagement_trying_idx on engagement (stream_id, contact_id) where state = 'trying';
