@@ -35,9 +35,20 @@ def arrive(facts: Sequence[Fact], luck: random.Random) -> list[list[Fact]]:
     return batches
 
 
-@settings(max_examples=HISTORIES, deadline=None)
+@settings(max_examples=HISTORIES // 10)
 @given(numbers, st.integers(0, 2**32))
 def test_any_order_of_arrival_gives_the_replay_of_the_sorted_set(drawn: list[int], seed: int) -> None:
+    require_the_replay(drawn, seed)
+
+
+def test_thousands_of_orders_of_arrival_give_it() -> None:
+    """Hypothesis makes what fails smaller, and takes four times as long to draw a history as that takes to replay."""
+    for seed in range(HISTORIES):
+        luck = random.Random(seed)
+        require_the_replay(luck.sample(range(NUMBERS), luck.randint(0, 40)), seed)
+
+
+def require_the_replay(drawn: list[int], seed: int) -> None:
     luck = random.Random(seed)
     facts = history(drawn)
     void = set(luck.sample([fact.id for fact in facts], len(facts) // 8))
@@ -55,7 +66,7 @@ def test_any_order_of_arrival_gives_the_replay_of_the_sorted_set(drawn: list[int
     assert applied(contact.log) == list(truth.log)
 
 
-@settings(max_examples=HISTORIES // 10, deadline=None)
+@settings(max_examples=HISTORIES // 10)
 @given(numbers, st.integers(0, 2**32))
 def test_at_every_moment_the_row_is_that_of_what_was_read(drawn: list[int], seed: int) -> None:
     luck = random.Random(seed)
@@ -72,7 +83,7 @@ def test_at_every_moment_the_row_is_that_of_what_was_read(drawn: list[int], seed
         assert applied(contact.log) == list(truth.log)
 
 
-@settings(max_examples=HISTORIES // 10, deadline=None)
+@settings(max_examples=HISTORIES // 10)
 @given(numbers)
 def test_no_history_breaks_a_row_or_its_log(drawn: list[int]) -> None:
     done = replay(history(drawn), POLICY, END, base())
@@ -265,7 +276,7 @@ def test_days_without_a_sign_are_not_over_in_an_outage() -> None:
     assert said(contact.fold([], after_days(25))) == [("cooling", "days", False)]
 
 
-@settings(max_examples=HISTORIES // 10, deadline=None)
+@settings(max_examples=HISTORIES // 10)
 @given(numbers, st.integers(0, STEPS), st.integers(1, 100))
 def test_nobody_is_called_silent_in_the_middle_of_an_outage(drawn: list[int], begins: int, steps: int) -> None:
     start = START + begins * STEP
