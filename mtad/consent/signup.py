@@ -26,6 +26,7 @@ async def ask(
 
     Not needed: subscribed already, or asked by the same form within the hour. So pressing the
     button again changes nothing, and whoever presses it learns nothing about the address.
+    Not allowed: too often, or while another is queued, since both might arrive together.
     """
     words = form.words
     contact_id, known_as, site_id = await store.add_contact(conn, address, words.language)
@@ -33,6 +34,8 @@ async def ask(
         return None
     job_id, now = await store.next_job(conn)
     asked = await store.asked(conn, contact_id)
+    if any(one.queued for one in asked):
+        return None
     version = (form.id, form.version)
     if any((one.form_id, one.form_version) == version and not one.confirmed and one.at > now - APART for one in asked):
         return None

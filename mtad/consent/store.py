@@ -45,6 +45,7 @@ class Asked(msgspec.Struct, frozen=True):
     form_version: int
     at: datetime  # when it went, or may go
     confirmed: bool
+    queued: bool  # nobody knows when it goes
 
 
 class Waiting(msgspec.Struct, frozen=True):

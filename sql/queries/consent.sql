@@ -100,13 +100,16 @@ select exists (select from subscription where stream_id = $2 and contact_id = $1
 
 -- name: asked
 -- Confirmation mails to contact $1 within a day, or still to come, the latest first, each with the
--- time when it went. One that is due and still queued goes now, for all we know.
-select p.form_id, p.form_version, m.at, p.confirmed is not null
+-- time when it went, and whether it is queued: then it may go at any time, for a receiver holds it
+-- up as it likes. What was answered has gone, whatever the queue knows of it.
+select p.form_id, p.form_version, m.at, p.confirmed is not null, m.queued
   from proof p
   left join ledger l on l.job_id = p.job_id
-  left join job j on j.id = p.job_id and p.confirmed is null
- cross join lateral (select greatest(p.due, l.ended, case when j.id is not null then now() end) as at) m
- where p.contact_id = $1 and m.at > now() - interval '24 hours'
+  left join job j on j.id = p.job_id
+ cross join lateral (
+   select greatest(p.due, l.ended, case when j.id is not null then p.confirmed end) as at,
+          j.id is not null and p.confirmed is null as queued) m
+ where p.contact_id = $1 and (m.queued or m.at > now() - interval '24 hours')
  order by m.at desc;
 
 -- name: next_job

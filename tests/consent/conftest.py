@@ -85,6 +85,16 @@ class Office:
     async def jobs(self) -> list[int]:
         return [row[0] for row in await self.pool.fetch("select id from job order by id")]
 
+    async def deliver(self, ago: timedelta | None = None, reply: str | None = None) -> None:
+        """What is queued went so long ago, or as soon as it was due."""
+        await self.pool.execute(
+            "with j as (delete from job returning *) insert into ledger (job_id, program_id, stream_id, message_id,"
+            " contact_id, outcome, reason, reply, attempts, doubts, created, ended) select id, program_id, stream_id,"
+            " message_id, contact_id, 'delivered', '', $2, 1, 0, created, coalesce(now() - $1::interval, due) from j",
+            ago,
+            reply,
+        )
+
     async def proofs(self) -> list[dict[str, Any]]:
         return [dict(row) for row in await self.pool.fetch("select * from proof order by job_id")]
 
@@ -106,7 +116,11 @@ class Office:
 
     async def later(self, span: timedelta) -> None:
         """As if so much time had passed since everything that happened."""
-        await self.pool.execute("update proof set asked = asked - $1::interval, due = due - $1::interval", span)
+        await self.pool.execute(
+            "update proof set asked = asked - $1::interval, due = due - $1::interval,"
+            " confirmed = confirmed - $1::interval",
+            span,
+        )
         await self.pool.execute(
             "update subscription set changed = changed - $1::interval, break_until = break_until - $1::interval", span
         )
