@@ -15,8 +15,8 @@ insert into provider_signs as s (stream_id, provider, at, mails, answered)
 select $1, r.provider, to_timestamp(floor(extract(epoch from l.ended)::float8 / $4::float8) * $4::float8),
        count(*), count(*) filter (where a.answered)
   from ledger l
-  join message m on m.id = l.message_id and m.pixel
-  join program p on p.id = l.program_id and p.class > 0
+ cross join lateral (select from message where id = l.message_id and pixel offset 0) m
+ cross join lateral (select from program where id = l.program_id and class > 0 offset 0) p
  cross join lateral (select provider from lane where site_id = l.site_id limit 1) r
  cross join lateral (
    select exists (
