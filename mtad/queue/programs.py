@@ -316,12 +316,17 @@ async def unhold_jobs(conn: Connection, program_id: int, *, all_due: bool) -> li
     return [row[0] for row in await conn.fetch(SQL["unhold_jobs"], program_id, all_due)]
 
 
-async def space_out(conn: Connection, program_id: int) -> None:
-    """After a pause: mail and entries of a program with a max_rate that became due meanwhile keep to it again."""
-    spacing = await conn.fetchval(SQL["spacing"], program_id)
+async def space_entries(conn: Connection, program_id: int) -> float:
+    """After a pause: who waits for a next mail keeps to the max_rate again; its seconds, 0: the program has none."""
+    spacing = float(await conn.fetchval(SQL["spacing"], program_id))
     if spacing:
         await conn.execute(SQL["space_entries"], program_id, spacing)
-        await mark_slot(conn, program_id, await conn.fetchval(SQL["space_jobs"], program_id, spacing))
+    return spacing
+
+
+async def space_jobs(conn: Connection, program_id: int, spacing: float) -> None:
+    """The same for mail that waits, and for first mails still to come."""
+    await mark_slot(conn, program_id, await conn.fetchval(SQL["space_jobs"], program_id, spacing))
 
 
 async def waiting(conn: Connection, program_id: int) -> tuple[int, int]:
