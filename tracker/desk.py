@@ -70,6 +70,7 @@ class Form(msgspec.Struct, frozen=True):
     """Where people sign up, in the words that they agree to."""
 
     name: str
+    version: int  # of these words
     language: str
     title: str  # '' is one of ours, with the name of the stream
     stream: str  # what it is called
@@ -101,10 +102,11 @@ class Desk(Protocol):
         """
         ...
 
-    async def subscribe(self, name: str, address: str, visitor: Visitor, *, measuring: bool) -> bool:
+    async def subscribe(self, name: str, version: int, address: str, visitor: Visitor, *, measuring: bool) -> bool:
         """Ask this address to confirm, as often as it may be asked; when it returns, that is durable.
 
-        False when there is no such form. ValueError when that is no address.
+        False when there is no such form, or it has other words by now than this version: nothing is
+        kept then. ValueError when that is no address.
         """
         ...
 

@@ -7,6 +7,7 @@ is known: a form tells nobody who gets our mail.
 import asyncio
 import os
 import re
+from collections.abc import Mapping
 from functools import partial
 
 from aiohttp import web
@@ -81,8 +82,7 @@ class Forms:
             return page(request, Page.LATER, 503)
         if not there:
             return page(request, Page.BAD_LINK, 404)
-        typed = Typed(given.get("email", "").strip(), "consent" in given, "measuring" in given)
-        return await self._ask(request, there[0], typed, visitor)
+        return await self._ask(request, there[0], given, visitor)
 
     async def _known(self, name: str) -> tuple[Form] | tuple[()] | None:
         """The form of a name, if there is one; None when the database is away."""
@@ -95,18 +95,24 @@ class Forms:
         now = self._clock.monotonic()
         return not (self._limits.take(household(address), now) and self._wider.take(household(address, 48), now))
 
-    async def _ask(self, request: web.Request, form: Form, typed: Typed, visitor: Visitor) -> web.Response:
+    async def _ask(self, request: web.Request, form: Form, given: Mapping[str, str], visitor: Visitor) -> web.Response:
+        typed = Typed(given.get("email", "").strip(), "consent" in given, "measuring" in given)
+        if given.get("version") != str(form.version):
+            FORMS.labels(outcome="changed").inc()
+            # Nobody has agreed to words that were not shown, so the boxes are empty again.
+            return self._form(request, form, 422, typed=Typed(typed.email), wrong=Wrong.CHANGED)
         if not typed.agreed:
             FORMS.labels(outcome="refused").inc()
             return self._form(request, form, 422, typed=typed, wrong=Wrong.CONSENT)
         try:
             done = await committed(
-                self._desk.subscribe(form.name, typed.email, visitor, measuring=typed.measuring), "a sign-up"
+                self._desk.subscribe(form.name, form.version, typed.email, visitor, measuring=typed.measuring),
+                "a sign-up",
             )
         except ValueError:
             FORMS.labels(outcome="refused").inc()
             return self._form(request, form, 422, typed=typed, wrong=Wrong.EMAIL)
-        if done is None:
+        if not done:  # the database is away, or the form was changed in this very moment
             return page(request, Page.LATER, 503)
         FORMS.labels(outcome="asked").inc()
         return page(request, Page.CHECK_MAIL, 200, language=known_language(form.language))

@@ -40,6 +40,7 @@ class Wrong(StrEnum):
 
     EMAIL = "email"
     CONSENT = "consent"
+    CHANGED = "changed"  # other words than these were shown, or nobody knows which
 
 
 class Typed(msgspec.Struct, frozen=True):

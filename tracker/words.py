@@ -66,6 +66,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     subscribe_button: str
     bad_address: str
     must_agree: str
+    changed: str  # the words of consent, since the form was shown
     leave_empty: str
 
 
@@ -127,6 +128,7 @@ WORDS: Mapping[str, Words] = {
         subscribe_button="Subscribe",
         bad_address="This is not a mail address.",
         must_agree="Please tick this box: without your consent we may not write to you.",
+        changed="These are the words that count now: please read them, and tick this box if you agree.",
         leave_empty="Please leave this empty",
     ),
     "de": Words(
@@ -189,6 +191,7 @@ WORDS: Mapping[str, Words] = {
         subscribe_button="Anmelden",
         bad_address="Das ist keine Mailadresse.",
         must_agree="Bitte kreuzen Sie das an: ohne Ihre Einwilligung dürfen wir Ihnen nicht schreiben.",
+        changed="Dieser Wortlaut gilt jetzt: bitte lesen Sie ihn, und kreuzen Sie ihn an, wenn Sie zustimmen.",
         leave_empty="Bitte leer lassen",
     ),
     "ru": Words(
@@ -251,6 +254,7 @@ WORDS: Mapping[str, Words] = {
         subscribe_button="Подписаться",
         bad_address="Это не адрес почты.",
         must_agree="Отметьте, пожалуйста: без вашего согласия мы не можем вам писать.",
+        changed="Теперь действует этот текст: прочтите его, пожалуйста, и отметьте, если согласны.",
         leave_empty="Пожалуйста, оставьте это поле пустым",
     ),
 }  # fmt: skip

@@ -47,13 +47,13 @@ class ConsentDesk:
         """See tracker.desk."""
         return await store.use_form(self._pool, household, network)
 
-    async def subscribe(self, name: str, address: str, visitor: Visitor, *, measuring: bool) -> bool:
+    async def subscribe(self, name: str, version: int, address: str, visitor: Visitor, *, measuring: bool) -> bool:
         """See tracker.desk."""
         parsed = parse_address(address)
 
         async def work(conn: Connection) -> bool:
             form = await store.form(conn, name)
-            if form is None:
+            if form is None or form.version != version:
                 return False
             await signup.ask(conn, self._config, form, parsed, visitor, measuring=measuring)
             return True

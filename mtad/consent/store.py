@@ -34,7 +34,14 @@ class FormRow(msgspec.Struct, frozen=True):
         """As pages show it."""
         words = self.words
         return Form(
-            words.name, words.language, words.title, self.stream.shown, words.text, words.consent, words.measuring
+            words.name,
+            self.version,
+            words.language,
+            words.title,
+            self.stream.shown,
+            words.text,
+            words.consent,
+            words.measuring,
         )
 
 

@@ -61,8 +61,14 @@ class Office:
     async def apply(self, form: str = FORM) -> Applied:
         return await apply_form(self.pool, self.write("form.toml", form), "me")
 
-    async def ask(self, address: str = "ann@reader.test", *, form: str = "site", measuring: bool = False) -> bool:
-        return await self.desk.subscribe(form, address, VISITOR, measuring=measuring)
+    async def ask(
+        self, address: str = "ann@reader.test", *, form: str = "site", version: int = 0, measuring: bool = False
+    ) -> bool:
+        """By the words of this version; 0: by those of now."""
+        now = await self.desk.form(form)
+        return await self.desk.subscribe(
+            form, version or (now.version if now else 1), address, VISITOR, measuring=measuring
+        )
 
     async def confirm(self, job: int) -> Confirmed:
         return await self.desk.confirm(job, VISITOR, event_id=self.event(), at=datetime.now(UTC))

@@ -41,7 +41,14 @@ PERSON = Person(
 )
 NOBODY = Person("ann@reader.test", "en", 0, [])
 SIGN_UP = Form(
-    "site", "en", "", "The Monday letter", "One mail a week.", "Yes, Example GmbH may send me mail. " * 3, "Measure me."
+    "site",
+    1,
+    "en",
+    "",
+    "The Monday letter",
+    "One mail a week.",
+    "Yes, Example GmbH may send me mail. " * 3,
+    "Measure me.",
 )
 
 

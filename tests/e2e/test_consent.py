@@ -35,7 +35,8 @@ async def test_who_signs_up_and_confirms_is_mailed_and_who_takes_a_break_is_not(
     await place.mtad("program", "preview", "confirm-site", "--dir", str(out))
     assert "/confirm/" in (out / "confirm-site-confirm.txt").read_text(encoding="utf-8")
 
-    fields = {"form": "site", "email": "ann@reader.test", "consent": "1"}
+    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', html))
+    fields = {**hidden, "email": "ann@reader.test", "consent": "1"}
     for _ in range(2):
         async with place.http.post(action[1], data=fields, headers=FIREFOX) as answer:
             assert (answer.status, "Postfach" in await answer.text()) == (200, True)

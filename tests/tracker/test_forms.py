@@ -21,8 +21,8 @@ from tracker.hits import Kind
 from tracker.limits import Limits
 from tracker.web import make_app, make_runner
 
-FORM = Form("site", "de", "", "Der Brief", "", "Ja, schreibt mir.", "Messt mich.")
-GOOD = {"form": "site", "email": "ann@reader.test", "consent": "1"}
+FORM = Form("site", 2, "de", "", "Der Brief", "", "Ja, schreibt mir.", "Messt mich.")
+GOOD = {"form": "site", "version": "2", "email": "ann@reader.test", "consent": "1"}
 PERSON = Person("ann@reader.test", "ru", 1, [Subscription(1, "<Brief>", True, None, True, False, True)])
 
 
@@ -30,7 +30,7 @@ class FakeDesk:
     """Remembers what it was asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, Visitor, bool]] = []
+        self.asked: list[tuple[str, int, str, Visitor, bool]] = []
         self.confirmed: list[tuple[int, Visitor]] = []
         self.acts: list[tuple[Act, int, int | None]] = []
         self.used: list[tuple[str, str]] = []
@@ -52,11 +52,11 @@ class FakeDesk:
         self._here()
         return FORM if name == "site" else None
 
-    async def subscribe(self, name: str, address: str, visitor: Visitor, *, measuring: bool) -> bool:
+    async def subscribe(self, name: str, version: int, address: str, visitor: Visitor, *, measuring: bool) -> bool:
         self._here()
         if "@" not in address:
             raise ValueError("no @ in it")
-        self.asked.append((name, address, visitor, measuring))
+        self.asked.append((name, version, address, visitor, measuring))
         return True
 
     async def asking(self, job_id: int) -> Asking | None:
@@ -129,8 +129,8 @@ async def test_what_a_form_posts_is_asked_for_with_who_did_it(http: aiohttp.Clie
     async with http.post("/subscribe", data={**GOOD, "measuring": "1"}, headers=headers) as answer:
         assert (answer.status, "Postfach" in await answer.text()) == (200, True)
 
-    ((name, address, visitor, measuring),) = desk.asked
-    assert (name, address, measuring) == ("site", "ann@reader.test", True)
+    ((name, version, address, visitor, measuring),) = desk.asked
+    assert (name, version, address, measuring) == ("site", 2, "ann@reader.test", True)
     assert visitor == Visitor("203.0.113.77", "Firefox", "https://a.test/join")
 
 
@@ -141,8 +141,8 @@ async def test_what_a_form_posts_is_asked_for_with_who_did_it(http: aiohttp.Clie
         ({**GOOD, "form": "nowhere"}, 404, "does not work"),
         ({**GOOD, "form": "a\x00"}, 404, "does not work"),
         ({**GOOD, "email": "ann"}, 422, "keine Mailadresse"),
-        ({"form": "site", "email": "<b>@x"}, 422, "&lt;b&gt;@x"),
-        ({"form": "site", "email": "ann@reader.test"}, 422, "Bitte kreuzen Sie das an"),
+        ({"form": "site", "version": "2", "email": "<b>@x"}, 422, "&lt;b&gt;@x"),
+        ({"form": "site", "version": "2", "email": "ann@reader.test"}, 422, "Bitte kreuzen Sie das an"),
         ({}, 404, "does not work"),
     ],
 )
@@ -152,6 +152,20 @@ async def test_what_is_no_sign_up_asks_nobody(
     async with http.post("/subscribe", data=given) as answer:
         assert (answer.status, says in await answer.text()) == (status, True)
     assert desk.asked == []
+
+
+@pytest.mark.parametrize("shown", ["1", "02", "", None])
+async def test_whoever_was_shown_other_words_agrees_anew_to_those_of_now(
+    http: aiohttp.ClientSession, desk: FakeDesk, shown: str | None
+) -> None:
+    given = {name: text for name, text in {**GOOD, "measuring": "1", "version": shown}.items() if text is not None}
+    async with http.post("/subscribe", data=given) as answer:
+        html = await answer.text()
+
+    assert (answer.status, "Dieser Wortlaut gilt jetzt" in html, desk.asked) == (422, True, [])
+    assert 'name="version" value="2"' in html
+    assert 'value="ann@reader.test"' in html
+    assert " checked" not in html
 
 
 async def test_without_a_database_nobody_is_told_that_a_mail_comes(http: aiohttp.ClientSession, desk: FakeDesk) -> None:
