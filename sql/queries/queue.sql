@@ -13,6 +13,8 @@
 -- most sites it has one, and asking for each of six, twice, was half of the work.
 -- Of transactional jobs whose lanes are closed only the first 256 are looked at; those
 -- behind them are found by their sites.
+-- The commit does not wait for its flush: a claim that a crash of the server takes back is one
+-- of jobs that wait, for which begin says no; and begin's flush is one of the claim, too.
 -- Plan: job_urgent_idx, site_ready_idx, job_due_idx without a sort; `limit 1` keeps the
 -- look-ups single rows, where a join would read whole tables (tests/db/test_plans.py).
 with recursive urgent as materialized (
@@ -126,6 +128,7 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
     select * from engagement where stream_id = j.stream_id and contact_id = j.contact_id limit 1) g on true
   left join lateral (select * from entry where id = j.entry_id limit 1) n on true
  cross join epoch e
+ cross join (select set_config('synchronous_commit', 'off', true)) flush
  order by j.site_id, j.prio, j.due;
 
 -- name: wake_proven
