@@ -13,8 +13,8 @@ from tests.benchmarks.program import run
 def test_toy_soak_loses_nothing_and_tells_how_everything_went(tmp_path: Path) -> None:
     out, plot = tmp_path / "soak.json", tmp_path / "soak.svg"
     code, said = run(
-        "soak", "--minutes", "0.06", "--rate", "10", "--period", "1.5", "--hits", "10", "--every", "0.5", "--size", "3000",
-        "--workers", "1", "--sink", "lab", "--limit", "110", "--json", str(out), "--svg", str(plot),
+        "soak", "--minutes", "0.06", "--rate", "10", "--period", "1.5", "--hits", "10", "--every", "0.5",
+        "--size", "3000", "--workers", "1", "--sink", "lab", "--limit", "110", "--json", str(out), "--svg", str(plot),
     )  # fmt: skip
 
     assert code == 0, said

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -14,12 +13,11 @@ from typing import Any
 import aiohttp
 
 from mtad.base.db import AWAY, Pool, open_pool
-from mtad.base.errors import Problem
 from mtad.lab.installation import Installation, free_port
 from mtad.lab.letter import Letter, read_letter
 from mtad.lab.sink import Sink
 from mtad.ops.postgres import Postgres
-from tests.e2e.command import run_here
+from tests.e2e.command import asked_here
 
 DOMAIN = "example.com"
 
@@ -77,11 +75,7 @@ class Place:
         return Postgres(self.installation.config.state / "postgres")
 
     async def mtad(self, *arguments: str) -> Any:
-        """What a command prints with --json; Problem with its own words when it fails."""
-        done = await asyncio.to_thread(run_here, self.installation.folder, *arguments, "--json")
-        if done.returncode:
-            raise Problem(done.stderr)
-        return json.loads(done.stdout or "null")
+        return await asked_here(self.installation.folder, *arguments)
 
     def write(self, name: str, text: str) -> str:
         path = self.installation.folder / name
