@@ -282,7 +282,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("content faults", 2.0, partial(advance.pause_on_content_faults, pool)),
         Sweep(
             "ripen hits",
-            0.25,
+            0.15,
             tracker.ripener(pool, engine.fold_signs, engine.retell, read_networks(config)),
             whole=True,
         ),

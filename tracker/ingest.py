@@ -86,7 +86,7 @@ class Ingest:
             try:
                 since = await self.round()
                 # What comes meanwhile shares the next batch: a round costs the same whatever it brings.
-                pause = self._period / (2 if self._brought >= MANY else 10)
+                pause = self._period / (4 if self._brought >= MANY else 10)
             except AWAY as error:
                 log.warning("hits stay in the journal", extra={"why": str(error) or type(error).__name__})
                 pause = 1.0
