@@ -14,7 +14,6 @@ from tests.faults.office import story_of
 from tests.wire.peer import POLITE, Peer
 
 # A cell takes milliseconds; one that waits for ever has no time to wait for.
-pytestmark = pytest.mark.timeout(20)
 
 FAULTS = {
     "4xx": "450 4.0.0 later",

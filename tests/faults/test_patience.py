@@ -10,8 +10,6 @@ from mtad.wire import connection
 from tests.faults.office import story_of
 from tests.wire.peer import EXTENSIONS, Peer
 
-pytestmark = pytest.mark.timeout(20)
-
 CHUNKED = (*EXTENSIONS, "CHUNKING")
 
 

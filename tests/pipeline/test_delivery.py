@@ -26,8 +26,6 @@ from mtad.wire.session import Dialer, Session
 from mtad.wire.terms import Terms
 from tests.queue.world import World, new_world
 
-pytestmark = pytest.mark.timeout(30)
-
 # Idle sessions stay, so that what waits for their end would wait for ever.
 CONFIG = Config(
     domain="example.com", shape=Shaping(idle_timeout="1h"),

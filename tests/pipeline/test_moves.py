@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
-import pytest
-
 from engine.service import Catalogue
 from mtad.app import _sweeps
 from mtad.base.clock import Clock, ManualClock, SystemClock
@@ -26,8 +24,6 @@ from tests.ops.test_sites import Answers
 from tests.pipeline.test_delivery import HastyClock, PlainComposer, PlainDkim
 from tests.queue.world import World, new_world
 from tests.wire.peer import Peer
-
-pytestmark = pytest.mark.timeout(60)
 
 CONFIG = Config(
     domain="example.com",

@@ -13,7 +13,6 @@ from tests.queue.world import World
 
 __all__ = ["receiver", "world"]
 
-pytestmark = pytest.mark.timeout(60)
 
 KEY = ("warm", "big")
 

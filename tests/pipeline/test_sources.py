@@ -21,8 +21,6 @@ from tests.pipeline.receiver import Receiver
 from tests.pipeline.test_delivery import HastyClock, PlainComposer, PlainDkim
 from tests.queue.world import World, new_world
 
-pytestmark = pytest.mark.timeout(60)
-
 WARM = Source(name="warm", address=("127.0.0.2",), hostname="warm.example.com")
 COLD = Source(name="cold", address=("127.0.0.3",))
 # Of a network that no machine has (RFC 5737).

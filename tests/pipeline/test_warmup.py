@@ -15,8 +15,6 @@ from tests.pipeline.test_delivery import HastyClock
 from tests.pipeline.test_sources import COLD, Place
 from tests.queue.world import World, new_world
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Calendar(HastyClock):
     """Days go by when a test says so."""
