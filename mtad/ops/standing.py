@@ -3,7 +3,8 @@
 A purge suspends what it names for its time, so that what comes begins nowhere before it is
 found, and what workers hold comes back to be found. A rebind suspends nothing: mail that a
 worker claims within the second before it is found goes where its domain says. The
-housekeeper looks at what is new, and at the end once more at all of the queue.
+housekeeper looks at what is new, by ids, for some seconds, since a lower one may be committed
+later; and at the end once more at all of the queue.
 """
 
 import logging
@@ -51,6 +52,7 @@ class _Progress(msgspec.Struct, frozen=True):
     at_once: bool
     suspension_id: int | None
     passed: int
+    ripe: bool  # what was seen is so old that nothing before it is still to come
     over: bool
 
 
@@ -126,7 +128,7 @@ async def _go_on(pool: Pool, config: Config, order: Order, progress: _Progress) 
         if progress.over:
             await end(conn, ids=[order.id], by="its end")
         else:
-            await conn.execute(SQL["advance_order"], order.id, done.newest, done.changed)
+            await conn.execute(SQL["advance_order"], order.id, done.newest, done.changed, progress.ripe)
 
     await in_transaction(pool, write)
     return done.changed

@@ -246,9 +246,13 @@ with o as materialized (
 select count(*), coalesce(array_agg(distinct freed) filter (where freed is not null), '{}') from gone;
 
 -- name: rebind_jobs
--- Waiting jobs $1 go to site $2; with $3 those that wait after a refusal are due now.
+-- Waiting jobs $1 that are not there go to site $2; with $3 those that wait after a refusal are due now.
 with jobs as materialized (
-  select id from job where id = any($1::bigint[]) and worker is null order by id for no key update
+  select id
+    from job
+   where id = any($1::bigint[]) and worker is null and site_id is distinct from $2
+   order by id
+     for no key update
 )
 update job
    set site_id = $2, due = case when $3::boolean and attempt > 0 and doubts = 0 then least(due, now()) else due end
@@ -269,22 +273,28 @@ update job set due = now(), reason = null from jobs where job.id = jobs.id retur
 
 -- name: order_standing
 -- From now on $1 (purge, rebind) what comes for kind $2, key $3, to site $4 and at once $5,
--- until $6 because $7, by $8; suspension $9 holds it meanwhile; jobs up to $10 are done, $11 changed.
+-- until $6 because $7, by $8; suspension $9 holds it meanwhile. Jobs up to $10 were looked at, $11
+-- changed; once more is looked at all, for what was being queued meanwhile.
 insert into standing_order (verb, kind, key, site_id, at_once, until, reason, made_by, suspension_id, passed, seen, changed)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $11)
 returning id;
 
 -- name: standing_orders
 select o.id, o.verb, o.kind, o.key, s.name, o.until, o.reason, o.made_by, o.made, o.changed,
-       o.site_id, o.at_once, o.suspension_id, o.passed, o.until <= now()
+       o.site_id, o.at_once, o.suspension_id, o.passed, o.seen_at < now() - interval '5 s', o.until <= now()
   from standing_order o
   left join site s on s.id = o.site_id
  order by o.id;
 
 -- name: advance_order
--- Order $1 has gone on to job $2 and changed $3 more. What the pass before this one saw is
--- done with: who takes an id commits it within seconds.
-update standing_order set passed = seen, seen = greatest(seen, $2), changed = changed + $3 where id = $1;
+-- Order $1 has gone on to job $2 and changed $3 more. With $4 what was seen 5 s before this
+-- pass began is done with: who takes an id commits it by then.
+update standing_order
+   set passed = case when $4::boolean then seen else passed end,
+       seen = case when $4 then greatest(seen, $2) else seen end,
+       seen_at = case when $4 then now() else seen_at end,
+       changed = changed + $3
+ where id = $1 and ($4 or $3 > 0);
 
 -- name: end_orders
 -- Orders $1, and those of suspensions $2.

@@ -83,3 +83,41 @@ async def test_resuming_what_a_purge_holds_ends_the_purge(world: World, conn: Co
 
     assert "was suspended by" in result.output
     assert await standing.orders(conn) == []
+
+
+async def test_a_rebind_that_goes_on_misses_nothing_that_is_committed_after_a_later_id_and_counts_it_once(
+    world: World, pool: Pool, conn: Connection, mtad: Mtad
+) -> None:
+    copy = (
+        "insert into job (contact_id, stream_id, program_id, version, message_id, site_id, class, prio, due, not_after)"
+        " select contact_id, stream_id, program_id, version, message_id, $1, class, prio, due, not_after"
+        " from job order by id limit 1 returning id"
+    )
+    (other,) = (await store.sites_by_name(conn, {"relay:25": ["0 relay:25"]})).values()
+    await world.job("first@reader.test")
+    async with pool.acquire() as slow:
+        async with slow.transaction():
+            await slow.fetchval(copy, world.site)
+            await conn.fetchval(copy, world.site)
+            await mtad("rebind", "campaign", "nudge", "--to", "relay:25", "--for", "1h", "--yes")
+        found = [await standing.go_on(pool, CONFIG)]
+        async with slow.transaction():
+            taken = await slow.fetchval(copy, world.site)
+            later = await conn.fetchval(copy, world.site)
+            found += [await standing.go_on(pool, CONFIG), await standing.go_on(pool, CONFIG)]
+        found.append(await standing.go_on(pool, CONFIG))
+        # All that was seen is old.
+        for _ in range(2):
+            await conn.execute("update standing_order set seen_at = '-infinity'")
+            await standing.go_on(pool, CONFIG)
+        [(passed, latest)] = await conn.fetch("select passed, (select max(id) from job) from standing_order")
+        await slow.fetchval(copy, world.site)
+        await conn.fetchval(copy, world.site)
+        found.append(await standing.go_on(pool, CONFIG))
+    [order] = await standing.orders(conn)
+
+    assert taken < later
+    assert passed == latest
+    assert found == [1, 1, 0, 1, 2]
+    assert order.changed == 7
+    assert await conn.fetch("select from job where site_id <> $1", other) == []
