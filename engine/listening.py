@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 
 from engine.policy import Policy
 from engine.score import Key
-from engine.silence import Signs, findings
+from engine.silence import EVERYBODY, Finding, Signs, findings, unheard
 from mtad.base.db import Connection, row_values
 from mtad.base.sqlfiles import queries
 
@@ -33,7 +33,7 @@ Spans = list[tuple[datetime, datetime]]
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A provider whose silence on a stream is not believed."""
+    """A provider whose silence on a stream is not believed; EVERYBODY (engine/silence.py): that of all."""
 
     stream: str
     provider: str
@@ -67,6 +67,14 @@ async def _decide(conn: Connection, stream: int, ends: Sequence[datetime], half:
     for end in ends:
         known = {name: [span for span in spans if end - memory <= span.at < end] for name, spans in signs.items()}
         found = findings(known, held)
+        since = held.get(EVERYBODY)
+        # What was usual is forgotten at last, as of a provider.
+        still = Finding(since, "") if since and since > end - memory else None
+        everybody = still or unheard(known)
+        if everybody and not await conn.fetchval(
+            SQL["noticed"], stream, everybody.since, end + timedelta(seconds=half)
+        ):
+            found[EVERYBODY] = everybody
         for provider, one in found.items():
             # Until the next half window can be counted.
             await conn.execute(SQL["hold"], stream, provider, one.since, end + timedelta(seconds=2 * half), one.why)

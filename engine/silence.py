@@ -17,6 +17,9 @@ LEAST_PART = 1 / 3
 # Fewer signs than this are expected too often by chance: of 20 expected, a third or less come once in 3,000 times.
 LEAST_EXPECTED = 20.0
 
+# Who is held where nothing is heard of anybody; no provider is called that.
+EVERYBODY = "*"
+
 
 class Signs(msgspec.Struct, frozen=True):
     """What was heard of a sample of the mail that a provider took in some span."""
@@ -61,7 +64,7 @@ def findings(signs: Mapping[str, Sequence[Signs]], held: Mapping[str, datetime])
 
     What was heard lately of a provider, in as few spans as it takes to expect enough, is compared
     with what was usual before, as far as the others kept to what is usual: when all say less,
-    the mail is duller, or sent to duller people, and where we are to blame the brake notices.
+    the mail is duller, or sent to duller people; where nothing at all is heard, see `unheard`.
     One that is held stays so until it is heard again, or what was usual is forgotten.
     """
     found = {}
@@ -70,6 +73,26 @@ def findings(signs: Mapping[str, Sequence[Signs]], held: Mapping[str, datetime])
         if one := _finding(provider, signs[provider], others, held.get(provider)):
             found[provider] = one
     return found
+
+
+def unheard(signs: Mapping[str, Sequence[Signs]]) -> Finding | None:
+    """Why the silence of everybody is not believed: not one answer to the latest mail, where enough would be usual.
+
+    No mail is so dull. But it may have gone to the silent alone, so ask, too, whether anything was heard at all.
+    """
+    for begin in sorted({span.at for spans in signs.values() for span in spans}, reverse=True):
+        late = [_lately(spans, begin, begin) for spans in signs.values()]
+        if any(answered for _, answered, _ in late):
+            return None
+        expected = sum(usual for *_, usual in late)
+        if expected >= LEAST_EXPECTED:
+            why = (
+                f"of {sum(mails for mails, *_ in late):,} mails that were looked at none was answered, where"
+                f" {expected:,.0f} answers would be usual, and nothing else was heard: the tracker may be out of reach;"
+                " no silence is believed until something is heard"
+            )
+            return Finding(begin, why)
+    return None
 
 
 def _finding(

@@ -9,14 +9,15 @@ select greatest(listened, '0001-01-01 UTC') from brake where stream_id = $1 for 
 
 -- name: count_signs
 -- Of every fourth mail of stream $1 that came from $2 to before $3, in spans of $4 seconds: how
--- many were answered within such a span. Every fourth tells enough, and costs a quarter.
+-- many were answered within such a span. Every fourth tells enough, and costs a quarter. Mail of
+-- reactivations tells nothing: it goes to who was silent before.
 -- Plan: ledger_sample_idx, then look-ups by primary keys.
 insert into provider_signs as s (stream_id, provider, at, mails, answered)
 select $1, r.provider, to_timestamp(floor(extract(epoch from l.ended)::float8 / $4::float8) * $4::float8),
        count(*), count(*) filter (where a.answered)
   from ledger l
  cross join lateral (select from message where id = l.message_id and pixel offset 0) m
- cross join lateral (select from program where id = l.program_id and class > 0 offset 0) p
+ cross join lateral (select from program where id = l.program_id and class > 0 and kind <> 'reactivation' offset 0) p
  cross join lateral (select provider from lane where site_id = l.site_id limit 1) r
  cross join lateral (
    select exists (
@@ -28,6 +29,17 @@ select $1, r.provider, to_timestamp(floor(extract(epoch from l.ended)::float8 / 
  order by 2, 3
 on conflict (stream_id, provider, at) do update
   set mails = s.mails + excluded.mails, answered = s.answered + excluded.answered;
+
+-- name: noticed
+-- Whether anybody, or any machine, asked for what stands in mail of stream $1 from $2 to before $3.
+-- Plan: a piece of the primary key of event, to the first that is found; where there is none of
+-- this stream that is all of it, so it is asked once a half window, and where no mail was answered.
+select exists (
+  select
+    from event
+   where id >= (lpad(to_hex(floor(1000 * extract(epoch from $2::timestamptz))::bigint), 12, '0') || repeat('0', 20))::uuid
+     and id < (lpad(to_hex(floor(1000 * extract(epoch from $3::timestamptz))::bigint), 12, '0') || repeat('0', 20))::uuid
+     and stream_id = $1 and kind in ('open', 'click'));
 
 -- name: forget_signs
 -- Of stream $1, what is older than $2.
@@ -62,12 +74,12 @@ update provider_hold set lifted = now() where stream_id = $1 and provider = $2 a
 select exists (select from provider_hold where until > $1);
 
 -- name: holds_over
--- Holds that lasted beyond $3 at the providers of contacts $2, on streams $1: from, to.
+-- Holds that lasted beyond $3 at the providers of contacts $2, or of everybody ('*'), on streams $1: from, to.
 -- Plan: mostly there are none at all, and then nothing else is read.
 select a.stream_id, a.contact_id, h.since, h.until
   from unnest($1::int[], $2::bigint[]) as a (stream_id, contact_id)
   join contact c on c.id = a.contact_id
   join domain d on d.id = c.domain_id
- cross join lateral (select provider from lane where site_id = d.site_id limit 1) r
-  join provider_hold h on h.stream_id = a.stream_id and h.provider = r.provider and h.until > $3
+  left join lateral (select provider from lane where site_id = d.site_id limit 1) r on true
+  join provider_hold h on h.stream_id = a.stream_id and h.provider in (r.provider, '*') and h.until > $3
  where exists (select from provider_hold where until > $3);

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.rules import Brake
-from engine.silence import Finding, Signs, findings, heard_until, may_pause
+from engine.silence import Finding, Signs, findings, heard_until, may_pause, unheard
 
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -66,7 +66,7 @@ def test_provider_with_a_third_of_its_usual_answers_is_held_and_the_others_are_n
         {"gmail": (99, 0), "gmx": (1000, 100)},  # 19.8 expected
         {"gmail": (1000, 67), "gmx": (1000, 100)},
         {"gmail": (1000, 27), "gmx": (1000, 40)},  # dull mail: of 80 a third
-        {"gmail": (1000, 0), "gmx": (1000, 0)},  # nobody: for the brake
+        {"gmail": (1000, 0), "gmx": (1000, 0)},  # nobody: see below
         {"gmail": (1000, 0)},  # nothing to compare it with
         {"tiny": (29, 0), "gmx": (1000, 100)},
         {"new": (10_000, 0), "gmx": (1000, 100)},
@@ -75,6 +75,26 @@ def test_provider_with_a_third_of_its_usual_answers_is_held_and_the_others_are_n
 )
 def test_too_little_to_judge_holds_nobody(lately: dict[str, tuple[int, int]]) -> None:
     assert findings(signs(lately), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("lately", "since"),
+    [
+        ([], None),
+        ([{"gmail": (1000, 0), "gmx": (1000, 0)}], 2),
+        ([{"gmail": (60, 0), "gmx": (80, 0)}], 2),  # together 20 expected
+        ([{"gmail": (60, 0), "gmx": (79, 0)}], None),
+        ([{"gmail": (60, 0)}, {"gmx": (100, 0)}], 2),  # in two weeks
+        ([{"gmail": (1000, 0)}], 2),  # one alone
+        ([{"gmail": (1000, 0), "gmx": (1000, 1)}], None),
+        ([{"gmail": (1000, 0), "gmx": (1000, 0)}, {"tiny": (10, 1)}], None),  # heard again
+        ([{"new": (10_000, 0)}], None),  # of whom nothing is known
+    ],
+)
+def test_nothing_heard_of_anybody_is_not_believed(lately: list[dict[str, tuple[int, int]]], since: int | None) -> None:
+    found = unheard(signs(*lately))
+
+    assert (found and found.since) == (None if since is None else MONDAY + since * WEEK)
 
 
 @pytest.mark.parametrize(

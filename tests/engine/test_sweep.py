@@ -10,6 +10,7 @@ from engine.policy import Policy
 from engine.rules import Brake
 from engine.service import brakes, fold, holds, not_heard, release_brake, retell, sweep
 from mtad.base.db import Connection
+from mtad.base.ids import uuid7
 from tests.engine.world import DAY, World, definition
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -232,6 +233,48 @@ async def test_windows_at_a_provider_that_went_silent_stay_open_until_signs_retu
     until = await world.conn.fetchval("select until from provider_hold")
     assert rose <= until <= rose + 5 * DAY  # two half windows, and the rest of one
     assert [(await row(world, one))[:4] for one in contacts] == [("active", 1, 0, None)] * 2
+
+
+async def fetched(world: World, stream: int, at: datetime) -> None:
+    """By some machine, of some mail of the stream."""
+    await world.conn.execute(
+        "insert into event (id, kind, at, contact_id, stream_id, class) values ($1, 'open', $2, 0, $3, 'machine')",
+        uuid7(int(at.timestamp() * 1000), bytes(10)), at, stream,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_tracker_that_lives_but_is_out_of_reach_makes_nobody_inactive(world: World, noticed: bool) -> None:
+    """All fall silent alike, and so few are due that no brake stops it. Where machines come through, it is they."""
+    stream = await world.stream(policy=Policy(attempts=1))
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@gmail.test", stream)
+    await world.conn.execute(
+        "with s as (insert into site (name, hosts) values ('gmail.test', '{}') returning id)"
+        " insert into lane (site_id, rate, burst, sessions, provider) select id, 1, 1, 1, 'gmail' from s"
+    )
+    away = NOW - 18 * DAY
+    await came(world, program, "gmail", NOW - 30 * DAY, 100, 50)
+    await came(world, program, "gmail", away, 100, 0)
+    await in_window(world, stream, contact, closed=NOW - away - 3 * DAY)
+    await world.mailed(program, contact, at=away)
+    if noticed:
+        await fetched(world, stream, away + DAY)
+
+    await hears(world, away + 5 * DAY)
+    await sweep(world.pool)
+
+    assert [held.provider for held in await holds(world.conn)] == ["*"] * (not noticed)
+    await hears(world, away + 9 * DAY)
+    await sweep(world.pool)
+    assert (await row(world, contact))[0] == ("cooling" if noticed else "active")
+
+    await fetched(world, stream, away + 9 * DAY)
+    await hears(world)
+    await sweep(world.pool)
+    assert await holds(world.conn) == []
+    assert await world.conn.fetchval("select since >= $1 from engagement", away + (3 if noticed else 9) * DAY)
+    assert (await row(world, contact))[0] == "cooling"
 
 
 async def audience(world: World, stream: int, size: int, silent: int) -> None:
