@@ -75,6 +75,10 @@ async def _take_in(conn: Connection, source: str, told: Sequence[Told], offer: O
             good.append(one)
     # In order and before all else that is locked: what is offered, and new attributes, change who may be mailed.
     await conn.fetch(SQL["lock_gates_of"], sorted({owners[one.index] for one in good}))
+    # Found before the lock, and maybe erased while we waited for it: nothing may be tied to what is left of them.
+    gone = {row[0] for row in await conn.fetch(SQL["erased_of"], sorted({owners[one.index] for one in good}))}
+    refused += [_unknown(one) for one in good if owners[one.index] in gone]
+    good = [one for one in good if owners[one.index] not in gone]
     once = {one.key: one for one in reversed(good)}
     rows = await conn.fetch(SQL["take_keys"], source, list(once), [one.event_id for one in once.values()])
     fresh_ids = {row[0] for row in rows}
@@ -101,11 +105,15 @@ async def _owners(conn: Connection, told: Sequence[Told], refused: list[Refused]
             case [contact]:
                 owners[one.index] = contact
             case []:
-                names = " and ".join(f"{kind} {key!r}" for kind, key in one.identities) or "message_id"
-                refused.append(Refused(one.index, one.key, f"{names}: nobody is known by that"))
+                refused.append(_unknown(one))
             case _:
                 refused.append(Refused(one.index, one.key, "email, external_id and message_id are of two people"))
     return owners
+
+
+def _unknown(one: Told) -> Refused:
+    names = " and ".join(f"{kind} {key!r}" for kind, key in one.identities) or "message_id"
+    return Refused(one.index, one.key, f"{names}: nobody is known by that")
 
 
 async def _add(conn: Connection, source: str, told: Sequence[Told], owners: Mapping[int, int], offer: Offer) -> None:
@@ -137,10 +145,6 @@ async def _add(conn: Connection, source: str, told: Sequence[Told], owners: Mapp
             for one in told
         ],
     )
-
-
-def _about(one: Told) -> dict[str, int]:
-    return {"job": one.mail[0]} if one.mail else {}
 
 
 async def _identify(conn: Connection, told: Sequence[Told], owners: Mapping[int, int]) -> None:

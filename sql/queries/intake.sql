@@ -55,6 +55,9 @@ select name, type from attribute;
 -- The fences of contacts $1: an attribute may decide about an audience.
 select contact_id from gate where contact_id = any($1::bigint[]) order by contact_id for no key update;
 
+-- name: erased_of
+select id from contact where id = any($1::bigint[]) and erased;
+
 -- name: set_attributes
 -- Of contacts $1, each once, $2 over what is there; verdicts about them are stale. Their fences are locked.
 with given as materialized (

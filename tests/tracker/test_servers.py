@@ -177,6 +177,27 @@ async def test_identify_ties_an_external_id_and_sets_attributes(place: Place) ->
     assert [one.event for one in place.offered] == ["login"]
 
 
+async def test_who_is_erased_while_something_is_told_of_them_is_nobody(place: Place) -> None:
+    """Neither an external id nor an attribute is left with what was a contact."""
+    await place.pool.execute("insert into attribute (name, type) values ('city', 'text')")
+    told = {"id": "1", "type": "identify", "email": "a@y.test", "external_id": "k-1", "attributes": {"city": "Ulm"}}
+    async with place.pool.acquire() as conn:
+        async with conn.transaction():
+            await conn.execute("select from gate for update")
+            asked = asyncio.create_task(place.post(told))
+            while not await place.pool.fetchval("select count(*) > 0 from pg_locks where not granted"):
+                await asyncio.sleep(0)
+            await conn.execute("update contact set erased = true")
+            await conn.execute("delete from identity")
+        _, said = await asked
+
+    assert said["errors"] == [
+        {"index": 0, "id": "1", "error": "email 'a@y.test' and external 'k-1': nobody is known by that"}
+    ]
+    assert await place.pool.fetchval("select count(*) from identity") == 0
+    assert await place.pool.fetchval("select bool_and(attributes = '{}') from contact")
+
+
 SHOP = """
 name = "shop"
 from = "Ines <ines@example.com>"
