@@ -360,7 +360,7 @@ class LaneRunner:
                 self._put_back(day)
                 await self._settle(ended_by_skip(mail.facts, mail.program, fault.reason))
                 continue
-            last = await self._send(session, mail, signed, last, step)
+            last = await self._send(session, mail, signed, step)
             if last is None:
                 self._put_back(day)
         step.phase = IDLE
@@ -386,14 +386,11 @@ class LaneRunner:
         if self._allowance is not None and day is not None:
             self._allowance.put_back(day)
 
-    async def _send(
-        self, session: Session, mail: Mail, signed: Signed, last: Ended | Returned | None, step: Step
-    ) -> Ended | Returned | None:
-        """One mail over one session; what became of it, None when it went back. `last` is settled."""
+    async def _send(self, session: Session, mail: Mail, signed: Signed, step: Step) -> Ended | Returned | None:
+        """One mail over one session; what became of it, None when it went back. `step.last` is settled."""
         while True:
             step.phase = BEGIN
-            begun = await self._begin(mail, last)
-            last = step.last = None
+            begun = await self._begin(mail, step)
             if begun is None:
                 return None
             since = self._concurrency.falls
@@ -415,17 +412,17 @@ class LaneRunner:
                 await self._settle(Released(mail.facts))
                 return None
 
-    async def _begin(self, mail: Mail, last: Ended | Returned | None) -> Begun | None:
-        """The begin of a mail that may go now; None when it has been given back instead. `last` is settled."""
+    async def _begin(self, mail: Mail, step: Step) -> Begun | None:
+        """The begin of a mail that may go now; None when it has been given back instead. `step.last` is settled."""
         if self._shape.provider_message_rate:
-            if last is not None:
-                await self._settle(last)
-                last = None
-            if not await self._provider_bears(mail):
+            if step.last is not None:
+                await self._settle(step.last)
+                step.last = None
+            if not await self._provider_bears(mail, step):
                 return None
         while True:
-            begun = await self._tools.beginner.begin(Turn(self._offer(mail), last))
-            last = None
+            begun = await self._tools.beginner.begin(Turn(self._offer(mail), step.last))
+            step.last = None
             if begun.wait == 0:
                 return begun
             if begun.wait is None:
@@ -435,8 +432,9 @@ class LaneRunner:
                 await self._leave(mail, begun.wait)
                 return None
             await self._tools.clock.sleep(begun.wait)
+            step.was_answered()
 
-    async def _provider_bears(self, mail: Mail) -> bool:
+    async def _provider_bears(self, mail: Mail, step: Step) -> bool:
         """Take a token of all sites of the provider together; waits a moment for one. False: the mail went back."""
         limit = rate(self._shape.provider_message_rate)
         pace = Pace(*self._provider, limit.per_second, limit.burst)
@@ -445,6 +443,7 @@ class LaneRunner:
                 await self._leave(mail, wait)
                 return False
             await self._tools.clock.sleep(wait)
+            step.was_answered()
         return True
 
     async def _leave(self, mail: Mail, wait: float) -> None:

@@ -61,6 +61,10 @@ class Step:
         self.since = 0.0  # monotonic; when it first saw that
         self.ended = False
 
+    def was_answered(self) -> None:
+        """It asks again for a token that others took before it: that may take any time, and is progress."""
+        self.seen = None
+
 
 class Watchdog:
     """Looks at every session of the worker."""
@@ -88,9 +92,8 @@ class Watchdog:
         try:
             return await work(step)
         except asyncio.CancelledError:
-            if not step.ended:
+            if not step.ended or task.uncancel():  # somebody else ends it, too
                 raise
-            task.uncancel()
         finally:
             del self._steps[task]
         await given_up(step)
