@@ -297,8 +297,12 @@ update standing_order
  where id = $1 and ($4 or $3 > 0);
 
 -- name: end_orders
--- Orders $1, and those of suspensions $2.
-delete from standing_order where id = any($1::bigint[]) or suspension_id = any($2::bigint[]) returning id, suspension_id;
+-- Orders $1, and those of suspensions $2. Returns each with its suspension where no other order needs it.
+delete from standing_order o
+ where o.id = any($1::bigint[]) or o.suspension_id = any($2::bigint[])
+returning o.id, case when not exists (
+  select from standing_order x
+   where x.suspension_id = o.suspension_id and x.id <> all($1) and x.suspension_id <> all($2)) then o.suspension_id end;
 
 -- name: domain_by_name
 select id from domain where name = $1;

@@ -75,6 +75,21 @@ async def test_a_rebind_that_goes_on_is_listed_and_ended(
     assert "No purge" in (await mtad("orders")).stdout
 
 
+async def test_a_purge_that_is_prolonged_by_a_second_one_is_held_until_the_second_ends(
+    world: World, pool: Pool, conn: Connection, mtad: Mtad
+) -> None:
+    await world.job()
+    for length in ("5m", "1h"):
+        await mtad("purge", "campaign", "nudge", "--for", length, "--yes")
+
+    await conn.execute("update standing_order set until = now() where id = (select min(id) from standing_order)")
+    await standing.go_on(pool, CONFIG)
+    [order], [_] = await standing.orders(conn), await suspensions.suspensions(conn)
+    await mtad("orders", "--undo", str(order.id))
+
+    assert await suspensions.suspensions(conn) == []
+
+
 async def test_resuming_what_a_purge_holds_ends_the_purge(world: World, conn: Connection, mtad: Mtad) -> None:
     await world.job()
     await mtad("purge", "campaign", "nudge", "--for", "5m", "--yes")
