@@ -299,6 +299,12 @@ def _unknown_names(config: Config) -> Iterator[tuple[str, str]]:
     for number, route in enumerate(config.route):
         if bool(route.username) != bool(route.password):
             yield f"route[{number}].username", "goes with `password`, a file: set both, or neither"
+        first = next(one for one in config.route if one.site == route.site)
+        if (route.username, route.password) != (first.username, first.password):
+            yield (
+                f"route[{number}].username",
+                f"of one host and port there is one login, and {first.domain!r} says another",
+            )
     domains = [route.domain for route in config.route]
     for number, domain in enumerate(domains):
         if domain in domains[:number]:

@@ -246,13 +246,10 @@ with o as materialized (
 select count(*), coalesce(array_agg(distinct freed) filter (where freed is not null), '{}') from gone;
 
 -- name: rebind_jobs
--- Waiting jobs $1 that are not there go to site $2; with $3 those that wait after a refusal are due now.
+-- Waiting jobs $1 go to site $2; with $3 those of them that wait after a refusal are due now. What goes
+-- there already is left alone: its refusals are that site's.
 with jobs as materialized (
-  select id
-    from job
-   where id = any($1::bigint[]) and worker is null and site_id is distinct from $2
-   order by id
-     for no key update
+  select id from job where id = any($1::bigint[]) and worker is null order by id for no key update
 )
 update job
    set site_id = $2, due = case when $3::boolean and attempt > 0 and doubts = 0 then least(due, now()) else due end

@@ -142,6 +142,13 @@ def load(folder: Path, text: str) -> Config:
             "route[0].username: goes with `password`, a file: set both, or neither",
         ),
         (
+            (
+                "domain = 'x.test'\n[[route]]\ndomain = 'a.test'\nhost = 'h'\nusername = 'me'\npassword = 'p'\n"
+                "[[route]]\ndomain = 'b.test'\nhost = 'h'"
+            ),
+            "route[1].username: of one host and port there is one login, and 'a.test' says another",
+        ),
+        (
             "domain = 'x.test'\n[[route]]\ndomain = '*'\nhost = 'h'\nport = 70000",
             "route[0].port: Expected `int` <= 65535",
         ),
