@@ -217,7 +217,7 @@ async def beat(conn: Connection, worker: int) -> bool:
 
 
 async def silent_workers(conn: Connection, seconds: float) -> list[int]:
-    """Workers that have not said for `seconds` that they live."""
+    """Workers that have not said for `seconds` that they live, and the dead who hold jobs."""
     return [row[0] for row in await conn.fetch(SQL["silent_workers"], seconds)]
 
 

@@ -48,7 +48,7 @@ async def leave(pool: Pool, worker: int, in_doubt: Sequence[float]) -> None:
 
 
 async def free_the_dead(pool: Pool, in_doubt: Sequence[float]) -> int:
-    """Free what silent workers hold; how many workers were declared dead."""
+    """Free what silent and dead workers hold; how many workers that were."""
 
     async def work(conn: Connection) -> int:
         silent = await store.silent_workers(conn, SILENT_FOR)

@@ -568,8 +568,15 @@ select id from worker where host = $1 and slot = $2 and id <> $3 and dead is nul
 update worker set beat = now() where id = $1 and dead is null returning id;
 
 -- name: silent_workers
--- Workers without a beat for $1 seconds.
-select id from worker where dead is null and beat < now() - $1::float8 * interval '1 s';
+-- Workers without a beat for $1 seconds; and the dead who hold jobs: one that stood still may
+-- claim before it hears that it was declared dead.
+select id from worker where dead is null and beat < now() - $1::float8 * interval '1 s'
+ union
+select w.id
+  from lease l
+  join worker w on w.id = l.worker and w.dead is not null
+ where exists (
+   select from unnest(l.jobs) u (id) cross join lateral (select from job where id = u.id and worker = l.worker limit 1) j);
 
 -- name: bury_workers
 -- Declare workers $1 dead: from here on they can settle nothing.

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from mtad.base.clock import ManualClock
 from mtad.base.db import Pool
-from mtad.queue import workers
+from mtad.queue import store, workers
 from mtad.queue.workers import BEAT, SILENT_FOR, Heart
+from tests.queue.world import World
 
 
 class FrozenPool:
@@ -62,3 +63,15 @@ async def test_a_worker_leaves_with_the_database_away() -> None:
     pool.away = True
 
     await workers.leave(cast(Pool, pool), 1, [60] * 3)
+
+
+async def test_what_a_worker_claims_before_it_hears_that_it_was_declared_dead_is_freed(world: World) -> None:
+    worker = await world.worker()
+    job = await world.job()
+    await store.bury(world.rows.conn, [worker], [60] * 3)
+    assert await world.claim(worker)
+
+    freed = [await workers.free_the_dead(world.pool, [60] * 3) for _ in range(2)]
+
+    assert freed == [1, 0]
+    assert [facts.job_id for facts in await world.claim(await world.worker(slot=1))] == [job]
