@@ -569,14 +569,16 @@ update worker set beat = now() where id = $1 and dead is null returning id;
 
 -- name: silent_workers
 -- Workers without a beat for $1 seconds; and the dead who hold jobs: one that stood still may
--- claim before it hears that it was declared dead.
+-- claim before it hears that it was declared dead. Materialized, or the jobs of all leases were looked up.
+with theirs as materialized (
+  select l.worker, l.jobs from lease l join worker w on w.id = l.worker and w.dead is not null
+)
 select id from worker where dead is null and beat < now() - $1::float8 * interval '1 s'
  union
-select w.id
-  from lease l
-  join worker w on w.id = l.worker and w.dead is not null
+select t.worker
+  from theirs t
  where exists (
-   select from unnest(l.jobs) u (id) cross join lateral (select from job where id = u.id and worker = l.worker limit 1) j);
+   select from unnest(t.jobs) u (id) cross join lateral (select from job where id = u.id and worker = t.worker limit 1) j);
 
 -- name: bury_workers
 -- Declare workers $1 dead: from here on they can settle nothing.
