@@ -39,9 +39,10 @@ class Kind(msgspec.Struct, frozen=True):
 
 KINDS = (
     Kind("agent and network of hits", "hits", "removed; class and reasons stay", "retention: hits"),
-    Kind("events, counts of hits, keys of reported events", "events", "deleted", "retention: events"),
+    Kind("events, counts of hits", "events", "deleted", "retention: events"),
     Kind("the day of the last open (mode hygiene)", "the subscription", "overwritten by the next open", ""),
     Kind("ids of counted hits (they name nobody)", "7 days", "deleted", "retention: counted"),
+    Kind("keys of events that servers told", "31 days", "deleted", "retention: keys"),
     Kind("journal", "until ingested, and a minute", "deleted", "ingest"),
     Kind("segments of the journal put aside", "rejects", "deleted", "retention: rejects"),
     Kind("FILE.rejects.csv of imports", "rejects", "deleted", "retention: rejects"),
@@ -70,6 +71,7 @@ def sweeps(pool: Pool, config: Config) -> dict[str, Callable[[], Awaitable[int]]
         "retention: hits": Stripper(pool, terms["hits"]).run,
         "retention: events": partial(drop_events, pool, terms["events"]),
         "retention: counted": partial(_changed, pool, "drop_counted"),
+        "retention: keys": partial(_changed, pool, "drop_keys"),
         "retention: rejects": partial(drop_files, pool, config.state, terms["rejects"]),
         "retention: proofs": partial(drop_proofs, pool, terms["proofs"]),
         "erase leftovers": partial(erase_leftovers, pool),
@@ -119,7 +121,7 @@ async def _strip_page(conn: Connection, *, after: UUID, last: UUID) -> tuple[UUI
 
 
 async def drop_events(pool: Pool, term: timedelta) -> int:
-    """Delete events of calendar months that ended before `term`, and counts and keys as old; how many."""
+    """Delete events of calendar months that ended before `term`, and counts as old; how many."""
     async with pool.acquire() as conn:
         old = [row[0] for row in await conn.fetch(SQL["old_event_partitions"], term)]
         removed = 0

@@ -480,10 +480,10 @@ create index event_contact_idx on event (contact_id, at);
 create table event_key (
   source text not null,
   key text not null,
-  event_id uuid not null,
-  at timestamptz not null default now(),
+  event_id uuid not null,                    -- says when it was told
   primary key (source, key)
 );
+create index event_key_event_idx on event_key (event_id);
 
 -- Hits that may earn points. class null: not judged yet. Judged as a person's:
 -- waits for the fold. All else has left.

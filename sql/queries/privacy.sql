@@ -203,13 +203,18 @@ select c.relname::text
  order by 1;
 
 -- name: drop_old_counts
--- Counts of hits, and keys of events that others reported, older than $1.
-with counts as (
-  delete from hit_count where hour < now() - $1::interval returning 1
-), keys as (
-  delete from event_key where at < now() - $1::interval returning 1
-)
-select (select count(*) from counts) + (select count(*) from keys);
+-- Counts of hits older than $1.
+with counts as (delete from hit_count where hour < now() - $1::interval returning 1) select count(*) from counts;
+
+-- name: drop_keys
+-- Which events were told, once nothing as old is taken any more (tracker/intake.py): 31 days later,
+-- 20,000 at a time. A key is what its sender likes, and that of an identify is found by no erasure.
+delete from event_key
+ where (source, key) in (
+   select source, key from event_key
+    where event_id < (lpad(to_hex(floor(1000 * extract(epoch from now() - interval '31 days'))::bigint), 12, '0')
+                      || repeat('0', 20))::uuid
+    order by event_id limit 20000 for update skip locked);
 
 -- name: drop_counted
 -- Which hits were counted, once no journal can bring them again: 7 days later. 20,000 at a time.

@@ -64,14 +64,19 @@ async def test_events_and_counts_go_with_the_calendar_month_that_ended_a_term_ag
     await event(pool, timedelta(days=900))  # a journal that is read late still finds its place
 
 
-async def test_which_hits_were_counted_is_known_for_a_week(pool: Pool, config: Config) -> None:
-    for days in (6, 8):
+@pytest.mark.parametrize(
+    ("table", "row", "kept"), [("hit_counted", "select $1", 7), ("event_key", "select 'shop', $1::uuid::text, $1", 31)]
+)
+async def test_which_hits_were_counted_and_events_told_is_known_while_they_may_come_again(
+    pool: Pool, config: Config, table: str, row: str, kept: int
+) -> None:
+    for days in (kept - 1, kept + 1):
         made = uuid7(int((NOW - timedelta(days=days)).timestamp() * 1000), os.urandom(10))
-        await pool.execute("insert into hit_counted values ($1)", made)
+        await pool.execute(f"insert into {table} {row}", made)  # noqa: S608 - from above
 
     await apply(pool, config)
 
-    assert await pool.fetchval("select count(*) from hit_counted") == 1
+    assert await pool.fetchval(f"select count(*) from {table}") == 1  # noqa: S608 - from above
 
 
 async def test_files_of_rejects_and_segments_put_aside_go_after_their_term(
