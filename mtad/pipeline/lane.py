@@ -256,7 +256,7 @@ class LaneRunner:
             worn = await self._tools.watchdog.guard(self._open_and_send, self._given_up)
             fits = self.running <= self._concurrency.allowed
             again = worn and fits and self._site.stays(self)
-            if worn and self._tools.providers.is_tight(self._provider):
+            if worn and self._tools.providers.is_tight(self._provider, self.lane.id):
                 # Another site of the provider waits for a session: this one asks again after it.
                 again, self._full_until = False, self._tools.clock.monotonic() + SHUT_FOR
             if again and self._tools.clock.monotonic() < self._held_until:
@@ -273,7 +273,9 @@ class LaneRunner:
     async def _provider_allows(self, number: int) -> int:
         """How many further sessions all sites of the provider together leave to this lane."""
         most = self._shape.provider_connection_limit
-        return await self._tools.providers.take(self._provider, most, number) if most and number else number
+        if not (most and number):
+            return number
+        return await self._tools.providers.take(self._provider, most, number, self.lane.id)
 
     async def _provider_has_back(self, number: int) -> None:
         if number and (most := self._shape.provider_connection_limit):
@@ -491,7 +493,7 @@ class LaneRunner:
 
     async def _mail_arrives(self) -> bool:
         """False when none came for too long, or the session is to end."""
-        if self._site.draining or self._tools.providers.is_tight(self._provider):
+        if self._site.draining or self._tools.providers.is_tight(self._provider, self.lane.id):
             return False
         arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._idle.append(arrived)

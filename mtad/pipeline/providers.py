@@ -20,7 +20,7 @@ log = logging.getLogger("mtad.providers")
 # Seconds after which is asked again when the database is away.
 AGAIN = 1.0
 
-# After somebody could not have a session nobody keeps an idle one for so long.
+# After a lane could not have a session no other keeps an idle one for so long.
 TIGHT_FOR = 5.0
 
 # Waits for a token up to this many seconds keep the mail in hand; after longer ones nobody
@@ -47,7 +47,7 @@ class Providers:
         self._worker = worker
         self._known: set[Key] = set()
         self._held: dict[Key, int] = {}
-        self._tight_until: dict[Key, float] = {}  # monotonic
+        self._short: dict[Key, dict[int, float]] = {}  # the two lanes that were last, until when; monotonic
         self._out_until: dict[Key, float] = {}  # monotonic
         self._paces: Batcher[Pace, float] = Batcher(self._take, most=64)
         self._asks: Batcher[Ask, int] = Batcher(self._hold, most=256)
@@ -69,11 +69,15 @@ class Providers:
         """Whether nobody should be dialled: there would be no token for the mail."""
         return self._out_until.get(key, 0.0) > self._clock.monotonic()
 
-    async def take(self, key: Key, most: int, number: int) -> int:
-        """How many of `number` further sessions may be opened, of at most `most` over all workers."""
+    async def take(self, key: Key, most: int, number: int, lane: int) -> int:
+        """How many of `number` further sessions a lane may open, of at most `most` over all workers."""
         granted = await self._asks.put(Ask(key, most, number))
         if granted < number:
-            self._tight_until[key] = self._clock.monotonic() + TIGHT_FOR
+            short = self._short.setdefault(key, {})
+            short.pop(lane, None)
+            short[lane] = self._clock.monotonic() + TIGHT_FOR
+            if len(short) > 2:
+                del short[next(iter(short))]
         return granted
 
     async def give_back(self, key: Key, most: int, number: int) -> None:
@@ -81,9 +85,10 @@ class Providers:
         self._held[key] -= number
         await self._asks.put(Ask(key, most, 0))
 
-    def is_tight(self, key: Key) -> bool:
-        """Whether somebody waits for a session, as far as this worker knows."""
-        return self._tight_until.get(key, 0.0) > self._clock.monotonic()
+    def is_tight(self, key: Key, lane: int) -> bool:
+        """Whether another lane than this one waits for a session, as far as this worker knows."""
+        now = self._clock.monotonic()
+        return any(until > now for other, until in self._short.get(key, {}).items() if other != lane)
 
     async def _take(self, paces: Sequence[Pace]) -> Sequence[float]:
         async def work(conn: Connection) -> list[float]:

@@ -1,10 +1,13 @@
 """What holds for all sites of a provider together, over all workers."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
+from mtad.base.clock import ManualClock
 from mtad.base.shape import Provider, Shaping
+from mtad.pipeline.providers import TIGHT_FOR, Providers
 from mtad.queue import providers, store
 from mtad.queue.providers import Hold, Pace
 from tests.pipeline.receiver import Receiver
@@ -34,6 +37,25 @@ async def test_all_workers_together_hold_no_more_sessions_than_a_provider_may_ha
     await world.pool.execute("update worker set dead = now() where id = $1", one)
     assert await hold(world, two, 9, 3) == 5
     assert await world.pool.fetchval("select count(*) from provider_session") == 1
+
+
+async def test_only_for_another_lane_that_waits_is_a_session_given_up(world: World) -> None:
+    """One that gave its own up because it wants more sent 120 mails in 13.5 s, not 0.5."""
+    clock = ManualClock(datetime(2026, 12, 1, tzinfo=UTC))
+    all_of_them = Providers(world.pool, clock, await world.worker())
+    running = asyncio.create_task(all_of_them.run_sessions())
+    near, far, idle = 1, 2, 3
+
+    granted = [await all_of_them.take(KEY, 2, 3, near)]
+    alone = [all_of_them.is_tight(KEY, lane) for lane in (near, idle)]
+    granted.append(await all_of_them.take(KEY, 2, 1, far))
+    both = [all_of_them.is_tight(KEY, lane) for lane in (near, far, idle)]
+    await clock.advance(TIGHT_FOR)
+    running.cancel()
+
+    assert granted == [2, 0]
+    assert (alone, both) == ([False, True], [True, True, True])
+    assert not all_of_them.is_tight(KEY, idle)
 
 
 async def test_mails_to_a_provider_take_turns_for_its_tokens(world: World) -> None:
