@@ -6,8 +6,9 @@ range that says nothing (tracker.networks) takes part in bursts only.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from tracker.agents import Agent, kind_of_agent
 from tracker.hits import Hit, Kind, Method
@@ -45,18 +46,27 @@ def conduct(hits: Sequence[Hit], links: int, networks: Networks) -> dict[int, st
 
 def _of_one_range(hits: Sequence[Hit], same: Sequence[int], links: int) -> list[tuple[int, str]]:
     """What speaks against hits of one range, given in order of time; the strongest comes last."""
-    looked = [i for i in same if hits[i].method is Method.HEAD]
-    found = [(i, "after_head") for i in same if any(abs(hits[i].at - hits[j].at) <= REACH for j in looked)]
-    clicks = [i for i in same if hits[i].kind is Kind.CLICK and hits[i].method is Method.GET]
-    for place, one in enumerate(clicks):
-        for other in clicks[place + 1 :]:
-            if hits[other].at - hits[one].at > BURST_SPAN:
-                break
-            if hits[one].link_id == hits[other].link_id and hits[one].agent != hits[other].agent:
-                found += [(one, "two_agents"), (other, "two_agents")]
+    looked = [hits[i].at for i in same if hits[i].method is Method.HEAD]
+    found = [(i, "after_head") for i in same if _within(REACH, hits[i].at, looked)]
+    clicks: dict[int, list[int]] = {}
+    for index in same:
+        if hits[index].kind is Kind.CLICK and hits[index].method is Method.GET:
+            clicks.setdefault(hits[index].link_id, []).append(index)
+    for one in clicks.values():
+        found += [(i, "two_agents") for i in {*_after_another(hits, one), *_after_another(hits, one[::-1])}]
     if links >= CRAWL_LEAST:
         found += [(i, "crawl") for i in _windows(hits, same, links + 1, REACH, way_out=True)]
     return found
+
+
+def _after_another(hits: Sequence[Hit], clicks: Sequence[int]) -> Iterator[int]:
+    """Of clicks on one link, in order of time or against it: those soon behind one of another agent."""
+    other: int | None = None
+    for before, index in pairwise(clicks):
+        if hits[before].agent != hits[index].agent:
+            other = before
+        if other is not None and abs(hits[index].at - hits[other].at) <= BURST_SPAN:
+            yield index
 
 
 def _in_burst(hits: Sequence[Hit], followed: Sequence[int], links: int) -> set[int]:
@@ -103,5 +113,10 @@ def _near(hit: Hit, times: Sequence[datetime]) -> bool:
     """
     if kind_of_agent(hit.agent) in (Agent.IMAGE_PROXY, Agent.PRIVACY_PROXY):
         return False
-    place = bisect_left(times, hit.at - BURST_SPAN)
-    return place < len(times) and times[place] <= hit.at + BURST_SPAN
+    return _within(BURST_SPAN, hit.at, times)
+
+
+def _within(span: timedelta, at: datetime, times: Sequence[datetime]) -> bool:
+    """Whether one of the times, which are in order, is no further away than that."""
+    place = bisect_left(times, at - span)
+    return place < len(times) and times[place] <= at + span
