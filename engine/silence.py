@@ -1,4 +1,4 @@
-"""When silence is not believed: the brake of a sweep, and providers of which we hear too little. Pure.
+"""When silence is not believed: a sweep's brake, providers of which too little is heard, a tracker out of reach. Pure.
 
 Whom to leave alone is decided by what we do not hear. If suddenly many are silent at once,
 or those of one provider, the fault is more likely ours or the provider's than theirs.
