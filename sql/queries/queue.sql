@@ -413,14 +413,15 @@ select id, freed from gone;
 
 -- name: wake_capped
 -- Mail of contacts $1 that waits for a cap is due now, for a slot of theirs is free again, and
--- the gate says which of it goes. Returns the sites that have something due.
+-- the gate says which of it goes. Returns the sites that have something due. Passes over what is
+-- locked: the caller may hold tallies, which come behind jobs, and whoever has the job may wait for them.
 -- Plan: job_contact_idx.
 with jobs as materialized (
   select id
     from job
    where contact_id = any($1::bigint[]) and begun is null and due > now() and reason like 'cap:%'
    order by id
-     for no key update
+     for no key update skip locked
 ), woken as (
   update job set due = now() from jobs where job.id = jobs.id returning job.site_id
 )

@@ -142,6 +142,21 @@ async def test_who_is_put_off_while_a_slot_comes_back_is_asked_for_again_at_once
     assert not await world.claim(worker)
 
 
+async def test_who_wakes_mail_for_a_free_slot_waits_for_nobody(world: World) -> None:
+    """It may hold tallies that whoever has locked the mail waits for."""
+    worker = await world.worker()
+    job = await world.job(due=datetime.now(UTC) + timedelta(hours=1), reason="cap:1/7d")
+    mine, ann = world.rows.conn, [world.contacts[job]]
+
+    async with world.pool.acquire() as other, other.transaction():
+        await other.execute("select from job for update")
+        await asyncio.wait_for(store.wake_capped(mine, ann), 10)
+    assert not await world.claim(worker)
+    await store.wake_capped(mine, ann)
+
+    assert await world.claim(worker)
+
+
 async def test_slots_of_others_stay_when_one_is_given_back(world: World) -> None:
     worker = await world.worker()
     for mail in (1, 2, 3):
