@@ -349,17 +349,18 @@ update job set parked = true from jobs where job.id = jobs.id returning job.id;
 
 -- name: unhold_jobs
 -- Back into the due index; with $2 all of them are due now, so that the gate ends
--- them. Returns the sites that have something due again.
+-- them. Returns the sites that have something due again. Locks all that waits, which
+-- space_jobs needs in the same transaction.
 with jobs as materialized (
-  select id
+  select id, parked or $2 or reason = 'paused' as held
     from job
-   where program_id = $1 and worker is null and (parked or $2 or reason = 'paused')
+   where program_id = $1 and worker is null
    order by id
      for no key update
 ), back as (
   update job set parked = false,
                  due = case when $2 or job.reason = 'paused' then least(job.due, now()) else job.due end
-    from jobs where job.id = jobs.id
+    from jobs where job.id = jobs.id and jobs.held
   returning job.site_id
 )
 select distinct site_id from back where site_id is not null;

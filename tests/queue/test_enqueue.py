@@ -12,6 +12,7 @@ from mtad.base.db import Pool
 from mtad.base.errors import InputError
 from mtad.ops.audit import audit
 from mtad.queue import advance, enqueue, store
+from tests.queue.world import World
 from tests.rows import Program, Rows
 
 CONFIG = Config(domain="example.com")
@@ -199,6 +200,25 @@ async def test_who_waits_for_a_next_mail_goes_on_at_the_max_rate_after_a_pause(p
     assert found[0] - timedelta(minutes=1) <= datetime.now(UTC) < found[0]
     assert found[2] - found[0] == timedelta(minutes=1)
     assert found[3] == dues[3]
+
+
+async def test_a_program_that_goes_on_at_its_max_rate_locks_its_mail_in_order(world: World) -> None:
+    """Mail that a worker gave back after the pause is not parked. Each test counts deadlocks."""
+    conn = world.rows.conn
+    await conn.execute("update program_version set definition = definition || '{\"spacing\": 60}'")
+    given_back, parked = await world.job("a@reader.test"), await world.job("b@reader.test")
+    await enqueue.pause(world.pool, "nudge", "test")
+    await conn.execute("update job set parked = false where id = $1", given_back)
+    lock = "select from job where id = $1 for update"
+
+    async with world.pool.acquire() as other, asyncio.TaskGroup() as group, other.transaction():
+        await other.execute(lock, given_back)
+        group.create_task(enqueue.resume(world.pool, "nudge"))
+        while not await conn.fetchval("select count(*) from pg_locks where not granted"):
+            pass
+        await other.execute(lock, parked)
+
+    assert await conn.fetchval("select count(*) from job where not parked") == 2
 
 
 async def test_a_cancelled_program_ends_its_entries_and_leaves_its_mails_to_the_gate(pool: Pool) -> None:
