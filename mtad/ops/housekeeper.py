@@ -22,8 +22,8 @@ PERIOD = 1.0
 # A sweep that failed for another reason than an absent database is tried again after this.
 FAILED = 5.0
 
-# A sweep rests at least so many times as long as it ran.
-LEAST_REST = 30
+# A sweep rests at least so many times as long as it ran, but so many seconds at most.
+LEAST_REST, LONGEST_REST = 30, 5.0
 
 SWEEP_SECONDS = Histogram("mtad_sweep_seconds", "Time of one run of a sweep", ["sweep"])
 SWEPT = Counter("mtad_swept_total", "Rows that sweeps have moved", ["sweep"])
@@ -93,4 +93,5 @@ class Housekeeper:
                 await self._clock.sleep(sweep.period)
             elif not moved:
                 # A sweep that grows with the installation never takes more than a share of the database.
-                await self._clock.sleep(max(sweep.period, LEAST_REST * (self._clock.monotonic() - began)))
+                rest = min(LEAST_REST * (self._clock.monotonic() - began), LONGEST_REST)
+                await self._clock.sleep(max(sweep.period, rest))

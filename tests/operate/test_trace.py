@@ -188,9 +188,12 @@ async def test_a_socket_that_a_killed_worker_left_is_replaced(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("asked", [b"", b"nonsense\n", b'{"do": "dance"}\n', b"x" * 100_000])
-async def test_who_asks_nonsense_gets_no_answer_and_does_no_harm(tmp_path: Path, asked: bytes) -> None:
+async def test_who_asks_nonsense_gets_no_answer_and_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)  # its full path may be longer than that of a Unix socket
     async with Peer() as peer, working(tmp_path, peer):
-        reader, writer = await asyncio.open_unix_connection(str(tmp_path / line.FOLDER / "0.sock"))
+        reader, writer = await asyncio.open_unix_connection(f"{line.FOLDER}/0.sock")
         writer.write(asked)
         writer.write_eof()
         with contextlib.suppress(ConnectionError):
