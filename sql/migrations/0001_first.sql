@@ -32,7 +32,10 @@ create table site (
   id int generated always as identity primary key,
   name text not null unique,
   hosts text[] not null,
-  ready_at timestamptz not null default '-infinity'
+  ready_at timestamptz not null default '-infinity',
+  passed_prio smallint,                      -- a hint, too: of this prio nothing waits up to and with this job
+  passed_due timestamptz,
+  passed_id bigint
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 create index site_ready_idx on site (ready_at);
 
@@ -336,7 +339,7 @@ create table job (
   reason text                                -- why it waits: the last reply, or the verdict
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
-create index job_due_idx on job (site_id, prio, due) where not parked;
+create index job_due_idx on job (site_id, prio, due, id) where not parked;
 create index job_urgent_idx on job (due) where not parked and prio < 2 and site_id is not null;
 create index job_contact_idx on job (contact_id);
 create index job_program_idx on job (program_id);

@@ -8,6 +8,9 @@
 -- room. None of sites $2, which are shut; of sites $3, which are full, and with $4 = 0 of
 -- all, transactional mail only. Moves each site's hint on. Returns Facts (engine/facts.py),
 -- all seen in one snapshot, so that the versions begin compares belong to them.
+-- What is claimed stays in job_due_idx until it is settled, so that no index is written. The
+-- site's `passed` is the last job of the last prio that was claimed from: the next claim goes
+-- on behind it. What comes to stand before it is found by refresh_hints, within a second.
 -- now(), not clock_timestamp(): only what is stable can be an index condition.
 -- Which prios a site has is found by leaping through the index from one to the next: of
 -- most sites it has one, and asking for each of six, twice, was half of the work.
@@ -30,7 +33,7 @@ with recursive urgent as materialized (
    where s.ready_at <= now() and h.site_id <> all($2::int[])
    limit 64
 ), sites as materialized (
-  select id
+  select id, passed_prio, passed_due, passed_id
     from site
    where ready_at <= now() and id <> all($2::int[]) and id <> all($3::int[])
    order by ready_at
@@ -52,23 +55,25 @@ with recursive urgent as materialized (
       limit 1
    ) n
 ), ready as materialized (
-  select s.id,
+  select s.id, s.passed_prio, s.passed_due, s.passed_id,
          array_agg(h.prio order by h.prio) filter (where h.due <= now()) as prios,
          min(h.due) filter (where h.due > now()) as later
     from sites s
     left join heads h on h.site_id = s.id
-   group by s.id
+   group by s.id, s.passed_prio, s.passed_due, s.passed_id
 ), picked as materialized (
-  select j.id, r.id as site_id
+  select j.id, j.prio, j.due, r.id as site_id
     from ready r
    cross join lateral (
-     select q.id
+     select p.prio, q.due, q.id
        from unnest(r.prios) p (prio)
       cross join lateral (
-        select id
+        select due, id
           from job
          where site_id = r.id and prio = p.prio and worker is null and not parked and due <= now()
-         order by due
+           and (due, id) > (case when p.prio = r.passed_prio then r.passed_due else '-infinity' end,
+                            case when p.prio = r.passed_prio then r.passed_id else 0 end)
+         order by due, id
          limit 64
            for no key update skip locked
       ) q
@@ -80,7 +85,11 @@ with recursive urgent as materialized (
   insert into lease (worker, jobs)
   select $1, array_agg(id) from (select id, (row_number() over () - 1) / 128 as part from claimed) c group by part
 ), hinted as (
-  update site set ready_at = next.at
+  update site
+     set ready_at = next.at,
+         passed_prio = coalesce(last.prio, site.passed_prio),
+         passed_due = coalesce(last.due, site.passed_due),
+         passed_id = coalesce(last.id, site.passed_id)
     from (
       select r.id,
              case when count(p.id) >= 64 then now()
@@ -99,6 +108,9 @@ with recursive urgent as materialized (
         left join picked p on p.site_id = r.id
        group by r.id, r.prios, r.later
     ) next
+    left join (
+      select distinct on (site_id) site_id, prio, due, id from picked order by site_id, prio desc, due desc, id desc
+    ) last on last.site_id = next.id
    where site.id = next.id
 )
 select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j.entry_id, j.site_id,
@@ -509,24 +521,25 @@ update site
  where site.id = sites.id;
 
 -- name: refresh_hints
--- Recompute every site's hint from the due index; lanes that are closed or out of
+-- Recompute every site's hint from the due index, and forget how far claims have passed where
+-- something waits before that; lanes that are closed or out of
 -- tokens wait until they are not. The heads of the index are found by leaping from
 -- one site and prio to the next: 26 ms of Postgres for 10,000 sites and 10 million
 -- jobs, where asking for each of six prios of each site took 150.
 with recursive heads as (
-  (select site_id, prio, due
+  (select site_id, prio, due, id
      from job
     where worker is null and not parked and site_id is not null
-    order by site_id, prio, due
+    order by site_id, prio, due, id
     limit 1)
    union all
-  select n.site_id, n.prio, n.due
+  select n.site_id, n.prio, n.due, n.id
     from heads h
    cross join lateral (
-     select site_id, prio, due
+     select site_id, prio, due, id
        from job
       where worker is null and not parked and (site_id, prio) > (h.site_id, h.prio)
-      order by site_id, prio, due
+      order by site_id, prio, due, id
       limit 1
    ) n
 ), opening as materialized (
@@ -538,19 +551,24 @@ with recursive heads as (
                     from lane) x) l
    group by l.site_id
 ), hints as materialized (
-  select s.id, s.ready_at, greatest(coalesce(d.due, 'infinity'), coalesce(o.at, '-infinity')) as at
+  select s.id, s.ready_at, greatest(coalesce(d.due, 'infinity'), coalesce(o.at, '-infinity')) as at,
+         coalesce((p.due, p.id) <= (s.passed_due, s.passed_id), false) as behind
     from site s
     left join (select site_id, min(due) as due from heads group by site_id) d on d.site_id = s.id
+    left join heads p on p.site_id = s.id and p.prio = s.passed_prio
     left join opening o on o.site_id = s.id
 ), stale as materialized (
-  select s.id, h.at
+  select s.id, h.at, h.behind
     from site s
     join hints h using (id)
-   where s.ready_at is distinct from h.at and (h.at < s.ready_at or h.at > now())
+   where s.ready_at is distinct from h.at and (h.at < s.ready_at or h.at > now()) or h.behind
    order by s.id
      for no key update of s skip locked
 )
-update site set ready_at = stale.at from stale where site.id = stale.id;
+update site
+   set ready_at = stale.at, passed_prio = case when not stale.behind then site.passed_prio end
+  from stale
+ where site.id = stale.id;
 
 -- ── Workers ─────────────────────────────────────────────────────────────────
 

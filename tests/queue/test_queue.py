@@ -302,6 +302,17 @@ async def test_a_deferred_mail_comes_back_at_its_time_behind_first_attempts(worl
     assert tuple(row.values()) == (None, 5, 1, True, "451 later")
 
 
+async def test_mail_that_comes_to_stand_before_what_was_claimed_is_found_by_the_sweep(world: World) -> None:
+    claimed = await world.job("a@reader.test")
+    worker = await world.worker()
+    assert [facts.job_id for facts in await world.claim(worker)] == [claimed]
+    earlier = await world.job("b@reader.test", due=datetime.now(UTC) - timedelta(days=300))
+
+    await store.refresh_hints(world.rows.conn)
+
+    assert [facts.job_id for facts in await store.claim(world.rows.conn, worker)] == [earlier]
+
+
 async def test_a_released_mail_is_as_it_was(world: World) -> None:
     job = await world.job()
     worker = await world.worker()
