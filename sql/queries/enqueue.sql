@@ -41,9 +41,8 @@ select status::text, version, enqueued_to, next_slot, coalesce(open_to, starts -
 -- `limit 1`, and where the page begins and ends: as joins, all contacts and all that
 -- are enrolled were read for every page; whose day it is are few over a wide range, and
 -- looked up one by one.
--- Plan: the key of subscription; or contact_days_idx alone, `+ 0` keeps it from being joined
--- with all of the key. Of a million people 2,750 on a day: 48,000 buffers in one page, not
--- 9 million in 200.
+-- Plan: the key of subscription; or contact once, its attributes looked through as text
+-- first: 1.5 s of Postgres for a million people, once a day.
 with page as materialized (
   (select u.contact_id, u.status, u.break_until
      from subscription u
@@ -55,8 +54,9 @@ with page as materialized (
      from contact c
      join lateral (
        select status, break_until from subscription where stream_id = $1 and contact_id = c.id limit 1) u on true
-    where $8 is not null and days_of_year(c.attributes) && $8 and c.id + 0 > $2
-      and c.attributes @? '$.* ? (@ like_regex "^[0-9]{4}-[0-9]{2}-[0-9]{2}")'
+    where $8 is not null and c.id > $2
+      and c.attributes::text like any (array(select '%-' || right(day, 5) || '%' from unnest($8) as d (day)))
+      and days_of_year(c.attributes) && $8
     order by c.id
     limit 5000)
 )
