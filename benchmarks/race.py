@@ -44,10 +44,11 @@ _AHEAD = 0.05
 # Acts under way at once.
 _BESIDE = 32
 
-# For a mail that somebody must get before it makes them ineligible: each round lets one more pass.
+# Between two looks at whether something has happened, seconds.
 _LOOK = 0.02
 
 _HAPPENED = "select exists (select from race_fact where contact_id = $1)"
+_BEGUN = "select exists (select from race_begin where contact_id = $1)"
 _QUEUED = "select exists (select from job where program_id not in (select id from program where status = 'paused'))"
 
 
@@ -169,27 +170,34 @@ async def _race(plan: Plan, place: Place, pool: Pool, sink: RaceSink, ways: Ways
     """Each act as soon as so many mails are through; until the queue is empty."""
     acts = _acts(people, plan.contacts - plan.ineligible)
     ahead = round(_AHEAD * plan.contacts)
-    undone = [mails for mails, _ in acts]  # a heap of those that are; `done` is taken out when it is the first
+    undone = [mails for mails, *_ in acts]  # a heap of those that are; `done` is taken out when it is the first
     done: Counter[int] = Counter()
     places = asyncio.Semaphore(_BESIDE)
 
-    async def run(mails: int, person: Person) -> None:
+    async def until(happened: str, person: Person) -> None:
+        while not await pool.fetchval(happened, person.id):
+            await asyncio.sleep(_LOOK)
+            sink.nudge(_LOOK)
+
+    async def run(mails: int, person: Person, after_theirs: bool) -> None:
         await sink.reached(mails)
+        if after_theirs:
+            await until(_BEGUN, person)
         async with places:
             await ways.act(person)
-        while not await pool.fetchval(_HAPPENED, person.id):
-            await asyncio.sleep(_LOOK)
-            sink.allow(sink.answered + 1)
+        await until(_HAPPENED, person)
         done[mails] += 1
         while undone and done[undone[0]]:
             done[heapq.heappop(undone)] -= 1
-        sink.allow(undone[0] + ahead if undone else 2 * plan.contacts)
+        if not undone:
+            sink.allow(2 * plan.contacts)
+        elif undone[0]:  # nobody is answered before those who act first have
+            sink.allow(undone[0] + ahead)
 
-    sink.allow(ahead)
     try:
         async with asyncio.TaskGroup() as group:
-            for mails, person in acts:
-                group.create_task(run(mails, person))
+            for mails, person, after_theirs in acts:
+                group.create_task(run(mails, person, after_theirs))
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     while await pool.fetchval(_QUEUED):
@@ -198,13 +206,13 @@ async def _race(plan: Plan, place: Place, pool: Pool, sink: RaceSink, ways: Ways
         await asyncio.sleep(0.05)
 
 
-def _acts(people: Sequence[Person], through: int) -> list[tuple[int, Person]]:
-    """(after how many mails, of whom), in order: around each one's turn; of those who go together one, in the middle.
+def _acts(people: Sequence[Person], through: int) -> list[tuple[int, Person, bool]]:
+    """(after how many mails, of whom, and after their own), in order: around each one's turn.
 
-    Of each way the first in the queue comes last and the last one first, so that some are too
-    late for certain and some in time.
+    Of each way the first in the queue comes last, after its own mail, and the last one before any,
+    so that some are too late for certain and some in time. Of those who go together the first acts, in the middle.
     """
-    found: list[tuple[int, Person]] = []
+    found: list[tuple[int, Person, bool]] = []
     for way in WAYS:
         its = [person for person in people if person.way == way]
         turns = [person.turn + _AROUND[n % len(_AROUND)] for n, person in enumerate(its)]
@@ -212,7 +220,8 @@ def _acts(people: Sequence[Person], through: int) -> list[tuple[int, Person]]:
         if way in TOGETHER:
             its, turns = its[:1], [0.5]
         found += [
-            (round(through * min(max(turn, 0.0), _LAST)), person) for turn, person in zip(turns, its, strict=True)
+            (round(through * min(max(turn, 0.0), _LAST)), person, person is its[0])
+            for turn, person in zip(turns, its, strict=True)
         ]
     return sorted(found, key=lambda act: act[0])
 

@@ -27,15 +27,17 @@ class Data(msgspec.Struct, frozen=True, gc=False):
 class RaceSink:
     """Takes all mail but that to `gone…`, and forgets its text.
 
-    After `most` mails each further one waits for its 250 until `allow` raises that number: so
-    senders are never further ahead of what is done beside them, however slow that is.
+    No mail gets its 250 until `allow` says to how many: so senders are never further ahead of
+    what is done beside them, however slow that is.
     """
 
     def __init__(self) -> None:
         self.data: list[Data] = []
         self.answered = 0
         self.addresses: Sequence[tuple[str, int]] = ()
+        self.under_way = 0  # transactions between MAIL and the end of their mail
         self._most = 0
+        self._last = 0.0  # when something was last answered, by time.monotonic
         self._waiting: deque[asyncio.Transport] = deque()
         self._reached: list[tuple[int, int, asyncio.Event]] = []  # a heap: mails, a number of its own
 
@@ -43,6 +45,11 @@ class RaceSink:
         """Answer up to so many mails in all."""
         self._most = max(self._most, most)
         while self._waiting and self.answered < self._most:
+            self._answer(self._waiting.popleft())
+
+    def nudge(self, still: float) -> None:
+        """Answer one more if all that came waits, for `still` seconds: a mail ahead of all others needs a session."""
+        if self._waiting and not self.under_way and time.monotonic() - self._last >= still:
             self._answer(self._waiting.popleft())
 
     async def reached(self, mails: int) -> None:
@@ -61,6 +68,7 @@ class RaceSink:
 
     def _answer(self, transport: asyncio.Transport) -> None:
         self.answered += 1
+        self._last = time.monotonic()
         transport.write(b"250 2.0.0 taken\r\n")
         while self._reached and self._reached[0][0] <= self.answered:
             heapq.heappop(self._reached)[2].set()
@@ -74,6 +82,7 @@ class _Session(asyncio.Protocol):
         self._buffer = b""
         self._sender = ""
         self._recipients = 0
+        self._under_way = False  # between MAIL and the end of the mail
         self._text = False  # between DATA and its dot
         self._transport: asyncio.Transport
 
@@ -91,6 +100,7 @@ class _Session(asyncio.Protocol):
             self._buffer = rest
             if self._text:
                 self._text = False
+                self._transaction(False)
                 self._sink.dot(self._transport)
             else:
                 self._command(head)
@@ -101,6 +111,7 @@ class _Session(asyncio.Protocol):
         if verb == b"EHLO":
             answer = _EHLO
         elif verb == b"MAIL":
+            self._transaction(True)
             self._sender, self._recipients = line.partition(b"<")[2].partition(b">")[0].decode(), 0
         elif verb == b"RCPT":
             if line.partition(b"<")[2].startswith(GONE.encode()):
@@ -110,12 +121,23 @@ class _Session(asyncio.Protocol):
         elif verb == b"DATA":
             self._sink.data.append(Data(self._sender, time.time()))
             self._text = self._recipients > 0
+            if not self._recipients:
+                self._transaction(False)
             answer = b"354 go on\r\n" if self._text else b"554 5.5.1 no valid recipients\r\n"
+        elif verb == b"RSET":
+            self._transaction(False)
         elif verb == b"QUIT":
             self._transport.write(b"221 2.0.0 bye\r\n")
             self._transport.close()
             return
         self._transport.write(answer)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._transaction(False)
+
+    def _transaction(self, under_way: bool) -> None:
+        self._sink.under_way += under_way - self._under_way
+        self._under_way = under_way
 
 
 @contextlib.asynccontextmanager
