@@ -161,13 +161,21 @@ async def one_round(plan: Plan, place: Place, pool: Pool, draw: random.Random, *
         await place.start("fence" if plan.unfenced else "")
         port = await until_it_answers(place, http)
         ways = Ways(place, pool, http, f"http://127.0.0.1:{port}", series)
-        await _race(plan, place, pool, sink, ways, people)
+        await _race(plan, place, pool, sink, ways, people, {domain: port for domain, (_, port) in routes})
         await place.stop()
     return await told(pool, tracking_keys(place.installation.config), sink.data)
 
 
-async def _race(plan: Plan, place: Place, pool: Pool, sink: RaceSink, ways: Ways, people: Sequence[Person]) -> None:
-    """Each act as soon as so many mails are through; until the queue is empty."""
+async def _race(
+    plan: Plan,
+    place: Place,
+    pool: Pool,
+    sink: RaceSink,
+    ways: Ways,
+    people: Sequence[Person],
+    ports: Mapping[str, int],
+) -> None:
+    """Each act as soon as so many mails are through, until the queue is empty; `ports` by domain."""
     acts = _acts(people, plan.contacts - plan.ineligible)
     ahead = round(_AHEAD * plan.contacts)
     undone = [mails for mails, *_ in acts]  # a heap of those that are; `done` is taken out when it is the first
@@ -177,7 +185,7 @@ async def _race(plan: Plan, place: Place, pool: Pool, sink: RaceSink, ways: Ways
     async def until(happened: str, person: Person) -> None:
         while not await pool.fetchval(happened, person.id):
             await asyncio.sleep(_LOOK)
-            sink.nudge(_LOOK)
+            sink.nudge(ports[person.key.partition("@")[2]])
 
     async def run(mails: int, person: Person, after_theirs: bool) -> None:
         await sink.reached(mails)

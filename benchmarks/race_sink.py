@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import heapq
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
@@ -35,22 +35,23 @@ class RaceSink:
         self.data: list[Data] = []
         self.answered = 0
         self.addresses: Sequence[tuple[str, int]] = ()
-        self.under_way = 0  # transactions between MAIL and the end of their mail
+        self.under_way: Counter[int] = Counter()  # by port, transactions between MAIL and the end of their mail
         self._most = 0
-        self._last = 0.0  # when something was last answered, by time.monotonic
-        self._waiting: deque[asyncio.Transport] = deque()
+        self._waiting: dict[asyncio.Transport, int] = {}  # for the answer to their mail, by age; the port
         self._reached: list[tuple[int, int, asyncio.Event]] = []  # a heap: mails, a number of its own
 
     def allow(self, most: int) -> None:
         """Answer up to so many mails in all."""
         self._most = max(self._most, most)
         while self._waiting and self.answered < self._most:
-            self._answer(self._waiting.popleft())
+            self._answer(next(iter(self._waiting)))
 
-    def nudge(self, still: float) -> None:
-        """Answer one more if all that came waits, for `still` seconds: a mail ahead of all others needs a session."""
-        if self._waiting and not self.under_way and time.monotonic() - self._last >= still:
-            self._answer(self._waiting.popleft())
+    def nudge(self, port: int) -> None:
+        """Answer one more there if all that came there waits: a mail ahead of all others needs a session."""
+        if not self.under_way[port]:
+            transport = next((one for one, its in self._waiting.items() if its == port), None)
+            if transport:
+                self._answer(transport)
 
     async def reached(self, mails: int) -> None:
         """Return as soon as so many mails were answered."""
@@ -59,16 +60,18 @@ class RaceSink:
             heapq.heappush(self._reached, (mails, id(event), event))
             await event.wait()
 
-    def dot(self, transport: asyncio.Transport) -> None:
+    def dot(self, transport: asyncio.Transport, port: int) -> None:
         """A mail has come to its end."""
-        if self.answered < self._most:
-            self._answer(transport)
-        else:
-            self._waiting.append(transport)
+        self._waiting[transport] = port
+        self.allow(self._most)
+
+    def gone(self, transport: asyncio.Transport) -> None:
+        """The connection has ended."""
+        self._waiting.pop(transport, None)
 
     def _answer(self, transport: asyncio.Transport) -> None:
+        del self._waiting[transport]
         self.answered += 1
-        self._last = time.monotonic()
         transport.write(b"250 2.0.0 taken\r\n")
         while self._reached and self._reached[0][0] <= self.answered:
             heapq.heappop(self._reached)[2].set()
@@ -85,10 +88,12 @@ class _Session(asyncio.Protocol):
         self._under_way = False  # between MAIL and the end of the mail
         self._text = False  # between DATA and its dot
         self._transport: asyncio.Transport
+        self._port = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._port = transport.get_extra_info("sockname")[1]
         transport.write(b"220 sink.test ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
@@ -101,7 +106,7 @@ class _Session(asyncio.Protocol):
             if self._text:
                 self._text = False
                 self._transaction(False)
-                self._sink.dot(self._transport)
+                self._sink.dot(self._transport, self._port)
             else:
                 self._command(head)
 
@@ -134,9 +139,10 @@ class _Session(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._transaction(False)
+        self._sink.gone(self._transport)
 
     def _transaction(self, under_way: bool) -> None:
-        self._sink.under_way += under_way - self._under_way
+        self._sink.under_way[self._port] += under_way - self._under_way
         self._under_way = under_way
 
 

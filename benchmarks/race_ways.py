@@ -1,5 +1,7 @@
 """Eleven ways in which people become ineligible, each by the product's own door for it."""
 
+import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,6 +15,7 @@ from engine.service import Suppress, fold, suppress
 from mtad.audience.persons import erase
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import Problem
+from mtad.base.ids import uuid7
 from mtad.compose.preview import tracking_keys
 from mtad.queue import programs, store
 from mtad.queue.enqueue import cancel, pause
@@ -38,12 +41,20 @@ TOGETHER = ("domain", "paused", "cancelled")
 
 DOMAIN = f"{GONE}.example.net"
 
+# Open before click. A judged hit is in both tables: one waits for the fold, the other is what a replay reads.
 _HIT = """
+with hit as (
+  select k.id, l.job_id, l.stream_id, l.contact_id, k.kind, n.id as link_id,
+         now() - case k.kind when 'open' then interval '1 ms' else interval '0' end as at
+    from (select * from ledger where contact_id = $1 order by job_id limit 1) l
+   cross join unnest($2::text[], $3::uuid[]) as k (kind, id)
+    join message_link n on n.message_id = l.message_id and n.position = case k.kind when 'open' then 0 else 1 end
+), kept as (
+  insert into event (id, kind, at, contact_id, stream_id, job_id, link_id, class)
+  select id, kind, at, contact_id, stream_id, job_id, link_id, 'human' from hit
+)
 insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)
-select gen_random_uuid(), l.job_id, k.kind::sign_kind, n.id, now(), 'GET', 'Firefox', 'human'
-  from (select * from ledger where contact_id = $1 order by job_id limit 1) l
- cross join unnest($2::text[]) as k (kind)
-  join message_link n on n.message_id = l.message_id and n.position = case k.kind when 'open' then 0 else 1 end
+select id, job_id, kind::sign_kind, link_id, at, 'GET', 'Firefox', 'human' from hit
 """
 _UNFOLDED = "select exists (select from pending h join ledger l using (job_id) where l.contact_id = $1)"
 _SITE = "select d.site_id from contact c join domain d on d.id = c.domain_id where c.id = $1"
@@ -89,7 +100,9 @@ class Ways:
 
     async def _answers(self, person: Person, kinds: Sequence[str]) -> None:
         """Judged hits on the earlier mail, as ripening leaves them; folded by us or by a worker."""
-        await self._pool.execute(_HIT, person.id, kinds)
+        now = int(time.time() * 1000)
+        ids = [uuid7(now, os.urandom(10)) for _ in kinds]
+        await self._pool.execute(_HIT, person.id, kinds, ids)
         while await self._pool.fetchval(_UNFOLDED, person.id):
             await fold(self._pool)
 
