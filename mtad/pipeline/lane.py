@@ -1,65 +1,46 @@
 """One lane in one worker: the sessions from one source to one site, which take the mails that wait there.
 
 Sessions are opened when the site asks for them, up to the lane's limit over all workers,
-and closed when idle. Each takes one mail after the other:
-
-    sign → settle the mail before and begin this one → send → classify
-
-The next mail is signed before the one before is settled, and begun after that, so at
-most one mail a session is ever between begin and the ledger.
+and closed when idle. What becomes of their mails says how many there may be, and whether
+the lane is closed.
 """
 
 import asyncio
 import logging
 from collections.abc import Coroutine
-from datetime import date
 from functools import cache
 from math import inf
 from typing import Protocol
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 
-from engine.facts import Reason
 from mtad.base.config import Shape, rate, seconds
 from mtad.base.db import AWAY
-from mtad.compose.faults import ContentFault
 from mtad.outcome.classify import classify
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.pipeline.backlog import TRANSACTIONAL
-from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.door import CLOSED_LONGEST, SHUT_FOR, Door
-from mtad.pipeline.endings import Mail, after_attempt, ended_by_skip, is_trouble, lenient, retry_of
-from mtad.pipeline.signer import Signed
+from mtad.pipeline.endings import Mail, after_attempt, is_trouble, lenient, retry_of
+from mtad.pipeline.places import Places
+from mtad.pipeline.session import PATIENCE, SessionRunner
 from mtad.pipeline.tools import Tools
-from mtad.pipeline.watchdog import BEGIN, IDLE, SEND, SIGN, Phase, Step
+from mtad.pipeline.watchdog import Phase, Step
 from mtad.queue import store
 from mtad.queue.dials import Dial
-from mtad.queue.providers import Pace
 from mtad.queue.settle import Ending
-from mtad.queue.store import Ended, Offer, Released, Returned, Trip, Wish
+from mtad.queue.store import Ended, Offer, Released, Returned, Trip
 from mtad.queue.workers import IN_DOUBT
 from mtad.shape.feedback import Concurrency
-from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
+from mtad.smtp.results import Lost, Refused, Result, Stage
 from mtad.wire.egress import Unbound
 from mtad.wire.session import Session
 from mtad.wire.terms import terms_of
 
 log = logging.getLogger("mtad.lane")
 
-# Sessions beyond a worker's share of the lane are kept for so long before others are asked.
-KEPT_FOR = 5.0
-
-# Waits for a token up to this many seconds keep the mail in hand.
-PATIENCE = 1.0
-
 ATTEMPTS = Counter(
     "mtad_attempts_total", "Attempts by outcome, source and provider", ["outcome", "source", "provider"]
 )  # fmt: skip
-BEGIN_TO_DATA = Histogram(
-    "mtad_begin_to_data_seconds", "From the begin of a mail to its DATA",
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
-)  # fmt: skip
-
 
 # A refusal for one of these says that somebody does not trust the source.
 BLAMING = (Scope.SOURCE, Scope.SENDER, Scope.POLICY, Scope.DESTINATION)
@@ -109,8 +90,7 @@ class LaneRunner:
 
     def __init__(self, lane: store.Lane, shape: Shape, site: Site, tools: Tools, group: asyncio.TaskGroup) -> None:
         self.lane = lane
-        self.running = 0  # sessions
-        self.asked = 0  # sessions that will be asked for
+        self._places = Places(lane, shape, tools)
         self._dialling = 0  # sessions that no server has greeted yet
         self._shape = shape
         self._site = site
@@ -122,18 +102,24 @@ class LaneRunner:
         self._attempts = _attempts(lane.source, lane.provider)
         self._idle: list[asyncio.Future[bool]] = []  # sessions that wait for a mail; False: close
         self._tasks: set[asyncio.Task[None]] = set()
-        self._counting = asyncio.Lock()
         self._concurrency = Concurrency(lane.sessions)
-        self._leaving = 0  # of them, those that are too many since there was trouble
-        self._held = 0  # as many as run, as the database knows
+        self._leaving = 0  # sessions that end because there are too many since there was trouble
         self._asking = False
-        self._grows = False  # what is asked for goes beyond the worker's share
         self._door = Door(shape.consecutive_connection_failures_before_delay)
         self._full_until = 0.0  # no further session before
-        self._held_until = 0.0  # what is held need not be asked for again before
         self._retries = [retry_of(class_, tools.retries, shape) for class_ in range(3)]
 
     # What the site asks
+
+    @property
+    def running(self) -> int:
+        """Its sessions."""
+        return self._places.running
+
+    @property
+    def opened(self) -> int:
+        """Its sessions and those that will be asked for."""
+        return self._places.running + self._places.asked
 
     def can(self, now: float) -> bool:
         """Whether its mails could go: it is open, and its source is well."""
@@ -157,7 +143,7 @@ class LaneRunner:
     @property
     def coming(self) -> int:
         """Sessions on their way, that will take a mail each."""
-        return self.asked + self._dialling
+        return self._places.asked + self._dialling
 
     @property
     def is_warming(self) -> bool:
@@ -168,7 +154,7 @@ class LaneRunner:
         """How many further sessions it may ask for."""
         if now < self._full_until or not self.can(now):
             return 0
-        return self._concurrency.allowed - self.running - self.asked
+        return self._concurrency.allowed - self.opened
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
@@ -176,8 +162,7 @@ class LaneRunner:
 
     def open(self, number: int, *, growing: bool = False) -> None:
         """Ask for so many further sessions, no more than it has room for."""
-        self.asked += number
-        self._grows |= growing
+        self._places.ask(number, growing=growing)
         if not self._asking:
             self._asking = True
             self._run(self._take())
@@ -206,12 +191,7 @@ class LaneRunner:
         for task in self._tasks:
             task.cancel()
 
-    @property
-    def _keeps(self) -> int:
-        """How many sessions other mail leaves to transactional mail."""
-        return int(self.running > 1 and self._tools.clock.monotonic() < self._site.keeps_until)
-
-    # How many sessions
+    # Opening sessions
 
     def _run(self, work: Coroutine[object, object, None]) -> None:
         task = self._group.create_task(work, name=f"lane {self.lane.source}/{self.lane.name}")
@@ -219,29 +199,19 @@ class LaneRunner:
         task.add_done_callback(self._tasks.discard)
 
     async def _take(self) -> None:
-        while self.asked:
+        """Open the sessions that were asked for, as many as there are places for."""
+        while self._places.asked:
             if self._allowance is not None and not await self._allowance.ready():
-                self.asked = 0
+                self._places.asked = 0
                 break
-            async with self._counting:
-                number, growing = self.asked, self._grows
-                self._grows = False
-                await self._hold(self.running + number, growing=growing)
-                # In this order: a lane that is closed must not keep the provider's from others.
-                allowed = await self._provider_allows(self._held - self.running)
-                if allowed < self._held - self.running:
-                    await self._hold(self.running + allowed, growing=growing)
-                opened = self._held - self.running
-                self.running += opened
-                self.asked -= number
-            await self._provider_has_back(allowed - opened)
+            opened, all_ = await self._places.take()
             for _ in range(opened):
                 self._run(self._session())
-            if opened < number:
+            if not all_:
                 # All workers together hold what the lane allows. Asking again for each mail
                 # would hold up begin, which needs the lane's row too.
                 self._full_until = self._tools.clock.monotonic() + SHUT_FOR
-                self.asked = 0
+                self._places.asked = 0
                 self._site.falls_short()
         self._asking = False
         if not self.running:
@@ -259,31 +229,8 @@ class LaneRunner:
             if worn and self._tools.providers.is_tight(self._provider, self.lane.id):
                 # Another site of the provider waits for a session: this one asks again after it.
                 again, self._full_until = False, self._tools.clock.monotonic() + SHUT_FOR
-            if again and self._tools.clock.monotonic() < self._held_until:
-                continue
-            self.running -= 1
-            async with self._counting:
-                if again or self._held > self.running:  # else another that ended has said so for both
-                    await self._hold(self.running + again)
-                again = self._held > self.running
-                self.running += again
-        await self._provider_has_back(1)
+            again = await self._places.leave(again=again)
         self._site.session_ended(self)
-
-    async def _provider_allows(self, number: int) -> int:
-        """How many further sessions all sites of the provider together leave to this lane."""
-        most = self._shape.provider_connection_limit
-        if not (most and number):
-            return number
-        return await self._tools.providers.take(self._provider, most, number, self.lane.id)
-
-    async def _provider_has_back(self, number: int) -> None:
-        if number and (most := self._shape.provider_connection_limit):
-            await self._tools.providers.give_back(self._provider, most, number)
-
-    async def _hold(self, wanted: int, *, growing: bool = False) -> None:
-        self._held = await self._tools.sessions.hold(Wish(self.lane.id, wanted, self.running, growing), self._held)
-        self._held_until = self._tools.clock.monotonic() + KEPT_FOR
 
     async def _open_and_send(self, step: Step) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
@@ -304,7 +251,7 @@ class LaneRunner:
             return False
         leaves = hung_up = False
         try:
-            leaves = await self._send_all(opened, step)
+            leaves = await SessionRunner(opened, step, self, self._shape, self._allowance, self._tools).run()
             hung_up = not opened.usable
         finally:
             await opened.close()
@@ -314,7 +261,7 @@ class LaneRunner:
         elif hung_up and self._site.waits(self) and not leaves and not self._site.draining:
             # Dialled again at once, such a server would be dialled for ever.
             await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
-        return opened.deliveries >= self._most_deliveries
+        return opened.deliveries >= self.most_deliveries
 
     async def _may_dial(self) -> bool:
         """Whether a connection may be opened; waits a moment until it may. False: no other session before then."""
@@ -329,47 +276,6 @@ class LaneRunner:
             await self._tools.clock.sleep(wait)
         return True
 
-    # One session
-
-    async def _send_all(self, session: Session, step: Step) -> bool:
-        """Until the session is over; whether it ends because there are too many."""
-        last: Ended | Returned | None = None  # what became of the mail before, not settled yet
-        leaves = False
-        while session.alive() and session.deliveries < self._most_deliveries:
-            step.phase = IDLE
-            if leaves := self.running - self._leaving > self._most_sessions:
-                self._leaving += 1
-                break
-            day: date | None = None
-            if self._allowance is not None and (day := await self._allowance.take()) is None:
-                await self._site.shut()
-                break
-            mail = self._site.take(self, urgent=len(self._idle) < self._keeps)
-            if mail is None:
-                self._put_back(day)
-                if last is not None:
-                    await self._settle(last)
-                    last = None
-                elif not await self._mail_arrives():
-                    break
-                continue
-            step.mail, step.last = mail, last
-            step.phase = SIGN
-            try:
-                signed = await self._tools.signer.sign(mail, self.lane.source)
-            except ContentFault as fault:
-                step.phase = IDLE
-                self._put_back(day)
-                await self._settle(ended_by_skip(mail.facts, mail.program, fault.reason))
-                continue
-            last = await self._send(session, mail, signed, step)
-            if last is None:
-                self._put_back(day)
-        step.phase = IDLE
-        if last is not None:
-            await self._settle(last)
-        return leaves
-
     async def _given_up(self, step: Step) -> None:
         """The watchdog has ended a session: nothing that it held is lost, and nobody waits for the settler."""
         rows: list[Ending] = [step.last] if step.last is not None else []
@@ -379,86 +285,63 @@ class LaneRunner:
             case Phase.SEND, Mail() as mail:
                 lost = Lost(Stage.DOT, "ended by the watchdog", self.lane.name)
                 trip = Trip(self.lane.source, "", site=self.lane.name)
-                rows.append(self._ending(mail, lost, self._concurrency.falls, trip))
+                rows.append(self.ending(mail, lost, self._concurrency.falls, trip))
         for row in rows:
             await self._tools.settler.batcher.submit(row)
 
-    def _put_back(self, day: date | None) -> None:
-        """What a mail that was not sent had taken of the day's allowance."""
-        if self._allowance is not None and day is not None:
-            self._allowance.put_back(day)
+    # What its sessions ask
 
-    async def _send(self, session: Session, mail: Mail, signed: Signed, step: Step) -> Ended | Returned | None:
-        """One mail over one session; what became of it, None when it went back. `step.last` is settled."""
-        while True:
-            step.phase = BEGIN
-            begun = await self._begin(mail, step)
-            if begun is None:
-                return None
-            since = self._concurrency.falls
-            step.phase = SEND
-            try:
-                result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
-            except ValueError as defect:
-                return ended_by_skip(mail.facts, mail.program, f"{Reason.CONTENT}:{defect}")
-            if not isinstance(result, TooLate):
-                if session.data_at >= begun.data_by - VALID:  # it came as far as DATA
-                    BEGIN_TO_DATA.observe(session.data_at - (begun.data_by - VALID))
-                trip = Trip(
-                    self.lane.source, result.host, signed.return_path, len(signed.message), *session.encryption,
-                    self.lane.name, self._tools.sources.pool_of(mail.stream), session.local, session.number,
-                )  # fmt: skip
-                return self._ending(mail, result, since, trip)
-            if not session.usable:
-                # Closed by the server while idle: not an attempt.
-                await self._settle(Released(mail.facts))
-                return None
+    @property
+    def is_draining(self) -> bool:
+        """Whether nothing should be waited for any more."""
+        return self._site.draining
 
-    async def _begin(self, mail: Mail, step: Step) -> Begun | None:
-        """The begin of a mail that may go now; None when it has been given back instead. `step.last` is settled."""
-        if self._shape.provider_message_rate:
-            if step.last is not None:
-                await self._settle(step.last)
-                step.last = None
-            if not await self._provider_bears(mail, step):
-                return None
-        while True:
-            begun = await self._tools.beginner.begin(Turn(self._offer(mail), step.last))
-            step.last = None
-            if begun.wait == 0:
-                return begun
-            if begun.wait is None:
-                await self._settle(Released(mail.facts))
-                return None
-            if begun.wait > PATIENCE or self._site.draining:
-                await self._leave(mail, begun.wait)
-                return None
-            await self._tools.clock.sleep(begun.wait)
-            step.was_answered()
+    @property
+    def most_deliveries(self) -> int:
+        """After so many mails a session is worn out."""
+        limit = self._tools.automation.limits(self.lane.id).max_deliveries_per_connection
+        configured = self._shape.max_deliveries_per_connection
+        return configured if limit is None else min(limit, configured)
 
-    async def _provider_bears(self, mail: Mail, step: Step) -> bool:
-        """Take a token of all sites of the provider together; waits a moment for one. False: the mail went back."""
-        limit = rate(self._shape.provider_message_rate)
-        pace = Pace(*self._provider, limit.per_second, limit.burst)
-        while wait := await self._tools.providers.pace(pace):
-            if wait > PATIENCE or self._site.draining:
-                await self._leave(mail, wait)
-                return False
-            await self._tools.clock.sleep(wait)
-            step.was_answered()
-        return True
+    @property
+    def falls(self) -> int:
+        """How often its sessions were halved: what begins now is told this number."""
+        return self._concurrency.falls
 
-    async def _leave(self, mail: Mail, wait: float) -> None:
-        """There is no token for it here for so many seconds: to others, or back."""
-        await self._shut(wait, f"nothing begins for {wait:,.0f} s")
-        if not self._site.put_back(mail, self):
-            await self._settle(Released(mail.facts))
+    def is_crowded(self) -> bool:
+        """Whether this session is to end because there are too many; then it counts as one that leaves."""
+        limit = self._tools.automation.limits(self.lane.id).sessions
+        most = self._concurrency.allowed if limit is None else min(limit, self._concurrency.allowed)
+        leaves = self._places.running - self._leaving > most
+        self._leaving += leaves
+        return leaves
 
-    def _offer(self, mail: Mail) -> Offer:
+    def take(self) -> Mail | None:
+        """The next mail for a session."""
+        return self._site.take(self, urgent=len(self._idle) < self._keeps)
+
+    async def mail_arrives(self) -> bool:
+        """Wait for one. False when none came for too long, or the session is to end."""
+        if self._site.draining or self._tools.providers.is_tight(self._provider, self.lane.id):
+            return False
+        arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._idle.append(arrived)
+        try:
+            async with asyncio.timeout(seconds(self._shape.idle_timeout)):
+                return await arrived
+        except TimeoutError:
+            return False
+        finally:
+            if arrived in self._idle:
+                self._idle.remove(arrived)
+
+    def offer(self, mail: Mail) -> Offer:
+        """To begin it."""
         yields = bool(self._keeps) and mail.facts.class_ != TRANSACTIONAL
         return Offer(mail.facts, self.lane.id, yields)
 
-    def _ending(self, mail: Mail, result: Result, since: int, trip: Trip) -> Ended | Returned:
+    def ending(self, mail: Mail, result: Result, since: int, trip: Trip) -> Ended | Returned:
+        """What an attempt that began after `since` falls means for the mail; the lane draws its conclusions."""
         said = classify(result)
         outcome = lenient(said, mail.facts.attempt)
         self._attempts[type(outcome)].inc()
@@ -480,31 +363,20 @@ class LaneRunner:
             mail, outcome, retry, now=self._tools.clock.now(), luck=self._tools.luck(), trip=trip
         )  # fmt: skip
 
-    @property
-    def _most_sessions(self) -> int:
-        limit = self._tools.automation.limits(self.lane.id).sessions
-        return self._concurrency.allowed if limit is None else min(limit, self._concurrency.allowed)
+    async def leave(self, mail: Mail, wait: float) -> None:
+        """There is no token for it here for so many seconds: to others, or back."""
+        await self._shut(wait, f"nothing begins for {wait:,.0f} s")
+        if not self._site.put_back(mail, self):
+            await self._settle(Released(mail.facts))
+
+    async def cannot_send(self) -> None:
+        """Nothing is left of the day's allowance: what waits goes by other sources, or back."""
+        await self._site.shut()
 
     @property
-    def _most_deliveries(self) -> int:
-        limit = self._tools.automation.limits(self.lane.id).max_deliveries_per_connection
-        configured = self._shape.max_deliveries_per_connection
-        return configured if limit is None else min(limit, configured)
-
-    async def _mail_arrives(self) -> bool:
-        """False when none came for too long, or the session is to end."""
-        if self._site.draining or self._tools.providers.is_tight(self._provider, self.lane.id):
-            return False
-        arrived: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._idle.append(arrived)
-        try:
-            async with asyncio.timeout(seconds(self._shape.idle_timeout)):
-                return await arrived
-        except TimeoutError:
-            return False
-        finally:
-            if arrived in self._idle:
-                self._idle.remove(arrived)
+    def _keeps(self) -> int:
+        """How many sessions other mail leaves to transactional mail."""
+        return int(self._places.running > 1 and self._tools.clock.monotonic() < self._site.keeps_until)
 
     # What cannot be sent now
 
@@ -536,9 +408,7 @@ class LaneRunner:
         mail = self._site.take(self)
         if mail is None or self._site.put_back(mail, self):
             return
-        await self._settle(
-            self._ending(mail, failure, since, Trip(self.lane.source, failure.host, site=self.lane.name))
-        )
+        await self._settle(self.ending(mail, failure, since, Trip(self.lane.source, failure.host, site=self.lane.name)))
 
     async def _shut(self, closed: float = SHUT_FOR, why: str = "") -> None:
         self._door.shut(self._tools.clock.monotonic(), closed, why)

@@ -14,7 +14,8 @@ from mtad.base.source import DEFAULT
 from mtad.ops.watch import LaneFigures
 from mtad.pipeline.backlog import TRANSACTIONAL, Backlog
 from mtad.pipeline.endings import Mail
-from mtad.pipeline.lane import KEPT_FOR, LaneRunner
+from mtad.pipeline.lane import LaneRunner
+from mtad.pipeline.places import KEPT_FOR
 from mtad.pipeline.tools import Tools
 from mtad.queue import store
 from mtad.queue.settle import Ending
@@ -83,7 +84,7 @@ class SiteRunner:
     @property
     def opened(self) -> int:
         """Its sessions and those that will be asked for."""
-        return sum([lane.running + lane.asked for lane in self._lanes])
+        return sum([lane.opened for lane in self._lanes])
 
     @property
     def is_low(self) -> bool:
@@ -196,7 +197,7 @@ class SiteRunner:
         for queue in self._queues.values():
             number = -(-len(queue.backlog) // MAILS_A_SESSION)
             for lane in queue.lanes:
-                number -= lane.running + lane.asked
+                number -= lane.opened
             if number > 0:
                 self._open(queue, number)
 

@@ -1,0 +1,76 @@
+"""How many sessions one lane of this worker has: agreed upon with the other workers and the provider's other lanes."""
+
+import asyncio
+
+from mtad.base.shape import Shape
+from mtad.pipeline.tools import Tools
+from mtad.queue import store
+from mtad.queue.store import Wish
+
+# Sessions beyond a worker's share of the lane are kept for so long before others are asked.
+KEPT_FOR = 5.0
+
+
+class Places:
+    """The places of one lane; each of its sessions has one, from before it is dialled until it is closed."""
+
+    def __init__(self, lane: store.Lane, shape: Shape, tools: Tools) -> None:
+        self.running = 0  # places that sessions have
+        self.asked = 0  # places that will be asked for
+        self._lane = lane.id
+        self._provider = lane.source, lane.provider
+        self._of_provider = shape.provider_connection_limit  # 0: without a limit
+        self._tools = tools
+        self._counting = asyncio.Lock()
+        self._held = 0  # as many as run, as the database knows
+        self._held_until = 0.0  # what is held need not be asked for again before
+        self._grows = False  # what is asked for goes beyond the worker's share
+
+    def ask(self, number: int, *, growing: bool) -> None:
+        """So many further ones will be taken."""
+        self.asked += number
+        self._grows |= growing
+
+    async def take(self) -> tuple[int, bool]:
+        """Take those that were asked for: how many there were for sessions to be opened, and whether that is all."""
+        async with self._counting:
+            number, growing = self.asked, self._grows
+            self._grows = False
+            await self._hold(self.running + number, growing=growing)
+            # In this order: a lane that is closed must not keep the provider's from others.
+            allowed = await self._provider_allows(self._held - self.running)
+            if allowed < self._held - self.running:
+                await self._hold(self.running + allowed, growing=growing)
+            opened = self._held - self.running
+            self.running += opened
+            self.asked -= number
+        await self._provider_has_back(allowed - opened)
+        return opened, opened == number
+
+    async def leave(self, *, again: bool) -> bool:
+        """A session is over; `again`: another is to have its place. Whether it may."""
+        if again and self._tools.clock.monotonic() < self._held_until:
+            return True
+        self.running -= 1
+        async with self._counting:
+            if again or self._held > self.running:  # else another that ended has said so for both
+                await self._hold(self.running + again)
+            again = self._held > self.running
+            self.running += again
+        if not again:
+            await self._provider_has_back(1)
+        return again
+
+    async def _hold(self, wanted: int, *, growing: bool = False) -> None:
+        self._held = await self._tools.sessions.hold(Wish(self._lane, wanted, self.running, growing), self._held)
+        self._held_until = self._tools.clock.monotonic() + KEPT_FOR
+
+    async def _provider_allows(self, number: int) -> int:
+        """How many further sessions all sites of the provider together leave to this lane."""
+        if not (self._of_provider and number):
+            return number
+        return await self._tools.providers.take(self._provider, self._of_provider, number, self._lane)
+
+    async def _provider_has_back(self, number: int) -> None:
+        if number and self._of_provider:
+            await self._tools.providers.give_back(self._provider, self._of_provider, number)
