@@ -95,8 +95,7 @@ async def _until_sent(place: Place, pool: Pool, http: aiohttp.ClientSession, nam
     """
     before = 0.0
     while True:
-        if len(place.started()) > place.workers:
-            raise Problem(f"a worker died: see {place.installation.log_path}")
+        place.check()
         attempts = 0.0
         with contextlib.suppress(aiohttp.ClientConnectionError):
             attempts = gauges.total(await place.metrics(http), "mtad_attempts_total")

@@ -145,6 +145,13 @@ class Place:
             raise Problem(f"mtad run ended with exit {self.daemon.returncode}: {(log.splitlines() or [''])[-1]}")
         return [int(pid) for pid in _STARTED.findall(log)]
 
+    def check(self) -> None:
+        """Problem when a worker has died. It quotes the log, which will be gone with the folder."""
+        if len(self.started()) > self.workers:
+            log = self.installation.log_path.read_text(encoding="utf-8", errors="replace")
+            said = [line for line in log.splitlines() if " level=info " not in line]
+            raise Problem("\n".join(["a worker died:", *said[-20:]]))
+
     async def metrics(self, http: aiohttp.ClientSession) -> list[str]:
         """The /metrics pages of all workers."""
         pages = []

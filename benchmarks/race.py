@@ -27,7 +27,6 @@ from benchmarks.race_ways import DOMAIN, TOGETHER, WAYS, Person, Ways
 from benchmarks.race_world import set_up
 from benchmarks.run import say
 from mtad.base.db import Pool
-from mtad.base.errors import Problem
 from mtad.compose.preview import tracking_keys
 
 SETTINGS = {"track_commit_timestamp": "on"}
@@ -209,8 +208,7 @@ async def _race(
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     while await pool.fetchval(_QUEUED):
-        if len(place.started()) > plan.workers:
-            raise Problem(f"a worker died: see {place.installation.log_path}")
+        place.check()
         await asyncio.sleep(0.05)
 
 

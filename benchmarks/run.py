@@ -109,8 +109,7 @@ async def _until_settled(place: Place, pool: Pool, http: aiohttp.ClientSession, 
     began = said = time.monotonic()
     before = 0.0
     while True:
-        if len(place.started()) > place.workers:
-            raise Problem(f"a worker died: see {place.installation.log_path}")
+        place.check()
         try:
             attempts = gauges.total(await place.metrics(http), "mtad_attempts_total")
         except aiohttp.ClientConnectionError:  # the last worker opens its port a moment after it started

@@ -30,7 +30,6 @@ from benchmarks.samples import Sample, look
 from benchmarks.sinks import receiving, smtp_sink_program
 from benchmarks.trends import Trend, steps, trend
 from mtad.base.db import Pool
-from mtad.base.errors import Problem
 from mtad.base.plot import Line, Panel, svg
 from mtad.compose.preview import tracking_keys
 
@@ -205,8 +204,7 @@ async def _watch(plan: Plan, place: Place, pool: Pool, http: aiohttp.ClientSessi
     began = said = time.monotonic()
     while True:
         at = time.monotonic() - began
-        if place.started() != workers or len(workers) != plan.workers:
-            raise Problem(f"a worker died: see {place.installation.log_path}")
+        place.check()
         samples.append(await look(at, place, pool, http, workers))
         if sys.stderr.isatty() or time.monotonic() - said > 60:
             said = time.monotonic()
