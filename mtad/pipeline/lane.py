@@ -8,50 +8,30 @@ the lane is closed.
 import asyncio
 import logging
 from collections.abc import Coroutine
-from functools import cache
-from math import inf
 from typing import Protocol
-
-from prometheus_client import Counter
 
 from mtad.base.config import Shape, rate, seconds
 from mtad.base.db import AWAY
 from mtad.outcome.classify import classify
-from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
+from mtad.outcome.kinds import Deferred
 from mtad.pipeline.backlog import TRANSACTIONAL
-from mtad.pipeline.door import CLOSED_LONGEST, SHUT_FOR, Door
-from mtad.pipeline.endings import Mail, after_attempt, is_trouble, lenient, retry_of
+from mtad.pipeline.door import CLOSED_LONGEST, SHUT_FOR
+from mtad.pipeline.endings import Mail
 from mtad.pipeline.places import Places
 from mtad.pipeline.session import PATIENCE, SessionRunner
+from mtad.pipeline.standing import Standing
 from mtad.pipeline.tools import Tools
 from mtad.pipeline.watchdog import Phase, Step
 from mtad.queue import store
 from mtad.queue.dials import Dial
 from mtad.queue.settle import Ending
-from mtad.queue.store import Ended, Offer, Released, Returned, Trip
-from mtad.queue.workers import IN_DOUBT
-from mtad.shape.feedback import Concurrency
-from mtad.smtp.results import Lost, Refused, Result, Stage
+from mtad.queue.store import Offer, Released, Trip
+from mtad.smtp.results import Lost, Result, Stage
 from mtad.wire.egress import Unbound
 from mtad.wire.session import Session
 from mtad.wire.terms import terms_of
 
 log = logging.getLogger("mtad.lane")
-
-ATTEMPTS = Counter(
-    "mtad_attempts_total", "Attempts by outcome, source and provider", ["outcome", "source", "provider"]
-)  # fmt: skip
-
-# A refusal for one of these says that somebody does not trust the source.
-BLAMING = (Scope.SOURCE, Scope.SENDER, Scope.POLICY, Scope.DESTINATION)
-
-
-@cache  # the tail makes lanes all the time
-def _attempts(source: str, provider: str) -> dict[type[Outcome], Counter]:
-    kinds = (Delivered, Bounced, Deferred, InDoubt)
-    return {
-        kind: ATTEMPTS.labels(outcome=kind.__name__.lower(), source=source, provider=provider) for kind in kinds
-    }  # fmt: skip
 
 
 class Site(Protocol):
@@ -90,6 +70,7 @@ class LaneRunner:
 
     def __init__(self, lane: store.Lane, shape: Shape, site: Site, tools: Tools, group: asyncio.TaskGroup) -> None:
         self.lane = lane
+        self.standing = Standing(lane, shape, tools, close=self._is_closed, bears_more=site.open_for_backlog)
         self._places = Places(lane, shape, tools)
         self._dialling = 0  # sessions that no server has greeted yet
         self._shape = shape
@@ -98,16 +79,11 @@ class LaneRunner:
         self._group = group
         self._provider = lane.source, lane.provider
         self._egress = tools.sources.egress(lane.source)
-        self._allowance = tools.allowances.of(lane.source, lane.provider)  # None: the source is established
-        self._attempts = _attempts(lane.source, lane.provider)
         self._idle: list[asyncio.Future[bool]] = []  # sessions that wait for a mail; False: close
         self._tasks: set[asyncio.Task[None]] = set()
-        self._concurrency = Concurrency(lane.sessions)
         self._leaving = 0  # sessions that end because there are too many since there was trouble
         self._asking = False
-        self._door = Door(shape.consecutive_connection_failures_before_delay)
         self._full_until = 0.0  # no further session before
-        self._retries = [retry_of(class_, tools.retries, shape) for class_ in range(3)]
 
     # What the site asks
 
@@ -121,44 +97,20 @@ class LaneRunner:
         """Its sessions and those that will be asked for."""
         return self._places.running + self._places.asked
 
-    def can(self, now: float) -> bool:
-        """Whether its mails could go: it is open, and its source is well."""
-        if not self._door.is_open(now) or not self._tools.sources.is_well(self.lane.source):
-            return False
-        if self._shape.provider_message_rate and self._tools.providers.is_out(self._provider):
-            return False
-        return self._allowance is None or not self._allowance.is_used_up
-
-    def opens_in(self, now: float) -> float:
-        """Seconds until it may send again, as far as this worker knows; infinite: not by itself."""
-        if self._allowance is not None and self._allowance.is_used_up:
-            return inf
-        return self._door.opens_in(now)
-
-    @property
-    def shut_why(self) -> str:
-        """What was the last to close it."""
-        return self._door.why
-
     @property
     def coming(self) -> int:
         """Sessions on their way, that will take a mail each."""
         return self._places.asked + self._dialling
 
-    @property
-    def is_warming(self) -> bool:
-        """Whether its mails should go to those who are known best to read."""
-        return self._allowance is not None
-
     def room(self, now: float) -> int:
         """How many further sessions it may ask for."""
-        if now < self._full_until or not self.can(now):
+        if now < self._full_until or not self.standing.can(now):
             return 0
-        return self._concurrency.allowed - self.opened
+        return self.standing.concurrency.allowed - self.opened
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
-        return not self._tasks and self._door.is_spotless(now)
+        return not self._tasks and self.standing.door.is_spotless(now)
 
     def open(self, number: int, *, growing: bool = False) -> None:
         """Ask for so many further sessions, no more than it has room for."""
@@ -201,7 +153,7 @@ class LaneRunner:
     async def _take(self) -> None:
         """Open the sessions that were asked for, as many as there are places for."""
         while self._places.asked:
-            if self._allowance is not None and not await self._allowance.ready():
+            if self.standing.allowance is not None and not await self.standing.allowance.ready():
                 self._places.asked = 0
                 break
             opened, all_ = await self._places.take()
@@ -224,7 +176,7 @@ class LaneRunner:
         again = True
         while again:
             worn = await self._tools.watchdog.guard(self._open_and_send, self._given_up)
-            fits = self.running <= self._concurrency.allowed
+            fits = self.running <= self.standing.concurrency.allowed
             again = worn and fits and self._site.stays(self)
             if worn and self._tools.providers.is_tight(self._provider, self.lane.id):
                 # Another site of the provider waits for a session: this one asks again after it.
@@ -234,7 +186,7 @@ class LaneRunner:
 
     async def _open_and_send(self, step: Step) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
-        since = self._concurrency.falls
+        since = self.standing.concurrency.falls
         self._dialling += 1
         try:
             if not await self._may_dial():
@@ -251,17 +203,17 @@ class LaneRunner:
             return False
         leaves = hung_up = False
         try:
-            leaves = await SessionRunner(opened, step, self, self._shape, self._allowance, self._tools).run()
+            leaves = await SessionRunner(opened, step, self, self.standing, self._shape, self._tools).run()
             hung_up = not opened.usable
         finally:
             await opened.close()
             self._leaving -= leaves
         if opened.deliveries:
-            self._door.connected()
+            self.standing.door.connected()
         elif hung_up and self._site.waits(self) and not leaves and not self._site.draining:
             # Dialled again at once, such a server would be dialled for ever.
             await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
-        return opened.deliveries >= self.most_deliveries
+        return opened.deliveries >= self.standing.most_deliveries
 
     async def _may_dial(self) -> bool:
         """Whether a connection may be opened; waits a moment until it may. False: no other session before then."""
@@ -285,7 +237,7 @@ class LaneRunner:
             case Phase.SEND, Mail() as mail:
                 lost = Lost(Stage.DOT, "ended by the watchdog", self.lane.name)
                 trip = Trip(self.lane.source, "", site=self.lane.name)
-                rows.append(self.ending(mail, lost, self._concurrency.falls, trip))
+                rows.append(self.standing.ending(mail, lost, self.standing.concurrency.falls, trip))
         for row in rows:
             await self._tools.settler.batcher.submit(row)
 
@@ -296,23 +248,9 @@ class LaneRunner:
         """Whether nothing should be waited for any more."""
         return self._site.draining
 
-    @property
-    def most_deliveries(self) -> int:
-        """After so many mails a session is worn out."""
-        limit = self._tools.automation.limits(self.lane.id).max_deliveries_per_connection
-        configured = self._shape.max_deliveries_per_connection
-        return configured if limit is None else min(limit, configured)
-
-    @property
-    def falls(self) -> int:
-        """How often its sessions were halved: what begins now is told this number."""
-        return self._concurrency.falls
-
     def is_crowded(self) -> bool:
         """Whether this session is to end because there are too many; then it counts as one that leaves."""
-        limit = self._tools.automation.limits(self.lane.id).sessions
-        most = self._concurrency.allowed if limit is None else min(limit, self._concurrency.allowed)
-        leaves = self._places.running - self._leaving > most
+        leaves = self._places.running - self._leaving > self.standing.most_sessions
         self._leaving += leaves
         return leaves
 
@@ -340,29 +278,6 @@ class LaneRunner:
         yields = bool(self._keeps) and mail.facts.class_ != TRANSACTIONAL
         return Offer(mail.facts, self.lane.id, yields)
 
-    def ending(self, mail: Mail, result: Result, since: int, trip: Trip) -> Ended | Returned:
-        """What an attempt that began after `since` falls means for the mail; the lane draws its conclusions."""
-        said = classify(result)
-        outcome = lenient(said, mail.facts.attempt)
-        self._attempts[type(outcome)].inc()
-        if isinstance(result, Refused) and isinstance(outcome, Deferred | Bounced):
-            self._tools.automation.heard(self.lane, mail.program.name, result, outcome)
-        if closed := self._door.heard(said):
-            self._run(self._close(closed, said.reply if isinstance(said, Bounced) else ""))
-        if self._allowance is not None and isinstance(outcome, Deferred | Bounced) and outcome.scope in BLAMING:
-            self._allowance.refused()
-        if is_trouble(outcome):
-            self._concurrency.troubled(since)
-        else:
-            self._concurrency.succeeded(since)
-            self._site.open_for_backlog()
-        if isinstance(outcome, InDoubt):
-            IN_DOUBT.labels(cause="no_answer").inc()
-        retry = self._retries[mail.facts.class_]
-        return after_attempt(
-            mail, outcome, retry, now=self._tools.clock.now(), luck=self._tools.luck(), trip=trip
-        )  # fmt: skip
-
     async def leave(self, mail: Mail, wait: float) -> None:
         """There is no token for it here for so many seconds: to others, or back."""
         await self._shut(wait, f"nothing begins for {wait:,.0f} s")
@@ -383,14 +298,17 @@ class LaneRunner:
     async def _cannot_connect(self, failure: Result, since: int) -> None:
         """One mail pays for the attempt where no other source could take it; the others wait until the lane opens."""
         now = self._tools.clock.monotonic()
-        if not self._door.is_open(now):
+        if not self.standing.door.is_open(now):
             return  # several sessions were being opened at once; the first to fail has closed the lane
         # Closed for us at once: the lane is not to have its mail back.
-        closed = self._door.cannot_connect(now)
+        closed = self.standing.door.cannot_connect(now)
         await self._pay(failure, since)
         if closed:
             outcome = classify(failure)
             await self._close(closed, outcome.reply if isinstance(outcome, Deferred) else str(outcome))
+
+    def _is_closed(self, closed: float, why: str) -> None:
+        self._run(self._close(closed, why))
 
     async def _close(self, closed: float, why: str) -> None:
         """For all workers; mails that wait here go by other sources, or back."""
@@ -408,10 +326,12 @@ class LaneRunner:
         mail = self._site.take(self)
         if mail is None or self._site.put_back(mail, self):
             return
-        await self._settle(self.ending(mail, failure, since, Trip(self.lane.source, failure.host, site=self.lane.name)))
+        await self._settle(
+            self.standing.ending(mail, failure, since, Trip(self.lane.source, failure.host, site=self.lane.name))
+        )
 
     async def _shut(self, closed: float = SHUT_FOR, why: str = "") -> None:
-        self._door.shut(self._tools.clock.monotonic(), closed, why)
+        self.standing.door.shut(self._tools.clock.monotonic(), closed, why)
         await self._site.shut()
 
     async def _settle(self, row: Ending) -> None:

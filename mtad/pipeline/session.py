@@ -15,17 +15,17 @@ from engine.facts import Reason
 from mtad.base.config import rate
 from mtad.base.shape import Shape
 from mtad.compose.faults import ContentFault
-from mtad.pipeline.allowances import Allowance
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, ended_by_skip
 from mtad.pipeline.signer import Signed
+from mtad.pipeline.standing import Standing
 from mtad.pipeline.tools import Tools
 from mtad.pipeline.watchdog import BEGIN, IDLE, SEND, SIGN, Step
 from mtad.queue import store
 from mtad.queue.providers import Pace
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Offer, Released, Returned, Trip
-from mtad.smtp.results import Result, TooLate
+from mtad.smtp.results import TooLate
 from mtad.wire.session import Session
 
 # Waits for a token up to this many seconds keep the mail in hand.
@@ -46,14 +46,6 @@ class Lane(Protocol):
     def is_draining(self) -> bool:
         """Whether nothing should be waited for any more."""
 
-    @property
-    def most_deliveries(self) -> int:
-        """After so many mails a session is worn out."""
-
-    @property
-    def falls(self) -> int:
-        """How often its sessions were halved: what begins now is told this number."""
-
     def is_crowded(self) -> bool:
         """Whether this session is to end because there are too many; then it counts as one that leaves."""
 
@@ -66,9 +58,6 @@ class Lane(Protocol):
     def offer(self, mail: Mail) -> Offer:
         """To begin it."""
 
-    def ending(self, mail: Mail, result: Result, since: int, trip: Trip) -> Ended | Returned:
-        """What an attempt that began after `since` falls means for the mail; the lane draws its conclusions."""
-
     async def leave(self, mail: Mail, wait: float) -> None:
         """There is no token for it here for so many seconds: to others, or back."""
 
@@ -80,14 +69,15 @@ class SessionRunner:
     """Sends by an open `session` what waits for `lane`."""
 
     def __init__(
-        self, session: Session, step: Step, lane: Lane, shape: Shape, allowance: Allowance | None, tools: Tools
+        self, session: Session, step: Step, lane: Lane, standing: Standing, shape: Shape, tools: Tools
     ) -> None:
-        """`step` is where the watchdog sees it; `allowance`: None for a source that is established."""
+        """`step` is where the watchdog sees it."""
         self._session = session
         self._step = step
         self._lane = lane
         self._shape = shape
-        self._allowance = allowance
+        self._standing = standing
+        self._allowance = standing.allowance
         self._tools = tools
 
     async def run(self) -> bool:
@@ -95,7 +85,7 @@ class SessionRunner:
         session, step, lane = self._session, self._step, self._lane
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         leaves = False
-        while session.alive() and session.deliveries < lane.most_deliveries:
+        while session.alive() and session.deliveries < self._standing.most_deliveries:
             step.phase = IDLE
             if leaves := lane.is_crowded():
                 break
@@ -142,7 +132,7 @@ class SessionRunner:
             begun = await self._begin(mail)
             if begun is None:
                 return None
-            since = lane.falls
+            since = self._standing.concurrency.falls
             step.phase = SEND
             try:
                 result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
@@ -155,7 +145,7 @@ class SessionRunner:
                     lane.lane.source, result.host, signed.return_path, len(signed.message), *session.encryption,
                     lane.lane.name, self._tools.sources.pool_of(mail.stream), session.local, session.number,
                 )  # fmt: skip
-                return lane.ending(mail, result, since, trip)
+                return self._standing.ending(mail, result, since, trip)
             if not session.usable:
                 # Closed by the server while idle: not an attempt.
                 await self._settle(Released(mail.facts))

@@ -12,8 +12,8 @@ from mtad.base.db import Pool
 from mtad.base.shape import Knobs, Shaping
 from mtad.base.source import Source, SourcePool
 from mtad.pipeline import Pipeline
-from mtad.pipeline.lane import ATTEMPTS
 from mtad.pipeline.sources import OUT
+from mtad.pipeline.standing import ATTEMPTS
 from mtad.queue import store, suspensions
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer
