@@ -1,5 +1,6 @@
 """What other tables know about contacts on streams, read for a replay. SQL: sql/queries/replay.sql."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -22,9 +23,22 @@ async def heard(conn: Connection) -> datetime:
     return at
 
 
-async def outages(conn: Connection, since: datetime) -> Outages:
-    """When nobody listened, as far as we know: from, to."""
-    return [(row[0], row[1]) for row in await conn.fetch(SQL["outages"], since)]
+async def heard_on(conn: Connection, streams: Collection[int], at: datetime | None = None) -> dict[int, datetime]:
+    """The watermark of each stream, where that of all is `at` (None: it is asked for).
+
+    None is beyond the moment at which the stream's tracking address was in reach last.
+    """
+    at = at or await heard(conn)
+    deaf = {row[0]: row[1] for row in await conn.fetch(SQL["out_of_reach"])}
+    return {stream: min(at, deaf.get(stream, at)) for stream in streams}
+
+
+async def outages(conn: Connection, since: datetime, streams: Collection[int]) -> dict[int, Outages]:
+    """When nobody of each stream could be heard, as far as we know: from, to; empty for most."""
+    found: defaultdict[int, Outages] = defaultdict(list)
+    for row in await conn.fetch(SQL["outages"], since, sorted(streams)):
+        found[row[0]].append((row[1], row[2]))
+    return found
 
 
 async def modes(conn: Connection, keys: Collection[Key]) -> dict[Key, str]:

@@ -67,9 +67,10 @@ async def sweep(pool: Pool) -> int:
     async with pool.acquire() as conn:
         heard = await tables.heard(conn)
         streams = [row[0] for row in await conn.fetch(SQL["swept_streams"], heard)]
+        on = await tables.heard_on(conn, streams, heard)
         HELD.set(len(await brakes(conn)))
         PROVIDERS_HELD.set(len(await holds(conn)))
-    return sum([await _sweep_stream(pool, stream, heard) for stream in streams])
+    return sum([await _sweep_stream(pool, stream, on[stream]) for stream in streams])
 
 
 async def _sweep_stream(pool: Pool, stream: int, heard: datetime) -> int:
@@ -100,9 +101,11 @@ async def _batch(conn: Connection, *, stream: int, heard: datetime, after: tuple
     if not rows:
         return _Batch(0, 0, after, {})
     policies, old = await policies_of(conn, {stream}), await _old(conn, rows, heard)
-    told = await judged(conn, {key: kept for key, kept in rows.items() if key not in old}, {}, policies, heard)
+    told = await judged(
+        conn, {key: kept for key, kept in rows.items() if key not in old}, {}, policies, {stream: heard}
+    )
     if old:
-        told |= await judged(conn, {key: rows[key] for key in old}, {}, policies, heard, again=True)
+        told |= await judged(conn, {key: rows[key] for key in old}, {}, policies, {stream: heard}, again=True)
     still = {key: one for key, one in told.items() if not one.changes and (one.after != one.before or one.base)}
     if still:
         await write(conn, still, {})

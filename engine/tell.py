@@ -36,6 +36,7 @@ LATEST = timedelta(days=30)
 
 Facts = Mapping[Key, Sequence[Fact]]
 Policies = Mapping[int, Policy]
+Heard = Mapping[int, datetime]  # by stream: the watermark
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -89,8 +90,8 @@ async def tell(
         return {}
     if policies is None:
         policies = await policies_of(conn, {stream for stream, _ in rows})
-    heard = await tables.heard(conn)
-    told = await judged(conn, rows, facts, policies, heard, answered=answered, again=again)
+    on = await tables.heard_on(conn, {stream for stream, _ in rows})
+    told = await judged(conn, rows, facts, policies, on, answered=answered, again=again)
     await write(conn, told, hits or {}, spare=spare)
     return told
 
@@ -100,7 +101,7 @@ async def judged(
     rows: Mapping[Key, Kept],
     facts: Facts,
     policies: Policies,
-    heard: datetime,
+    heard: Heard,
     *,
     answered: Collection[str] = (),
     again: bool = False,
@@ -110,22 +111,22 @@ async def judged(
     early: dict[Key, list[Fact]] = {}
     for key, kept in rows.items():
         given = sorted(facts.get(key, ()), key=lambda fact: fact.place)
-        if again or _is_late(kept, given, heard) or _may_lapse(kept.row, given, policies[key[0]]):
+        if again or _is_late(kept, given, heard[key[0]]) or _may_lapse(kept.row, given, policies[key[0]]):
             late[key] = given
         else:
             early[key] = given
     await _add_untold(conn, rows, early, policies, heard)
     deaf = await _spans(conn, rows, early, policies, heard) if late or early else {}
-    for key in [key for key in early if _was_deaf(rows[key], policies[key[0]], heard, deaf.get(key, ()))]:
+    for key in [key for key in early if _was_deaf(rows[key], policies[key[0]], heard[key[0]], deaf.get(key, ()))]:
         late[key] = early.pop(key)
     told = {}
     for key, given in early.items():
         kept = rows[key]
         begun = Replayed(kept.row, last=(kept.told, ""), answered=frozenset(answered))
-        done = forward(begun, given, policies[key[0]], heard)
+        done = forward(begun, given, policies[key[0]], heard[key[0]])
         changes = tuple(Change(logged.transition) for logged in done.log)
         held = _earlier(kept.held, done.held)
-        told[key] = Told(kept, _after(kept, done, policies[key[0]], heard, held), changes, done.earned, {})
+        told[key] = Told(kept, _after(kept, done, policies[key[0]], heard[key[0]], held), changes, done.earned, {})
     if late:
         told |= await _replayed(conn, rows, late, policies, heard, deaf)
     return told
@@ -151,7 +152,7 @@ def _may_lapse(row: Row, given: Sequence[Fact], policy: Policy) -> bool:
 
 
 async def _add_untold(
-    conn: Connection, rows: Mapping[Key, Kept], early: dict[Key, list[Fact]], policies: Policies, heard: datetime
+    conn: Connection, rows: Mapping[Key, Kept], early: dict[Key, list[Fact]], policies: Policies, heard: Heard
 ) -> None:
     """What nobody wrote on the rows: mail into an open window, and what was fetched of it by a privacy proxy."""
     open_ = {key for key in early if rows[key].row.window_until is not None}
@@ -161,7 +162,7 @@ async def _add_untold(
     for key, mails in came.items():
         early[key] += [fact for fact in mails_told(mails) if fact.event.at > rows[key].told]
         early[key].sort(key=lambda fact: fact.place)
-    over = {key for key in open_ if _is_over(rows[key].row, early[key], heard)}
+    over = {key for key in open_ if _is_over(rows[key].row, early[key], heard[key[0]])}
     if not over:
         return
     # A row is not told of it, so it may be older than what is told.
@@ -184,17 +185,17 @@ def _opened(row: Row, policy: Policy) -> datetime:
 
 
 async def _spans(
-    conn: Connection, rows: Mapping[Key, Kept], early: Mapping[Key, Sequence[Fact]], policies: Policies, heard: datetime
+    conn: Connection, rows: Mapping[Key, Kept], early: Mapping[Key, Sequence[Fact]], policies: Policies, heard: Heard
 ) -> dict[Key, Outages]:
     """When nobody listened, or too little was heard, asked only where silence may be concluded, or a replay is due."""
     if len(early) == len(rows) and not any(
-        (at := next_at(rows[key].row, policies[key[0]], rows[key].told)) and at <= heard for key in early
+        (at := next_at(rows[key].row, policies[key[0]], rows[key].told)) and at <= heard[key[0]] for key in early
     ):
         return {}
     # All of them: a replay goes back to the beginning.
-    outages = await tables.outages(conn, NEVER)
+    outages = await tables.outages(conn, NEVER, {stream for stream, _ in rows})
     held = await holds_over(conn, rows, NEVER)
-    return {key: outages + held.get(key, []) for key in rows} if outages else held
+    return {key: outages.get(key[0], []) + held.get(key, []) for key in rows} if outages else held
 
 
 def _was_deaf(kept: Kept, policy: Policy, heard: datetime, deaf: Collection[tuple[datetime, datetime]]) -> bool:
@@ -211,7 +212,7 @@ async def _replayed(
     rows: Mapping[Key, Kept],
     late: Mapping[Key, Sequence[Fact]],
     policies: Policies,
-    heard: datetime,
+    heard: Heard,
     deaf: Mapping[Key, Outages],
 ) -> dict[Key, Told]:
     bases = await kept_rows.bases(conn, late)
@@ -220,7 +221,7 @@ async def _replayed(
     versions = await store.versions_of(conn, {stream for stream, _ in late})
     told = {}
     for key, given in late.items():
-        kept, past, policy = rows[key], known[key], policies[key[0]]
+        kept, past, policy, until = rows[key], known[key], policies[key[0]], heard[key[0]]
         facts = {fact.id: fact for fact in given}
         # What earns points is worth what it was at its time, whatever it is worth by now.
         facts |= {
@@ -231,13 +232,13 @@ async def _replayed(
         facts = {id_: fact for id_, fact in facts.items() if fact.event.at > since[key]}
         base = bases[key].row if key in bases else _unknown(facts.values(), kept)
         rules = [(begin, one.policy) for begin, one in versions[key[0]]]
-        done = replay_by(facts.values(), rules, heard, base, since=since[key], answered=past.answered)
-        after = _after(kept, done, policy, heard, done.held)
+        done = replay_by(facts.values(), rules, until, base, since=since[key], answered=past.answered)
+        after = _after(kept, done, policy, until, done.held)
         changes = tuple(Change(*row) for row in corrected(past, done.log))
         hits = {f"sign {hit.event_id}": hit for hit in past.hits}
         moved = None
-        if max(since[key], min((fact.event.at for fact in facts.values()), default=heard)) + 2 * LATEST < heard:
-            at = _settled(heard, deaf.get(key, []))
+        if max(since[key], min((fact.event.at for fact in facts.values()), default=until)) + 2 * LATEST < until:
+            at = _settled(until, deaf.get(key, []))
             before = [fact for fact in facts.values() if fact.event.at <= at]
             then = [rule for rule in rules if rule[0] <= at]
             row = replay_by(before, then, at, base, since=since[key], answered=past.answered).row

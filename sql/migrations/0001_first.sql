@@ -45,7 +45,8 @@ create table domain (
   site_id int references site,               -- null: not resolved yet
   resolve_at timestamptz not null default '-infinity',
   absent_since timestamptz,                  -- since then DNS says each time that it does not exist
-  trouble text                               -- why the last question had no answer that helps
+  trouble text,                              -- why the last question had no answer that helps
+  mta_sts jsonb                              -- its policy (mtad/wire/policy.py)
 );
 create index domain_resolve_idx on domain (resolve_at);
 
@@ -226,6 +227,26 @@ create table provider_hold (
   why text not null,
   lifted timestamptz,
   primary key (stream_id, provider, since)
+);
+
+-- Whether a stream's tracking address answers from outside, as mtad/ops/reach.py found last.
+create table reach (
+  stream_id int primary key references stream,
+  address text not null,
+  good timestamptz not null,                 -- its last answer; where there was none, when it was first asked
+  answered boolean not null,                 -- whether there ever was one
+  asked timestamptz not null,
+  failures int not null,                     -- since `good`
+  holds boolean not null,                    -- silence is concluded up to `good` only
+  why text not null
+);
+
+-- When it did not, so that nobody of the stream could be heard.
+create table unreached (
+  stream_id int not null references stream,
+  since timestamptz not null,
+  until timestamptz not null,
+  primary key (stream_id, since)
 );
 
 create table program (
@@ -562,6 +583,27 @@ create table worker (
   ingested_until timestamptz not null default '-infinity',
   dead timestamptz
 ) with (fillfactor = 20, autovacuum_vacuum_threshold = 500);
+
+-- Those whose hits are not all in the database, for they died: until a worker that hears hits lives on
+-- their host and has read on past their death (it reads what the dead left first); 7 days at most,
+-- for a host that is lost must not hold up what depends on it for ever.
+create view unread as
+select w.*
+  from worker w
+ where w.ingested_until < w.dead and w.dead > now() - interval '7 d'
+   and not exists (
+     select from worker v
+      where v.host = w.host and v.dead is null and v.ingested_until >= w.dead and v.ingested_until < 'infinity');
+
+-- Up to when every hit that a tracker received is in the database.
+create function read_until() returns timestamptz language sql stable as $$
+  select coalesce(
+    (select least(min(greatest(w.ingested_until, w.started)),
+                  (select min(greatest(u.ingested_until, u.started)) from unread u))
+       from worker w
+      where w.dead is null),
+    '-infinity')
+$$;
 
 -- egress source × site. Rate is GCRA: `tat` is the time at which the bucket
 -- would be empty again (theoretical arrival time).

@@ -3,7 +3,7 @@
 -- name: due_entries
 -- Entries whose wait is over, of programs that run. Not locked: the caller locks
 -- gates first where it ends some. Where silence is concluded, at an end or a choice, every
--- tracker must have brought in what it heard up to then.
+-- tracker must have brought in what it heard up to then, and must have been in reach.
 select n.id, n.program_id, n.version, n.contact_id, n.stream_id, n.node, n.due, s.version as stream_version,
        d.site_id, p.class, p.not_after
   from entry n
@@ -13,7 +13,8 @@ select n.id, n.program_id, n.version, n.contact_id, n.stream_id, n.node, n.due, 
   join lateral (select site_id from domain where id = c.domain_id limit 1) d on true
  where n.ended is null and n.due <= now() and p.status = 'running'
    and (n.node <> 'end' and n.node not like 'choose %'
-        or n.due <= coalesce((select min(ingested_until) from worker where dead is null), '-infinity'))
+        or n.due <= (select read_until())
+           and not exists (select from reach where stream_id = n.stream_id and holds and good < n.due))
  order by n.due
  limit 2000;
 

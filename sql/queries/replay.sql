@@ -9,20 +9,25 @@ select stream_id, contact_id, tracking::text
  where (stream_id, contact_id) in (select * from unnest($1::int[], $2::bigint[])) and tracking is not null;
 
 -- name: heard
--- Up to when every live worker's hits are in the database and folded: of those in `pending`
--- whose mail has left the queue the oldest is not. The year 1: nothing was ever heard.
+-- Up to when all hits are in the database and folded: of those in `pending` whose mail has left
+-- the queue the oldest is not. The year 1: nothing was ever heard.
 select least(
   clock_timestamp(),
-  greatest((select min(ingested_until) from worker where dead is null), '0001-01-01 UTC'),
+  greatest(read_until(), '0001-01-01 UTC'),
   (select p.at
      from pending p
     where not exists (select from job where id = p.job_id)
     order by p.event_id
     limit 1));
 
+-- name: out_of_reach
+-- Streams whose tracking address does not answer, and when all was well last.
+select stream_id, good from reach where holds;
+
 -- name: outages
--- Spans since $1 in which no worker that hears hits was alive, as far as workers' rows tell:
--- of at least 5 minutes, for a window of days is not prolonged by a restart.
+-- Spans since $1 in which nobody of streams $2 could be heard: no worker that hears hits was alive,
+-- as far as workers' rows tell, for at least 5 minutes (a window of days is not prolonged by a
+-- restart); or their tracking address was out of reach.
 with alive as (
   select started as since, case when dead is null then greatest(beat, clock_timestamp() - interval '20 s') else beat end
            as until
@@ -32,7 +37,12 @@ with alive as (
   select max(until) over (order by since rows between unbounded preceding and 1 preceding) as since, since as until
     from alive
 )
-select since, until from gaps where until > $1 and until - since >= interval '5 min' order by since;
+select s.id, g.since, g.until
+  from gaps g, unnest($2::int[]) as s (id)
+ where g.until > $1 and g.until - g.since >= interval '5 min'
+ union all
+select stream_id, since, until from unreached where stream_id = any($2::int[]) and until > $1
+ order by 1, 2;
 
 -- name: mails_of
 -- What came to contacts $2 from streams $1 since $3, or may have: job, outcome, time, class, pixel.

@@ -115,6 +115,34 @@ async def test_our_blindness_is_not_their_silence(world: World, read_until: date
     assert (await row(world, contact))[0] == "cooling"
 
 
+async def test_what_died_unread_is_waited_for_until_its_host_has_read_on_or_a_week_is_over(world: World) -> None:
+    """A second host lives and reads its own. The year 1 is no answer: it would take back what was concluded before."""
+    await hears(world)
+    stream = await world.stream(policy=POLICY)
+    contact = await world.contact("a@example.com", stream)
+    await in_window(world, stream, contact, ignored=1)
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, beat, dead) values ('there', 0, 1, $1, $2, $2)",
+        NOW - 9 * DAY, NOW - 6 * DAY,
+    )  # fmt: skip
+
+    assert await sweep(world.pool) == 0
+    assert await world.conn.fetchval("select read_until()") == NOW - 9 * DAY
+
+    for read in ("-infinity", "infinity"):  # not yet; by one that does not hear
+        await world.conn.execute(
+            "insert into worker (host, slot, pid, ingested_until) values ('there', 0, 2, $1::text::timestamptz)", read
+        )
+        assert await sweep(world.pool) == 0
+    await world.conn.execute("update worker set ingested_until = $1 where pid = 2", NOW)
+    assert await world.conn.fetchval("select read_until()") == NOW
+    await world.conn.execute("delete from worker where pid = 2")
+    assert await sweep(world.pool) == 0
+    await world.conn.execute("update worker set dead = dead - interval '1 d 1 h' where dead is not null")
+    assert await sweep(world.pool) == 1
+    assert (await row(world, contact))[0] == "cooling"
+
+
 async def test_postgres_away_over_many_window_ends_makes_nobody_inactive_who_answered_meanwhile(world: World) -> None:
     """What was heard in that time stands in journals, and is brought in before any silence is concluded."""
     await hears(world, NOW - 6 * DAY)
