@@ -18,11 +18,12 @@ import aiohttp
 import msgspec
 
 from benchmarks import gauges
+from benchmarks.budget import Accounts
 from benchmarks.entry import finish, machine
 from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
 from benchmarks.mailing import CAMPAIGN, STREAM, write_campaign, write_people
 from benchmarks.openloop import Outcome, quantile
-from benchmarks.phases import send_through, sent
+from benchmarks.phases import Phase, send_through, sent
 from benchmarks.place import Place, installed
 from benchmarks.receipts import PROGRAM, Receipts, set_up
 from benchmarks.run import import_people, say
@@ -99,8 +100,9 @@ class Report(msgspec.Struct, frozen=True):
     hits_doubled: int
     hit_to_fold_p50_s: float  # with the settle window of 5 s
     hit_to_fold_p99_s: float
-    cpu_us_per_bulk_mail: Mapping[str, Mapping[str, float]]
-    cpu_us_of_the_loop: float
+    cores: Mapping[str, Mapping[str, float]]  # in the mean, alone and mixed, by who
+    cpu_us_per_bulk_mail: Mapping[str, Mapping[str, float]]  # likewise
+    cpu_us_per_hit: Mapping[str, float]  # what the mix takes beyond its bulk, transactional mail included
     load_before: float
     command: list[str]
     machine: Mapping[str, str | int]
@@ -159,10 +161,11 @@ async def measure(plan: Plan) -> Report:
     ):
         place.configure(list(zip(domains, receiver.addresses, strict=True)), sessions=plan.sessions)
         await _prepare(plan, place, pool, domains, draw)
-        alone = await send_through(place, pool, CAMPAIGN, plan.contacts)
-        load = _Load(plan, place, pool, Receipts(pool, plan.transactional))
+        accounts = Accounts(pool, place.postmaster, [] if receiver.lab else receiver.pids)
+        alone = await send_through(place, pool, accounts, CAMPAIGN, plan.contacts)
+        load = _Load(plan, place, pool, Receipts(pool, plan.transactional), accounts)
         await load.prepare(draw)
-        mixed = await send_through(place, pool, AGAIN, plan.contacts, load.arriving)
+        mixed = await send_through(place, pool, accounts, AGAIN, plan.contacts, load.arriving)
         assert load.outcome is not None
         hits = await noted(pool, _MARK)
         delays = await pool.fetch(_DELAYS, PROGRAM, mixed.sent.last)
@@ -196,8 +199,9 @@ async def measure(plan: Plan) -> Report:
         hits_doubled=hits.doubled,
         hit_to_fold_p50_s=round(gauges.quantile(load.folded, 0.5), 2),
         hit_to_fold_p99_s=round(gauges.quantile(load.folded, 0.99), 2),
-        cpu_us_per_bulk_mail={"alone": alone.cpu_us, "mixed": mixed.cpu_us},
-        cpu_us_of_the_loop=outcome.cpu_us,
+        cores={"alone": alone.budget.cores(), "mixed": mixed.budget.cores()},
+        cpu_us_per_bulk_mail={"alone": alone.cpu_us(), "mixed": mixed.cpu_us()},
+        cpu_us_per_hit=_beside(alone, mixed, hits=mixed.budget.seconds * plan.hits),
         load_before=round(load_before, 2),
         command=sys.argv[1:],
         machine=machine(version),
@@ -217,14 +221,22 @@ async def _prepare(plan: Plan, place: Place, pool: Pool, domains: list[str], dra
     await place.resolve(pool)
 
 
+def _beside(alone: Phase, mixed: Phase, hits: float) -> dict[str, float]:
+    """µs a hit of what the mix used beyond what its bulk would have used alone, by who."""
+    usual = {who: used / alone.sent.delivered * mixed.sent.delivered for who, used in alone.budget.cpu.items()}
+    beyond = {who: used - usual.get(who, 0.0) for who, used in mixed.budget.cpu.items() if who != "others"}
+    return {who: round(used / hits * 1e6, 1) for who, used in {**beyond, "all": sum(beyond.values())}.items()}
+
+
 class _Load:
     """Hits and transactional mails that arrive beside a campaign."""
 
-    def __init__(self, plan: Plan, place: Place, pool: Pool, receipts: Receipts) -> None:
+    def __init__(self, plan: Plan, place: Place, pool: Pool, receipts: Receipts, accounts: Accounts) -> None:
         self._plan = plan
         self._place = place
         self._pool = pool
         self._paths = place.folder / "paths"
+        self._accounts = accounts
         self.receipts = receipts
         self.outcome: Outcome | None = None
         self.folded: dict[float, float] = {}
@@ -239,6 +251,7 @@ class _Load:
         """Hits and mails arrive inside the block; after it all of both has come through."""
         port = await until_it_answers(self._place, http)
         async with hitting(port, self._paths, rate=self._plan.hits, connections=_CONNECTIONS, mark=_MARK) as process:
+            self._accounts.helpers["hits"] = process.pid
             async with self.receipts.arriving():
                 yield
             self.outcome = await outcome_of(process)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from benchmarks import gauges
+from benchmarks.budget import Accounts, Budget, between
 from benchmarks.place import Place
 from benchmarks.run import say
 from mtad.base.db import Pool
@@ -50,7 +51,11 @@ class Phase(msgspec.Struct, frozen=True):
     """A campaign that was sent, and what that took."""
 
     sent: Sent
-    cpu_us: Mapping[str, float]  # by process, a mail of the campaign, with all that arrived beside it
+    budget: Budget  # from the workers' start to the last settled row
+
+    def cpu_us(self) -> dict[str, float]:
+        """By who used it, a mail of the campaign, with all that arrived beside it."""
+        return {who: round(used / self.sent.delivered * 1e6, 1) for who, used in self.budget.cpu.items()}
 
 
 async def sent(pool: Pool, name: str) -> Sent:
@@ -60,24 +65,21 @@ async def sent(pool: Pool, name: str) -> Sent:
     return Sent(*row.values())
 
 
-async def send_through(place: Place, pool: Pool, name: str, contacts: int, beside: Beside | None = None) -> Phase:
+async def send_through(
+    place: Place, pool: Pool, accounts: Accounts, name: str, contacts: int, beside: Beside | None = None
+) -> Phase:
     """Start a campaign, then the workers; return when they have sent it, and have stopped."""
     await place.installation.command("program", "start", name)
     place.installation.log_path.write_bytes(b"")  # the workers before are not those that are waited for
-    postgres = gauges.tree_cpu(place.postmaster)
     await place.start()
     workers = await _workers(place)
+    before = await accounts.look(workers)
     say(f"sending {name}, workers {' '.join(map(str, workers))}")
-    async with aiohttp.ClientSession() as http:
-        async with beside(http) if beside else contextlib.nullcontext():
-            await _until_sent(place, pool, http, name, contacts)
-        cpu = {
-            "mtad": sum(map(gauges.tree_cpu, workers)),
-            "postgres": gauges.tree_cpu(place.postmaster) - postgres,
-        }
+    async with aiohttp.ClientSession() as http, beside(http) if beside else contextlib.nullcontext():
+        await _until_sent(place, pool, http, name, contacts)
+        after = await accounts.look(workers)
     await place.stop()
-    per_mail = {who: round(seconds / contacts * 1e6, 1) for who, seconds in cpu.items()}
-    return Phase(await sent(pool, name), per_mail)
+    return Phase(await sent(pool, name), between(before, after))
 
 
 async def _workers(place: Place) -> list[int]:

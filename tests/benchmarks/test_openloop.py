@@ -1,12 +1,16 @@
 """The load at a fixed rate against servers that answer as they are told."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_network
 
+import pytest
+
 from benchmarks.hits import number_of
-from benchmarks.openloop import Load, Outcome
+from benchmarks.openloop import Load, Outcome, _Wire
 from tracker.origin import Origins
 
 Answer = Callable[[bytes, int], Awaitable[bytes | None]]
@@ -50,9 +54,9 @@ async def loaded(answer: Answer, *, requests: int, connections: int) -> tuple[Ou
 
     async with serving(noting) as port:
         load = Load(port, ["/a", "/b", "/c"], rate=500, connections=connections, mark=10)
-        running = asyncio.create_task(load.run())
+        running = asyncio.create_task(asyncio.to_thread(load.run, lambda: None))
         await enough.wait()
-        load.stopping.set()
+        load.stop()
         return await running, asked
 
 
@@ -110,16 +114,33 @@ async def test_refusals_and_lost_connections_are_failures_by_number() -> None:
     assert outcome.answered == outcome.sent - 2
 
 
-async def test_answer_may_come_in_pieces() -> None:
-    async with serving(ok) as port:
-        load = Load(port, ["/a"], rate=1, connections=1, mark=10)
-        answers: list[int] = []
-        load.answered = lambda _wire, number, _due, _status: answers.append(number)  # type: ignore[assignment]
-        await load._dial()
-        (wire,) = load._open
-        wire._number = 7
-        for piece in (b"HTTP/1.1 200 OK\r\nConte", b"nt-Length: 4\r\n\r", b"\nab", b"cd"):
-            wire.data_received(piece)
-        wire.close()
+def test_answer_may_come_in_pieces() -> None:
+    with socket.socket() as never_asked:
+        wire = _Wire(never_asked)
+        pieces = (b"HTTP/1.1 200 OK\r\nConte", b"nt-Length: 4\r\n\r", b"\nab", b"cd")
 
-    assert answers == [7]
+        assert [wire.answered(piece) for piece in pieces] == [0, 0, 0, 200]
+        assert wire.answered(b"".join(pieces).replace(b"200", b"302").replace(b"Content-L", b"content-l")) == 302
+
+
+async def test_refused_connections_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    refused, ready = asyncio.Event(), asyncio.Event()
+    close = Load._close
+
+    def noting(load: Load, wire: _Wire) -> None:
+        loop.call_soon_threadsafe(refused.set)
+        close(load, wire)
+
+    monkeypatch.setattr(Load, "_close", noting)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        load = Load(listener.getsockname()[1], ["/a"], rate=1, connections=2, mark=10)
+        running = asyncio.create_task(asyncio.to_thread(load.run, partial(loop.call_soon_threadsafe, ready.set)))
+        await refused.wait()
+        assert not ready.is_set()
+        listener.listen()
+        await ready.wait()
+        load.stop()
+
+        assert (await running).failed == []
