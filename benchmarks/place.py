@@ -23,6 +23,7 @@ from mtad.base.clock import SystemClock
 from mtad.base.db import Pool, open_pool
 from mtad.base.errors import Problem
 from mtad.lab.installation import Installation, free_port
+from mtad.ops.locator import Locator
 from mtad.ops.postgres import Postgres
 from mtad.ops.sites import resolve_domains
 from mtad.wire.resolver import Resolver
@@ -120,8 +121,9 @@ class Place:
 
     async def resolve(self, pool: Pool) -> None:
         """Label all domains with their sites, which `mtad run` would do in its first seconds."""
-        resolver = Resolver(SystemClock())
-        while await resolve_domains(pool, resolver, self.installation.config):
+        clock = SystemClock()
+        locator = Locator.from_config(self.installation.config, Resolver(clock), clock)
+        while await resolve_domains(pool, locator):
             pass
 
     async def spread(self, pool: Pool, addresses: Sequence[tuple[str, int]]) -> None:

@@ -37,6 +37,7 @@ from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.keyfiles import read_event_keys, read_logins, read_networks
 from mtad.ops.lag import LagMeter
 from mtad.ops.line import answering
+from mtad.ops.locator import Locator
 from mtad.ops.moves import Movers
 from mtad.ops.outcome_log import OutcomeLog
 from mtad.ops.watch import Watch
@@ -187,7 +188,8 @@ async def _deliver(
             group.create_task(lag.run(), name="lag meter"),
         ]
         if "engine" in place.roles:
-            keeper = Housekeeper(pool, clock, _sweeps(config, pool, catalogue, resolver, heart))
+            locator = Locator.from_config(config, resolver, clock)
+            keeper = Housekeeper(pool, clock, _sweeps(config, pool, catalogue, locator, heart))
             background.append(group.create_task(keeper.run(), name="housekeeper"))
         pipeline = Pipeline(
             config=config,
@@ -230,7 +232,7 @@ async def _drain(pipeline: Pipeline, delivering: asyncio.Task[None], within: flo
         await asyncio.wait([delivering], timeout=5)
 
 
-def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver, heart: Heart) -> list[Sweep]:
+def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, locator: Locator, heart: Heart) -> list[Sweep]:
     """What the housekeeper does, and how often."""
     in_doubt = config.in_doubt_intervals
     depth = Depth(pool, Shaper(config.shape, config.routes))
@@ -270,7 +272,7 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, resolver: Resolver
         Sweep("refresh hints", 1.0, refresh_hints),
         Sweep("wake proven", 1.0, wake_proven),
         Sweep("follow configuration", 3600.0, partial(sites.follow_configuration, pool, config)),
-        Sweep("resolve domains", 0.5, partial(sites.resolve_domains, pool, resolver, config)),
+        Sweep("resolve domains", 0.5, partial(sites.resolve_domains, pool, locator)),
         Sweep("label jobs", 5.0, partial(sites.label_jobs, pool)),
         Sweep("move jobs", 1.0, Movers(pool).run),
         Sweep("start scheduled", 1.0, start_scheduled),

@@ -22,6 +22,8 @@ SHIPPED = Path(__file__).with_name("providers.toml")
 Sessions = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 EnableTls = Literal["OpportunisticInsecure", "RequiredInsecure", "Required", "Disabled"]
+ByPolicy = Literal["MTA-STS"]
+"""Required, where a domain's policy says so; nobody configures it."""
 
 
 class Shape(Section, frozen=True, kw_only=True):
@@ -43,8 +45,10 @@ class Shape(Section, frozen=True, kw_only=True):
     """An idle session is closed after this."""
     consecutive_connection_failures_before_delay: Positive = 1
     """After so many connections in a row that could not be had the site is left alone: 10 s, doubling to 10 min."""
-    enable_tls: EnableTls = "OpportunisticInsecure"
+    enable_tls: EnableTls | ByPolicy = "OpportunisticInsecure"
     """OpportunisticInsecure, RequiredInsecure, Required (verified) or Disabled."""
+    enable_mta_sts: bool = True
+    """A domain's own policy (RFC 8461) is found and kept to: its hosts alone, and verified TLS."""
     remember_broken_tls: str = "3d"
     """A server whose TLS is broken gets mail in clear for this long; then it is asked again."""
     connect_timeout: str = "30s"
@@ -89,6 +93,7 @@ class Knobs(Section, frozen=True, kw_only=True):
     idle_timeout: str | UnsetType = UNSET
     consecutive_connection_failures_before_delay: Positive | UnsetType = UNSET
     enable_tls: EnableTls | UnsetType = UNSET
+    enable_mta_sts: bool | UnsetType = UNSET
     remember_broken_tls: str | UnsetType = UNSET
     connect_timeout: str | UnsetType = UNSET
     banner_timeout: str | UnsetType = UNSET
@@ -184,6 +189,8 @@ def texts(shaping: Shaping, routes: Mapping[str, Layer]) -> Iterator[tuple[str, 
             for knob in _OF_PROVIDERS:
                 if getattr(table, knob) not in (UNSET, 0, ""):
                     yield f"{name}.{knob}", _misplaced, knob
+        if table.enable_mta_sts is not UNSET and (name.startswith("route.") or not isinstance(table, Layer)):
+            yield f"{name}.enable_mta_sts", _without_effect, name
     for domain in shaping.domain:
         yield dotted("shape", "domain", domain), _normal_domain, domain
     for name, provider in shaping.provider.items():
@@ -210,6 +217,10 @@ def known_providers(shaping: Shaping) -> frozenset[str]:
 
 def _misplaced(knob: str) -> None:
     raise ValueError(f"say {knob} in [shape.provider.NAME]: it is of all sites of a provider together")
+
+
+def _without_effect(_: str) -> None:
+    raise ValueError("has no effect here: policies are those of domains, whatever their mail leaves by")
 
 
 def _normal_domain(text: str) -> None:

@@ -18,6 +18,7 @@ from mtad.base.source import sources_of
 from mtad.cli import shell
 from mtad.ops.answers.delivery import rate
 from mtad.ops.explain import Explained, explain
+from mtad.ops.locator import Locator
 from mtad.ops.postgres import Postgres
 from mtad.wire.resolver import Resolver
 
@@ -63,13 +64,14 @@ def _explained(config: Config, domain: str, source: str) -> Explained:
 
 
 async def _ask(config: Config, domain: str, source: str, url: str | None) -> Explained:
-    resolver = Resolver.from_config(config, SystemClock())
+    clock = SystemClock()
+    locator = Locator.from_config(config, Resolver.from_config(config, clock), clock)
     if url is None:
-        return await explain(config, domain, source, pool=None, resolver=resolver)
+        return await explain(config, domain, source, pool=None, locator=locator)
     pool = await open_pool(url, most=1, name="mtad config explain")
     try:
         await require_schema(pool)
-        return await explain(config, domain, source, pool=pool, resolver=resolver)
+        return await explain(config, domain, source, pool=pool, locator=locator)
     finally:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pool.close(), 5)

@@ -7,10 +7,11 @@ import msgspec
 
 from mtad.base.config import Config
 from mtad.base.db import AWAY, Pool
+from mtad.ops.locator import Locator
 from mtad.queue import store
-from mtad.shape.layers import Ceiling, Setting, Shaper, bare_site, ceiling, site_name
+from mtad.shape.layers import Ceiling, Setting, Shaper, bare_site, ceiling, is_secured, site_name
 from mtad.wire.dns import Unresolved
-from mtad.wire.resolver import NoMail, Resolver, Site
+from mtad.wire.resolver import NoMail
 
 # Somebody waits for the answer; whoever has no DNS here is told what is known without.
 PATIENCE = 5.0
@@ -29,36 +30,36 @@ class Explained(msgspec.Struct, frozen=True):
     ceiling: Ceiling  # what they leave of a steady flow from this source
 
 
-async def explain(config: Config, domain: str, source: str, *, pool: Pool | None, resolver: Resolver) -> Explained:
+async def explain(config: Config, domain: str, source: str, *, pool: Pool | None, locator: Locator) -> Explained:
     """What mtad would do with a domain (ASCII, lower case), asking routes, the database (if any), then DNS.
 
     Without an answer the site is "" and the settings are those of an unknown provider.
     """
-    site, hosts, found = await _site(config, domain, pool, resolver)
+    site, hosts, found = await _site(config, domain, pool, locator)
     shaper = Shaper(config.shape, config.routes)
-    name = site_name(config.shape, domain, bare_site(site))
+    name = site_name(config.shape, domain, bare_site(site), secured=is_secured(site))
     settings = shaper.settings(name, hosts, source)
     most = ceiling(shaper.shape(name, hosts, source))
     return Explained(domain, source, name if hosts else "", hosts, found, shaper.provider(hosts), settings, most)
 
 
-async def _site(config: Config, domain: str, pool: Pool | None, resolver: Resolver) -> tuple[str, Sequence[str], str]:
+async def _site(config: Config, domain: str, pool: Pool | None, locator: Locator) -> tuple[str, Sequence[str], str]:
     if route := config.route_for(domain):
         return route.site, [f"0 {route.site}"], "route"
     if pool is not None and (known := await _known(pool, domain)):
         return *known, "database"
     try:
         async with asyncio.timeout(PATIENCE):
-            answer = await resolver.site_of(domain, config)
+            answer = await locator.locate(domain)
     except Unresolved as error:
         return "", (), f"unknown: {error}"
     except TimeoutError:
         return "", (), f"unknown: DNS did not answer within {PATIENCE:g} s"
     match answer:
-        case Site():
+        case NoMail(why):
+            return "", (), f"none: {why}"
+        case _:
             return answer.name, answer.hosts, "DNS"
-        case NoMail():
-            return "", (), f"none: {answer.why}"
 
 
 async def _known(pool: Pool, domain: str) -> tuple[str, list[str]] | None:

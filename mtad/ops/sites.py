@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from mtad.base.address import normal_domain
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.sqlfiles import queries
+from mtad.ops.locator import Located, Locator
 from mtad.queue import store
 from mtad.queue.store import Due, Label
-from mtad.shape.layers import site_name
 from mtad.wire.dns import Unresolved
-from mtad.wire.resolver import NoMail, Resolver, Site
+from mtad.wire.policy import Policy
+from mtad.wire.resolver import NoMail
 
 SQL = queries("queue")
 
@@ -38,10 +41,10 @@ IN_HAND, ABREAST = 400, 200
 WRITTEN_EVERY = 0.1
 LABELLED_EVERY = 1.0
 
-Answer = Site | NoMail | str  # a text: why there is none
+Answer = Located | NoMail | str  # a text: why there is none
 
 
-async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int:
+async def resolve_domains(pool: Pool, locator: Locator) -> int:
     """Label all domains that are due, and the jobs that waited for it; how many domains were asked for.
 
     One without an answer keeps its site, or its mail waits: DNS trouble is never the
@@ -52,7 +55,7 @@ async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int
     async def ask(due: Due) -> tuple[Due, Answer]:
         async with gate:
             try:
-                return due, await resolver.site_of(due.name, config)
+                return due, await locator.locate(due.name, _policy(due))
             except Unresolved as error:
                 return due, str(error)
 
@@ -68,7 +71,7 @@ async def resolve_domains(pool: Pool, resolver: Resolver, config: Config) -> int
                 break
             done, asking = await asyncio.wait(asking, timeout=WRITTEN_EVERY)
             if done:
-                firsts += await _write(pool, config, [task.result() for task in done])
+                firsts += await _write(pool, [task.result() for task in done])
             now = asyncio.get_running_loop().time()
             if firsts and now > labelled + LABELLED_EVERY:
                 await label_jobs(pool)
@@ -100,45 +103,51 @@ async def _due(pool: Pool) -> list[Due]:
         return await store.domains_to_resolve(conn)
 
 
-async def _write(pool: Pool, config: Config, answers: Sequence[tuple[Due, Answer]]) -> int:
+async def _write(pool: Pool, answers: Sequence[tuple[Due, Answer]]) -> int:
     """How many of the domains have their first site now."""
     hosts: dict[str, list[str]] = {}
     for due, answer in answers:
-        name, found = _site(due, answer, config)
+        name, found = _site(due, answer)
         if name:
             hosts[name] = found
 
     async def write(conn: Connection) -> int:
         ids = await store.sites_by_name(conn, hosts)
-        return await store.label_domains(conn, [_label(due, answer, config, ids) for due, answer in answers])
+        return await store.label_domains(conn, [_label(due, answer, ids) for due, answer in answers])
 
     return await in_transaction(pool, write)
 
 
-def _site(due: Due, answer: Answer, config: Config) -> tuple[str, list[str]]:
+def _policy(due: Due) -> Policy | None:
+    return msgspec.convert(due.policy, Policy) if due.policy else None
+
+
+def _site(due: Due, answer: Answer) -> tuple[str, list[str]]:
     """Name and hosts of the site that a domain belongs to now; "": as before.
 
     One that takes no mail gets a site without hosts, where the pipeline ends its mail.
     """
     match answer:
-        case Site(name, hosts):
-            return site_name(config.shape, due.name, name), hosts
+        case Located(name, hosts):
+            return name, hosts
         case NoMail(why) if answer.refuses or (answer.absent and (due.absent or 0) >= ABSENT_FOR):
             return f"{due.name}: {why}", []
         case _:
             return "", []
 
 
-def _label(due: Due, answer: Answer, config: Config, ids: dict[str, int]) -> Label:
-    site = ids.get(_site(due, answer, config)[0])
+def _label(due: Due, answer: Answer, ids: dict[str, int]) -> Label:
+    site = ids.get(_site(due, answer)[0])
     match answer:
-        case Site():
-            return Label(due.id, site, min(max(answer.ttl, LEAST_FRESH), FRESH) if answer.ttl else FRESH, absent=False)
+        case Located():
+            again = min(max(answer.ttl, LEAST_FRESH), FRESH) if answer.ttl else FRESH
+            policy = msgspec.to_builtins(answer.policy)
+            return Label(due.id, site, again, absent=False, policy=policy)
         case NoMail(why):
             again = FRESH if site else ABSENT_AGAIN if answer.absent else AGAIN_KNOWN
-            return Label(due.id, site, again, why, absent=answer.absent)
+            return Label(due.id, site, again, why, absent=answer.absent, policy=due.policy)
         case str(why):
-            return Label(due.id, None, AGAIN_KNOWN if due.known else AGAIN, why)
+            return Label(due.id, None, AGAIN_KNOWN if due.known else AGAIN, why, policy=due.policy)
 
 
 async def label_jobs(pool: Pool) -> int:

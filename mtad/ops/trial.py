@@ -15,7 +15,8 @@ from mtad.compose.composer import Composed
 from mtad.compose.preview import Rendered, rendered
 from mtad.dkim.sign import NotCovered, Signer
 from mtad.ops.keyfiles import read_logins
-from mtad.shape.layers import Shaper, bare_site, site_name
+from mtad.ops.locator import Locator
+from mtad.shape.layers import Shaper
 from mtad.smtp.results import Accepted, Lost, Refused, Result, TooLate
 from mtad.wire.dns import Unresolved
 from mtad.wire.egress import Egress, Unbound
@@ -78,13 +79,12 @@ async def try_out(
     dialer = Dialer.from_config(config, resolver, clock, read_logins(config))
     domain = mails[0].composed.recipient.rpartition("@")[2]
     try:
-        site = await resolver.site_of(domain, config)
+        site = await Locator.from_config(config, resolver, clock).locate(domain)
     except Unresolved as error:
         raise Problem(f"{domain}: {error}") from None
     if isinstance(site, NoMail):
         raise Problem(site.why)
-    its = site_name(config.shape, domain, bare_site(site.name))
-    terms = terms_of(Shaper(config.shape, config.routes).shape(its, site.hosts, chosen))
+    terms = terms_of(Shaper(config.shape, config.routes).shape(site.name, site.hosts, chosen))
     results: list[Tested] = []
     session: Session | None = None
     try:

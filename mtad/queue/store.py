@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -305,6 +306,7 @@ class Due(msgspec.Struct, frozen=True):
     name: str
     known: bool  # it has a site
     absent: float | None  # for so many seconds DNS has said each time that it does not exist
+    policy: Mapping[str, Any] | None  # MTA-STS, as a Label had it
 
 
 async def domains_to_resolve(conn: Connection) -> list[Due]:
@@ -325,6 +327,7 @@ class Label(msgspec.Struct, frozen=True):
     again: float  # seconds until it is asked for again
     trouble: str | None = None  # why there was no answer that helps
     absent: bool | None = None  # whether DNS says that it does not exist; None: it says nothing
+    policy: Mapping[str, Any] | None = None  # what the domain asks of whoever delivers (MTA-STS), if anything
 
 
 async def label_domains(conn: Connection, labels: Sequence[Label]) -> int:

@@ -3,7 +3,9 @@
     default → provider → site → domain, and over each what it says of the lane's source
 
 The site of a domain that has a table of its own is its own, `gmail.com via mx.google.com`,
-so that its limits bind nobody else's mail to the same hosts.
+so that its limits bind nobody else's mail to the same hosts. So is that of domains whose
+policy (MTA-STS) says how to get there, `mx.example.net+mta-sts`: others share the hosts
+without having said so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +20,8 @@ from mtad.base.section import dotted, rate
 from mtad.base.shape import Knobs, Layer, Provider, Shape, Shaping, shipped_providers
 
 _VIA = " via "
+_SECURED = "+mta-sts"
+_POLICY = {"enable_tls": "MTA-STS"}
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -55,7 +59,7 @@ class Shaper:
         self._shaping = shaping
         self._routes = routes
         self._suffixes = _suffixes(shaping)
-        self._shapes: dict[tuple[str | None, str, str | None, str | None], Shape] = {}
+        self._shapes: dict[tuple[str | None, str, str | None, str | None, bool], Shape] = {}
 
     def provider(self, hosts: Sequence[str]) -> str | None:
         """Who runs a site, by its hosts ("10 mx1.example.com:25"): all of the best preference are his.
@@ -73,14 +77,15 @@ class Shaper:
         provider = self.provider(hosts)
         domain, name = _taken_apart(site)
         known = name if name in self._routes or name in self._shaping.site else None
-        key = (provider, source, known, domain if domain in self._shaping.domain else None)
+        secured = is_secured(site)
+        key = (provider, source, known, domain if domain in self._shaping.domain else None, secured)
         shape = self._shapes.get(key)
         if shape is None:
             layers = [knobs for _, knobs in self._layers(site, provider, source)]
             shape = self._shapes[key] = Shape(
                 max_age=self._shaping.max_age,
                 in_doubt_interval=self._shaping.in_doubt_interval,
-                **_set(reduce(over, layers, Knobs())),
+                **_set(reduce(over, layers, Knobs())) | (_POLICY if secured else {}),
             )
         return shape
 
@@ -94,6 +99,8 @@ class Shaper:
         ]
 
     def _origin(self, knob: str, value: object, layers: Sequence[tuple[str, Knobs]]) -> str:
+        if value == _POLICY.get(knob):
+            return "policy of the domain"
         if knob not in Knobs.__struct_fields__:  # one value for all destinations
             return "default" if value == getattr(Shape(), knob) else "[shape]"
         return next((name for name, knobs in reversed(layers) if getattr(knobs, knob) is not UNSET), "default")
@@ -130,9 +137,18 @@ def _set(knobs: Knobs) -> dict[str, Any]:
     return {knob: value for knob, value in values if value is not UNSET}
 
 
-def site_name(shaping: Shaping, domain: str, site: str) -> str:
-    """The name of the site that a domain's mail goes to: its own where it has a table of its own."""
-    return f"{domain}{_VIA}{site}" if domain in shaping.domain else site
+def site_name(shaping: Shaping, domain: str, site: str, *, secured: bool = False) -> str:
+    """The name of the site that a domain's mail goes to: its own where it has a table of its own.
+
+    `secured`: its policy says that it goes there over verified TLS.
+    """
+    name = f"{domain}{_VIA}{site}" if domain in shaping.domain else site
+    return name + _SECURED if secured else name
+
+
+def is_secured(name: str) -> bool:
+    """Whether mail goes there over verified TLS because the policy of its domain says so."""
+    return name.endswith(_SECURED)
 
 
 def bare_site(name: str) -> str:
@@ -142,8 +158,8 @@ def bare_site(name: str) -> str:
 
 def _taken_apart(site: str) -> tuple[str, str]:
     """Domain ("" for a site of many) and name of the hosts."""
-    domain, via, name = site.partition(_VIA)
-    return (domain, name) if via else ("", site)
+    domain, via, name = site.removesuffix(_SECURED).partition(_VIA)
+    return (domain, name) if via else ("", domain)
 
 
 def _of(layer: Layer, source: str, *names: str) -> Iterator[tuple[str, Knobs]]:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import ipaddress
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 import msgspec
@@ -43,6 +43,11 @@ class Site(msgspec.Struct, frozen=True):
     name: str
     hosts: list[str]
     ttl: float = 0.0
+
+    def only(self, may: Callable[[str], bool]) -> Self | None:
+        """With those of its hosts alone that `may` says yes to, by name; None where that is none."""
+        hosts = [host for host in self.hosts if may(_bare(host))]
+        return type(self)(_name([_bare(host) for host in hosts]), hosts, self.ttl) if hosts else None
 
 
 class NoMail(msgspec.Struct, frozen=True):
@@ -126,6 +131,11 @@ def _mx(text: str) -> tuple[int, str]:
     """Preference and host, lower case without the final dot; "" is the root, which means null MX."""
     preference, _, host = text.partition(" ")
     return int(preference), host.rstrip(".").lower()
+
+
+def _bare(host: str) -> str:
+    """The name in "10 mx1.example.com:25"."""
+    return host.partition(" ")[2].rpartition(":")[0]
 
 
 def _name(hosts: Sequence[str]) -> str:

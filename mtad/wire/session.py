@@ -171,17 +171,24 @@ class Dialer:
                 return await self._converse(target, terms, egress, try_tls=False)
             case Tls.OPPORTUNISTIC_INSECURE:
                 return await self._dial_as_it_works(terms, egress, target)
-            case Tls.REQUIRED | Tls.REQUIRED_INSECURE:
-                opened = await self._converse(target, terms, egress, try_tls=True)
-                if isinstance(opened, Session) and not opened.tls:
-                    await opened.close()
-                    return Lost(Stage.STARTTLS, "the server offers no TLS, and enable_tls requires it", opened.host)
-                return opened
+            case Tls.REQUIRED | Tls.REQUIRED_INSECURE | Tls.MTA_STS:
+                return await self._dial_encrypted(terms, egress, target)
             case _:
                 assert_never(terms.tls)
 
     def _login(self, target: Target) -> Login | None:
         return self._logins.get(host_port(target.host, target.port)) if self._logins else None
+
+    async def _dial_encrypted(self, terms: Terms, egress: Egress, target: Target) -> Session | Refused | Lost | Unbound:
+        policy = terms.tls is Tls.MTA_STS
+        opened = await self._converse(target, terms, egress, try_tls=True)
+        if isinstance(opened, Session) and not opened.tls:
+            await opened.close()
+            who = "the MTA-STS policy of the domain" if policy else "enable_tls"
+            return Lost(Stage.STARTTLS, f"the server offers no TLS, and {who} requires it", opened.host)
+        if policy and isinstance(opened, Lost) and opened.stage is Stage.TLS:
+            return Lost(Stage.TLS, f"{opened.why}, and the MTA-STS policy of the domain requires it", opened.host)
+        return opened
 
     async def _dial_as_it_works(
         self, terms: Terms, egress: Egress, target: Target
@@ -218,7 +225,7 @@ class Dialer:
             return Lost(Stage.CONNECT, f"no connection: {why}", client.host)
         await connection.settled()
         if client.wants_tls:
-            verified = terms.tls is Tls.REQUIRED
+            verified = terms.tls.verified
             server = host if verified or not _is_address(host) else None
             await connection.start_tls(self._verified if verified else self._unverified, server)
             await connection.settled()

@@ -38,6 +38,13 @@ class Tls(StrEnum):
     """Never in clear, and only to a server whose certificate names its host and comes from an authority."""
     DISABLED = "Disabled"
     """In clear, even where TLS is offered."""
+    MTA_STS = "MTA-STS"
+    """REQUIRED, by the policy of the receiving domain (RFC 8461) and not by the configuration."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether the certificate counts."""
+        return self in (Tls.REQUIRED, Tls.MTA_STS)
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):

@@ -741,9 +741,9 @@ update site
 select s.name, s.hosts from domain d join site s on s.id = d.site_id where d.name = $1;
 
 -- name: domains_to_resolve
--- Up to 200 domains that have to be asked for (again), whether they have a site, and for
--- how many seconds DNS has said that they do not exist. They are not handed out again for
--- a minute: so many can be under way, and those of a housekeeper that died are not lost.
+-- Up to 200 domains that have to be asked for (again), whether they have a site, for how
+-- many seconds DNS has said that they do not exist, and their policy. They are not handed out
+-- again for a minute: so many can be under way, and those of a housekeeper that died are not lost.
 with due as materialized (
   select id from domain where resolve_at <= now() order by resolve_at limit 200 for no key update skip locked
 )
@@ -751,7 +751,7 @@ update domain set resolve_at = now() + interval '1 min'
   from due
  where domain.id = due.id
 returning domain.id, domain.name, domain.site_id is not null,
-          extract(epoch from now() - domain.absent_since)::float8;
+          extract(epoch from now() - domain.absent_since)::float8, domain.mta_sts;
 
 -- name: ask_again
 -- Domains that do not belong where the configuration says are asked for again now. Those
@@ -792,13 +792,13 @@ returning name, id;
 -- name: label_domains
 -- What was found out about domains $1: their sites $2 (null: as before), in how many
 -- seconds they are asked for again $3, why there was no answer that helps $4 (null: there
--- was one), and whether DNS says that they do not exist $5 (null: it says nothing).
+-- was one), whether DNS says that they do not exist $5 (null: it says nothing), their policies $6.
 -- Up to a tenth is added to the seconds, so that what was imported at once is not asked
 -- for at once for ever. Where a domain had another site, its mail has to follow.
 -- Returns whether each has its first site now.
 with given as materialized (
-  select * from unnest($1::int[], $2::int[], $3::float8[], $4::text[], $5::boolean[])
-    as g (id, site_id, again, trouble, absent)
+  select * from unnest($1::int[], $2::int[], $3::float8[], $4::text[], $5::boolean[], $6::jsonb[])
+    as g (id, site_id, again, trouble, absent, policy)
 ), domains as materialized (
   select d.id, d.site_id from domain d where d.id in (select id from given) order by d.id for no key update
 ), moved as (
@@ -811,7 +811,8 @@ update domain
        resolve_at = now() + g.again * (1 + random() / 10) * interval '1 s',
        trouble = g.trouble,
        absent_since = case when g.absent then coalesce(domain.absent_since, now())
-                           when g.absent is null then domain.absent_since end
+                           when g.absent is null then domain.absent_since end,
+       mta_sts = g.policy
   from given g
   join domains d using (id)
  where domain.id = g.id

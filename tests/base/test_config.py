@@ -102,6 +102,14 @@ def load(folder: Path, text: str) -> Config:
             "domain = 'x.test'\n[shape.provider.google]\nprovider_message_rate = 'x'",
             "shape.provider.google.provider_message_rate: 'x' is not a rate",
         ),
+        (
+            "domain = 'x.test'\n[shape.provider.google.source.default]\nenable_mta_sts = false",
+            "shape.provider.google.source.default.enable_mta_sts: has no effect here: policies are those of domains",
+        ),
+        (
+            "domain = 'x.test'\n[[route]]\ndomain='*'\nhost='a'\n[route.shape]\nenable_mta_sts = true",
+            "route.*.shape.enable_mta_sts: has no effect here: policies are those of domains",
+        ),
         ("domain = 7", "domain: Expected `str`, got `int`"),
         ("domain = 'x.test'\ncolour = 'red'", "unknown field `colour`"),
         ("domain = 'x.test'\n[mta]\nworkres = 2", "mta: Object contains unknown field `workres`"),
@@ -334,7 +342,7 @@ def _as_toml(default: object) -> str:
     match default:
         case str():
             return f'`"{default}"`'
-        case tuple():
+        case tuple() | bool():
             return f"`{json.dumps(default)}`"
         case Layer() | msgspec.UnsetType() | None | {}:
             return "none"

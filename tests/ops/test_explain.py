@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from mtad.base.clock import SystemClock
 from mtad.base.config import Config, Route, Shaping
 from mtad.base.db import Pool
 from mtad.base.shape import Layer
 from mtad.ops import explain as module
 from mtad.ops.explain import Explained, explain
+from mtad.ops.locator import Locator
 from mtad.queue import store
-from mtad.shape.layers import Ceiling
-from mtad.wire.dns import Unresolved
+from mtad.shape.layers import Ceiling, Setting
+from mtad.wire.dns import Records, Unresolved
 from mtad.wire.resolver import NoMail, Resolver, Site
 
 GMAIL = ["5 gmail-smtp-in.l.google.com:25"]
@@ -36,9 +38,13 @@ class Dns(Resolver):
         assert self._answer is not None
         return self._answer
 
+    async def records(self, name: str, kind: str) -> Records:
+        raise Unresolved(f"{kind} {name}")
+
 
 async def asked(config: Config, dns: Dns, pool: Pool | None = None) -> Explained:
-    return await explain(config, "gmail.com", "default", pool=pool, resolver=dns)
+    locator = Locator.from_config(config, dns, SystemClock())
+    return await explain(config, "gmail.com", "default", pool=pool, locator=locator)
 
 
 def said(explained: Explained) -> tuple[str, str, str | None, object]:
@@ -67,6 +73,20 @@ async def test_the_database_is_asked_before_dns(pool: Pool) -> None:
         await conn.execute("insert into domain (name, site_id) values ('gmail.com', $1)", sites["g"])
 
     assert said(await asked(Config(domain="x.test"), Dns(), pool)) == ("g", "database", "google", 5)
+
+
+async def test_what_the_policy_of_a_domain_asks_for_lies_over_every_table(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        sites = await store.sites_by_name(conn, {"g+mta-sts": GMAIL})
+        await conn.execute("insert into domain (name, site_id) values ('gmail.com', $1)", sites["g+mta-sts"])
+    table = Layer(connection_limit=3, enable_tls="Disabled")
+
+    found = await asked(Config(domain="x.test", shape=Shaping(domain={"gmail.com": table})), Dns(), pool)
+
+    assert said(found) == ("gmail.com via g+mta-sts", "database", "google", 3)
+    assert [one for one in found.settings if one.knob == "enable_tls"] == [
+        Setting("enable_tls", "MTA-STS", "policy of the domain")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ CONFIG = Config(domain="example.com")
 async def moved(pool: Pool, world: World, hosts: str = "mx.new.test") -> int:
     """The domain of the world's readers goes to another site; its id."""
     await pool.execute("update domain set resolve_at = now(), site_id = coalesce(site_id, $1)", world.site)
-    await sites.resolve_domains(pool, Answers(reader=Site(hosts, [f"10 {hosts}:25"])), CONFIG)
+    await sites.resolve_domains(pool, Answers(reader=Site(hosts, [f"10 {hosts}:25"])).locator)
     site: int = await pool.fetchval("select id from site where name = $1", hosts)
     return site
 

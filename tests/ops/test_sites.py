@@ -11,8 +11,10 @@ from mtad.base.config import Config, Route
 from mtad.base.db import Pool
 from mtad.base.shape import Layer, Shaping
 from mtad.ops import sites
+from mtad.ops.locator import Located, Locator
 from mtad.queue import store
-from mtad.wire.dns import Unresolved
+from mtad.wire.dns import Records, Unresolved
+from mtad.wire.policy import Policy
 from mtad.wire.resolver import NoMail, Resolver, Site
 from tests.queue.world import new_world
 from tests.rows import Rows
@@ -38,6 +40,13 @@ class Answers(Resolver):
         except KeyError:
             raise Unresolved(domain) from None
 
+    async def records(self, name: str, kind: str) -> Records:
+        raise Unresolved(f"{kind} {name}")
+
+    @property
+    def locator(self) -> Locator:
+        return Locator.from_config(CONFIG, self, SystemClock())
+
 
 async def test_jobs_that_waited_for_their_domain_get_its_site_and_are_due(pool: Pool) -> None:
     async with pool.acquire() as conn:
@@ -45,7 +54,7 @@ async def test_jobs_that_waited_for_their_domain_get_its_site_and_are_due(pool: 
         await conn.execute("update domain set site_id = null")
         await world.job("ann@reader.test", site_id=None)
 
-    asked = await sites.resolve_domains(pool, Answers(reader=Site("mx.new", ["10 a,b:25", "20 c:25"])), CONFIG)
+    asked = await sites.resolve_domains(pool, Answers(reader=Site("mx.new", ["10 a,b:25", "20 c:25"])).locator)
 
     row = await pool.fetchrow("select s.hosts, s.ready_at <= now() from job j join site s on s.id = j.site_id")
     assert asked == 1
@@ -63,7 +72,7 @@ async def test_sites_are_locked_in_order_of_id_like_everywhere(pool: Pool) -> No
         answers = Answers(one=Site("a", ["10 a:25"]), two=Site("z", ["10 z:25"]))
         async with holder.transaction():
             await holder.execute("select from site where id = $1 for update", first)
-            resolving = asyncio.create_task(sites.resolve_domains(pool, answers, CONFIG))
+            resolving = asyncio.create_task(sites.resolve_domains(pool, answers.locator))
             while not await other.fetchval("select count(*) from pg_locks where not granted"):
                 pass
             async with other.transaction():
@@ -79,7 +88,7 @@ async def test_a_mail_whose_domain_never_resolves_ends_when_it_is_too_late(pool:
         late = await world.job("ann@reader.test", site_id=None)
         waiting = await world.job("bob@reader.test", site_id=None)
         await conn.execute("update job set not_after = now() - interval '1 hour' where id = $1", late)
-        await sites.resolve_domains(pool, Answers(), CONFIG)
+        await sites.resolve_domains(pool, Answers().locator)
         assert await sites.label_jobs(pool) == 1
 
         claimed = await store.claim(conn, await world.worker(), [])
@@ -143,7 +152,7 @@ async def ask(pool: Pool, answer: Site | NoMail | None, *, hours: float = 0.0) -
     await pool.execute(
         "update domain set resolve_at = now(), absent_since = absent_since - $1 * interval '1 h'", float(hours)
     )
-    await sites.resolve_domains(pool, Answers(**({"reader": answer} if answer else {})), CONFIG)
+    await sites.resolve_domains(pool, Answers(**({"reader": answer} if answer else {})).locator)
     row = await pool.fetchrow("select s.name, d.trouble from domain d left join site s on s.id = d.site_id")
     assert row is not None
     return row[0], row[1]
@@ -208,12 +217,31 @@ async def test_a_domain_is_asked_for_again_when_its_answer_is_no_longer_true(
     assert least - 5 <= await again_in(pool) <= least * 1.1
 
 
+async def test_the_policy_of_a_domain_is_kept_and_told_to_whoever_looks_for_it_again(pool: Pool) -> None:
+    await pool.execute("insert into domain (name) values ('reader.test')")
+    policy = Policy("1", "enforce", ("mx.test",), 3600, 1000.0)
+    told: list[Policy | None] = []
+
+    class Told(Locator):
+        async def locate(self, domain: str, known: Policy | None = None) -> Located | NoMail:
+            told.append(known)
+            if len(told) == 2:
+                raise Unresolved(domain)
+            return Located("mx.test+mta-sts", ["10 mx.test:25"], 0.0, policy if len(told) == 1 else None)
+
+    for _ in range(4):
+        await pool.execute("update domain set resolve_at = now()")
+        await sites.resolve_domains(pool, Told.from_config(CONFIG, Answers(), SystemClock()))
+
+    assert told == [None, policy, policy, None]
+
+
 async def test_a_slow_answer_holds_up_nobody(pool: Pool) -> None:
     """Not those in hand, and not those that come while it is waited for."""
     await pool.execute("insert into domain (name) select n || '.test' from unnest('{slow,reader}'::text[]) n")
     answers = Answers(reader=SITE, late=SITE, slow=SITE)
     async with asyncio.timeout(30):
-        resolving = asyncio.create_task(sites.resolve_domains(pool, answers, CONFIG))
+        resolving = asyncio.create_task(sites.resolve_domains(pool, answers.locator))
         for count in (1, 2):
             while await pool.fetchval("select count(site_id) from domain") < count:
                 assert not resolving.done()
@@ -226,7 +254,7 @@ async def test_a_slow_answer_holds_up_nobody(pool: Pool) -> None:
 async def test_domains_that_were_taken_and_never_answered_are_taken_again_soon(pool: Pool) -> None:
     await pool.execute("insert into domain (name) values ('slow.test')")
     async with pool.acquire() as conn:
-        resolving = asyncio.create_task(sites.resolve_domains(pool, Answers(), CONFIG))
+        resolving = asyncio.create_task(sites.resolve_domains(pool, Answers().locator))
         while not await conn.fetchval("select count(*) from domain where resolve_at > now()"):
             pass
         resolving.cancel()

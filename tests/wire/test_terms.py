@@ -5,7 +5,7 @@ from typing import get_args
 import msgspec
 
 from mtad.base.config import Shape
-from mtad.base.shape import EnableTls
+from mtad.base.shape import ByPolicy, EnableTls
 from mtad.smtp.results import Stage
 from mtad.wire.terms import Terms, Tls, terms_of
 
@@ -27,4 +27,6 @@ def test_every_timeout_has_its_stage() -> None:
 
 
 def test_every_word_of_the_configuration_is_one_of_tls() -> None:
-    assert {terms_of(msgspec.structs.replace(Shape(), enable_tls=word)).tls for word in get_args(EnableTls)} == set(Tls)
+    words = get_args(EnableTls) + get_args(ByPolicy)
+
+    assert {terms_of(msgspec.structs.replace(Shape(), enable_tls=word)).tls for word in words} == set(Tls)
