@@ -13,6 +13,7 @@ from mtad.base.config import Config, Shaping
 from mtad.base.db import Connection, Pool
 from mtad.ops import sites
 from mtad.ops.housekeeper import Housekeeper, Sweep
+from mtad.ops.locator import Locator
 from mtad.ops.moves import Movers
 from mtad.pipeline import Pipeline
 from mtad.queue import store
@@ -142,7 +143,7 @@ async def moved_under_way(pool: Pool, people: int, say: Callable[[str], None] = 
         async with at_work(*pipelines), sweeping(pool, *sweeps, clock=HastyClock()):
             await delivered(pool, people // 10)
             await conn.execute("update domain set resolve_at = now()")
-            await sites.resolve_domains(pool, Answers(reader=Site(here, [f"0 {here}"])), CONFIG)
+            await sites.resolve_domains(pool, Answers(reader=Site(here, [f"0 {here}"])).locator)
             at = clock.monotonic()
             await until_none(pool, LEFT_BEHIND)
             say(f"labelled anew within {clock.monotonic() - at:.2f} s")
@@ -186,7 +187,8 @@ async def test_what_nobody_gave_a_hint_of_goes_out_within_15_seconds(pool: Pool)
         clock = ManualClock(datetime(2026, 1, 2, tzinfo=UTC))
         heart = Heart(pool, clock, worker)
         catalogue = Catalogue(pool)
-        sweeps = _sweeps(CONFIG, pool, catalogue, Resolver(clock, no_dns), heart)
+        locator = Locator.from_config(CONFIG, Resolver(clock, no_dns), clock)
+        sweeps = _sweeps(CONFIG, pool, catalogue, locator, heart)
 
         async with at_work(pipeline(pool, worker, 0, [host])), sweeping(pool, *sweeps, clock=clock):
             waited = 0.0
