@@ -17,7 +17,7 @@ from mtad.queue import store
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer
 from tests.faults.smtp_sink import copies, smtp_sink
-from tests.pipeline.test_delivery import FrailPool, Office, open_office
+from tests.pipeline.office import FrailPool, Office, open_office
 from tests.queue.world import new_world
 from tests.wire.conftest import no_dns
 

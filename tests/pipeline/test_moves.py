@@ -22,7 +22,7 @@ from mtad.wire.dns import Records
 from mtad.wire.resolver import Resolver, Site
 from mtad.wire.session import Dialer
 from tests.ops.test_sites import Answers
-from tests.pipeline.test_delivery import HastyClock, PlainComposer, PlainDkim
+from tests.pipeline.office import HastyClock, PlainComposer, PlainDkim
 from tests.queue.world import World, new_world
 from tests.wire.peer import Peer
 

@@ -9,22 +9,20 @@ from mtad.base.automation import Automation, Rule
 from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.base.retry import Retries, Retry
-from tests.pipeline import test_delivery
-from tests.pipeline.test_delivery import CONFIG, FrailPool, Office, open_office
+from tests.pipeline.office import CONFIG, FrailPool, Office, open_office
 from tests.queue.world import new_world
 
 Opener = Callable[[Config], Awaitable[Office]]
 
 
 @pytest.fixture
-async def office_with(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opener]:
+async def office_with(pool: Pool) -> AsyncIterator[Opener]:
     """A worker's pipeline with this configuration."""
     async with pool.acquire() as conn:
         world = await new_world(pool, conn)
 
         async def make(config: Config) -> Office:
-            monkeypatch.setattr(test_delivery, "CONFIG", config)
-            return Office(world, FrailPool(pool), await world.worker())
+            return Office(world, FrailPool(pool), await world.worker(), config=config)
 
         yield make
 

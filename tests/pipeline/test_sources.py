@@ -17,8 +17,8 @@ from mtad.pipeline.standing import ATTEMPTS
 from mtad.queue import store, suspensions
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer
+from tests.pipeline.office import HastyClock, PlainComposer, PlainDkim
 from tests.pipeline.receiver import Receiver
-from tests.pipeline.test_delivery import HastyClock, PlainComposer, PlainDkim
 from tests.queue.world import World, new_world
 
 WARM = Source(name="warm", address=("127.0.0.2",), hostname="warm.example.com")

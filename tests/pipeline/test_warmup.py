@@ -10,8 +10,8 @@ from mtad.base.source import Source, Warmup
 from mtad.pipeline import allowances
 from mtad.queue import suspensions, warmup
 from mtad.source.warmup import Day, Step
+from tests.pipeline.office import HastyClock
 from tests.pipeline.receiver import Receiver
-from tests.pipeline.test_delivery import HastyClock
 from tests.pipeline.test_sources import COLD, Place
 from tests.queue.world import World, new_world
 
