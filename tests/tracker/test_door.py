@@ -1,6 +1,7 @@
 """Doors answer what aiohttp would, byte for byte, and leave to it whatever is not plain."""
 
 import asyncio
+import contextlib
 import itertools
 import random
 import re
@@ -263,7 +264,9 @@ async def test_who_never_ends_a_request_is_not_waited_for(monkeypatch: pytest.Mo
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST " + leaving().encode() + b" HTTP/1.1\r\nHost: t\r\n")
 
-        assert await reader.read() == b""
+        # A reset, where the machine let the time pass before the request was read.
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
         assert not asked.is_set()
         writer.close()
 
