@@ -26,11 +26,9 @@ from engine.store import Taken
 from mtad.base.db import Connection, Pool, in_transaction, open_pool
 from mtad.base.ids import uuid7
 from mtad.base.migrate import migrate
+from tracker.service import RIPE_BATCH
 
 MOST_CONTACTS = 5_000_000
-
-# Hits of one transaction, as in tracker.service.
-BATCH = 500
 
 _KINDS = ("open", "click", "again", "machine")
 _SHARES = (50, 10, 25, 15)
@@ -183,7 +181,7 @@ def _batches(plan: Plan, now: datetime) -> Iterator[list[Taken]]:
         hit = Taken(_event_id(at, number), job, what, 1 if what == "open" else 2, at, 1, job, None)
         seen.append(hit)
         batch.append(hit)
-        if len(batch) == BATCH:
+        if len(batch) == RIPE_BATCH:
             yield batch
             batch = []
     if batch:

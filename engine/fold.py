@@ -2,7 +2,7 @@
 
 Each hit is folded once: in the transaction that judges it, or, where its mail was still
 queued then, in the one in which it leaves `pending`. Two folds at once have different hits,
-and those of one contact wait for each other at its gate row.
+and those of one contact wait for each other at its row, or at its gate where it has none.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mtad.base.db import Connection, Pool, in_transaction
 __all__ = ["ADVERTISING", "fold", "fold_signs"]
 
 # The literal limit of the query take_hits.
-BATCH = 500
+BATCH = 1000
 
 
 async def fold(pool: Pool) -> int:
@@ -47,12 +47,15 @@ async def fold_signs(conn: Connection, signs: Sequence[Sign]) -> None:
 
     Most do no more than add points: of these one statement writes all. The others are told to the machine.
     """
-    gates, places = await store.lock_people(conn, {(sign.stream_id, sign.contact_id) for sign in signs})
-    known = [sign for sign in signs if sign.contact_id in gates]
-    if known:
-        policies = await policies_of(conn, {sign.stream_id for sign in known})
-        if left := await store.fold_plain(conn, known, places, policies, await tables.heard(conn)):
-            await _tell(conn, left, policies)
+    policies = await policies_of(conn, {sign.stream_id for sign in signs})
+    heard = await tables.heard(conn)
+    gates, places = await store.lock_people(conn, signs, policies, heard)
+    left = await store.fold_plain(conn, signs, places, policies, heard)
+    # What changed between the look and the lock is too rare to wait for in order: a deadlock would be run again.
+    if late := {sign.contact_id for sign in left} - gates:
+        gates |= await store.lock_gates(conn, late)
+    if left := [sign for sign in left if sign.contact_id in gates]:
+        await _tell(conn, left, policies)
 
 
 async def _tell(conn: Connection, signs: Sequence[Sign], policies: Policies) -> None:

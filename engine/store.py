@@ -128,14 +128,38 @@ async def versions_of(conn: Connection, streams: Collection[int]) -> dict[int, V
 
 
 async def take_hits(conn: Connection) -> list[Taken]:
-    """Lock up to 500 judged hits whose mail is not queued any more, in the order of their receipt."""
+    """Lock up to 1,000 judged hits whose mail is not queued any more, in the order of their receipt."""
     return [Taken(*row) for row in await conn.fetch(SQL["take_hits"])]
 
 
-async def lock_people(conn: Connection, keys: Collection[Key]) -> tuple[set[int], dict[Key, str]]:
-    """Lock the gates of contacts and then their rows: the contacts that have a gate, the places of rows that exist."""
-    ordered = sorted(keys)
-    (row,) = await conn.fetch(SQL["lock_people"], [key[0] for key in ordered], [key[1] for key in ordered])
+async def lock_people(
+    conn: Connection, signs: Sequence[Sign], policies: Mapping[int, Policy], heard: datetime
+) -> tuple[set[int], dict[Key, str]]:
+    """Lock the rows of those who gave signs, and before them the gates of those to whom more may happen than points.
+
+    Returns the contacts whose gates are locked, and the places of the rows that exist. A row that somebody
+    changed meanwhile may be missing.
+    """
+    rules = _plain_rules(policies)
+    first: dict[Key, datetime] = {}
+    most: dict[Key, int] = {}
+    ends: set[Key] = set()
+    for sign in signs:
+        key = sign.stream_id, sign.contact_id
+        first[key] = min(first.get(key, sign.at), sign.at)
+        most[key] = most.get(key, 0) + points_of(sign.kind, policies[sign.stream_id])
+        if sign.entry_id is not None:
+            ends.add(key)
+    keys = sorted(first)
+    (row,) = await conn.fetch(
+        SQL["lock_people"],
+        [key[0] for key in keys],
+        [key[1] for key in keys],
+        [first[key] for key in keys],
+        [most[key] for key in keys],
+        [rules[key[0]].threshold if key[0] in rules and key not in ends else None for key in keys],
+        heard,
+    )
     gates, streams, contacts, places = row_values(row)
     return set(gates), dict(zip(zip(streams, contacts, strict=True), places, strict=True))
 
@@ -147,8 +171,7 @@ async def fold_plain(
 
     `places`: of the rows, which are locked; policies of all streams.
     """
-    # Without rules for it, a stream is left to the machine: when points lapse, only a replay knows.
-    rules = {stream: policy for stream, policy in policies.items() if not policy.points_last}
+    rules = _plain_rules(policies)
     left = await conn.fetchval(
         SQL["fold_plain"],
         [sign.event_id for sign in signs],
@@ -168,6 +191,11 @@ async def fold_plain(
         heard,
     )
     return [signs[number - 1] for number in left]
+
+
+def _plain_rules(policies: Mapping[int, Policy]) -> dict[int, Policy]:
+    """Of streams that are not left to the machine: when points lapse, only a replay knows."""
+    return {id_: policy for id_, policy in policies.items() if not policy.points_last and policy.days_need_attempts}
 
 
 async def nodes_of(conn: Connection, jobs: Collection[int]) -> dict[int, tuple[str, bool]]:

@@ -31,7 +31,7 @@ FOLDED = prometheus_client.Histogram(
 )
 
 # Hits whose mails are judged in one transaction: the literal limit of the query settled_hits.
-RIPE_BATCH = 500
+RIPE_BATCH = 1000
 
 # The settle window of mail of which nobody knows the stream, and how many windows are waited at most.
 DEFAULT_SETTLE = timedelta(seconds=5)

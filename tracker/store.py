@@ -168,7 +168,7 @@ async def ripening(conn: Connection) -> bool:
 
 
 async def settled_hits(conn: Connection, after: UUID) -> Settled:
-    """Up to 500 unjudged hits after this event that may be old enough, the oldest first."""
+    """Up to 1,000 unjudged hits after this event that may be old enough, the oldest first."""
     (row,) = await conn.fetch(SQL["settled_hits"], after)
     return Settled(*row_values(row))
 

@@ -65,7 +65,7 @@ select stream_id, contact_id from engagement where contact_id = any($1::bigint[]
 -- ── The fold ────────────────────────────────────────────────────────────────
 
 -- name: take_hits
--- Lock up to 500 hits of people whose mail is not queued any more, in the order of their
+-- Lock up to 1,000 hits of people whose mail is not queued any more, in the order of their
 -- receipt: Taken (engine/store.py). Ledger and queue are read in one snapshot, so a mail that is
 -- settled meanwhile is in one of them. Contact 0: the mail never arrived, or its contact may not be
 -- measured, or was erased.
@@ -82,7 +82,7 @@ with taken as materialized (
      and p.kind in ('open', 'click')
      and j.queued is null
    order by p.event_id
-   limit 500
+   limit 1000
      for update of p skip locked
 )
 select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id, 0),
@@ -97,17 +97,37 @@ select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id
  order by t.event_id;
 
 -- name: lock_people
--- Locks the gates of contacts $2, and then their rows on streams $1, each in the order of its key.
--- Returns, as arrays, the contacts that have a gate; and stream, contact and place of the rows.
-with gates as materialized (
-  select contact_id from gate where contact_id = any($2::bigint[]) order by contact_id for no key update
+-- Locks the rows of contacts $2 on streams $1, and before them the gates of those to whom more may
+-- happen than points: others see nothing of it, so their gates are left alone. By row: $3 the first
+-- sign, $4 the most points that all of them may earn, $5 the threshold (null: the gate in any case).
+-- $6: heard up to. Each in the order of its key. Returns, as arrays, the contacts whose gates are
+-- locked; stream, contact and place of the rows, but for those that another has just changed.
+-- Plan: a look-up by key for each, and one by place.
+with seen as materialized (
+  select a.stream_id, a.contact_id, e.place, e.calm
+    from unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::int[], $5::int[])
+      as a (stream_id, contact_id, since, most, threshold)
+    left join lateral (
+      select ctid as place,
+             state in ('active', 'engaged', 'reactivated') and first_sent is not null and held is null
+             and told < a.since and round_from <= a.since and coalesce(wake_at > $6, true)
+             and a.threshold is not null and (state = 'engaged' or score + a.most < a.threshold) as calm
+        from engagement
+       where stream_id = a.stream_id and contact_id = a.contact_id
+      offset 0) e on true
+), gates as materialized (
+  select contact_id
+    from gate
+   where contact_id = any(array(select contact_id from seen where calm is not true))
+   order by contact_id
+     for no key update
 ), rows as materialized (
   select e.stream_id, e.contact_id, e.ctid::text as place
-    from engagement e
-   where (e.stream_id, e.contact_id) in (select * from unnest($1::int[], $2::bigint[]))
-     and (select count(*) from gates) >= 0
+    from seen s
+    join engagement e on e.ctid = s.place
+   where (select count(*) from gates) >= 0
    order by e.stream_id, e.contact_id
-     for no key update
+     for no key update of e
 )
 select array(select contact_id from gates), array(select stream_id from rows), array(select contact_id from rows),
        array(select place from rows);
@@ -141,7 +161,7 @@ with sign as materialized (
 ), judged as materialized (
   select p.*,
          not p.leaves
-         and r.attempts > 0
+         and r.threshold is not null
          and e.state in ('active', 'engaged', 'reactivated')
          and e.first_sent is not null
          and e.held is null

@@ -60,7 +60,7 @@ select id from event where id = any($1::uuid[]);
 update worker set ingested_until = greatest(ingested_until, $2) where id = $1 and dead is null;
 
 -- name: settled_hits
--- The mails of up to 500 unjudged hits after event $1 that are the shortest settle window of
+-- The mails of up to 1,000 unjudged hits after event $1 that are the shortest settle window of
 -- all streams old, the oldest first. A hit whose mail was hit again since is asked about only when
 -- that has gone on for twelve windows. Returns Settled (tracker/store.py): the jobs, the last
 -- of the hits, their number, and the time up to which no live worker holds a hit.
@@ -89,7 +89,7 @@ with horizon as materialized (
               from pending
              where job_id = p.job_id and class is null and event_id > (select id from last where windows = 1)))
    order by event_id
-   limit 500
+   limit 1000
 )
 select array(select distinct job_id from hit order by job_id),
        (select event_id from hit order by event_id desc limit 1),

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from engine.fold import BATCH
 from engine.policy import Points, Policy
 from engine.service import fold
 from tests.engine.world import DAY, START, World, definition
@@ -98,6 +99,19 @@ async def test_points_alone_raise_no_gate(world: World) -> None:
     assert await world.gate(contact) == 1
     assert await world.why(entry) is None
     assert not await world.due(waiting)
+
+
+async def test_nobody_who_holds_a_gate_waits_for_points_alone(world: World) -> None:
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact)
+    await world.hit(await world.mailed(program, contact), "click")
+
+    await fold(world.pool)
+
+    assert await world.state(stream, contact) == ("active", 10)
+    assert await world.one("select xmax::text from gate") == ("0",)  # nobody ever locked it
 
 
 @pytest.mark.parametrize(("kind", "why"), [("click", "clicked"), ("open", "opened")])
@@ -261,11 +275,15 @@ async def test_more_than_one_batch_is_folded(world: World) -> None:
     stream = await world.stream()
     program = await world.program(stream, definition())
     contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact)
     job = await world.mailed(program, contact)
-    for _ in range(501):
-        await world.hit(job, "open")
+    await world.conn.execute(
+        "insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)"
+        " select gen_random_uuid(), $1, 'open', 0, $2, 'GET', '', 'human' from generate_series(1, $3)",
+        job, START + DAY, BATCH + 1,
+    )  # fmt: skip
 
-    assert await fold(world.pool) == 501
+    assert await fold(world.pool) == BATCH + 1
 
     assert await world.state(stream, contact) == ("active", 5)
 
@@ -293,16 +311,37 @@ async def test_fold_waits_for_the_gate_before_it_holds_anything_else_of_a_contac
     entry = await world.entry(program, contact)
     await world.hit(await world.mailed(program, contact, entry=entry), "click")
 
-    waits = (
-        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
-    )
     async with world.pool.acquire() as other, other.transaction():
         await other.fetch("select from gate where contact_id = $1 for no key update", contact)
         folding = asyncio.create_task(fold(world.pool))
-        while not await world.conn.fetchval(waits):
-            pass
+        await waiting(world)
         await other.fetch("select from engagement for no key update nowait")
         await other.fetch("select from entry for no key update nowait")
 
     assert await folding == 1
     assert await world.why(entry) == "clicked"
+
+
+async def test_who_changes_while_a_fold_looks_is_folded_as_he_is_then(world: World) -> None:
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact)
+    await world.hit(await world.mailed(program, contact), "open")
+    async with world.pool.acquire() as other, other.transaction():
+        await other.execute("update engagement set score = 15")
+        folding = asyncio.create_task(fold(world.pool))
+        await waiting(world)
+
+    assert await folding == 1
+    assert await world.state(stream, contact) == ("engaged", 20)
+    assert await world.gate(contact) == 2
+
+
+async def waiting(world: World) -> None:
+    """Until somebody waits for a lock."""
+    waits = (
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
+    )
+    while not await world.conn.fetchval(waits):
+        pass
