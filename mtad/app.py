@@ -32,6 +32,7 @@ from mtad.dkim.sign import Signer as Dkim
 from mtad.ops import retention, sites, standing
 from mtad.ops.daemon import ROLES
 from mtad.ops.depth import Depth
+from mtad.ops.disk import Disks
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.keyfiles import read_event_keys, read_logins, read_networks
@@ -81,7 +82,9 @@ async def run_worker(config: Config, place: Place, ready: Callable[[], None]) ->
     try:
         tracking = Tracking()
         async with (
-            exporting(config.metrics.listen, place.slot, lambda: tracking.worker is not None),
+            exporting(
+                config.metrics.listen, place.slot, lambda: tracking.worker is not None, Disks.from_config(config)
+            ),
             _tracked(tracking, config, place, pool, clock, keys),
         ):
             worker = await _until_stopped(stop, _register(config, place, pool, clock))

@@ -152,6 +152,8 @@ class Dns(Section, frozen=True, kw_only=True):
 class Metrics(Section, frozen=True, kw_only=True):
     listen: str = ""
     """Address and port for /metrics and /healthz; each worker adds its slot to the port. Empty: none."""
+    least_free_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 5
+    """/healthz says no while less of the disk of `state_dir`, or of the embedded database, is free."""
 
 
 class Config(Section, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ Each worker has its own counters, so each has its own port: the configured one p
 its slot. Nothing here asks the database: a probe must answer while it is away.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
@@ -12,12 +13,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, gene
 
 from mtad.base.config import host_and_port
 from mtad.base.errors import Unavailable
+from mtad.ops.disk import Disks
 
 
 @contextlib.asynccontextmanager
-async def exporting(listen: str, slot: int, healthy: Callable[[], bool]) -> AsyncIterator[None]:
+async def exporting(listen: str, slot: int, healthy: Callable[[], bool], disks: Disks) -> AsyncIterator[None]:
     """Answer /metrics and /healthz inside the block, on the port of `listen` plus `slot`; '' is nowhere.
 
+    /healthz is 503 with a sentence until `healthy`, and while `disks` are short of room.
     Raises Unavailable when the port cannot be had.
     """
     if not listen:
@@ -28,10 +31,12 @@ async def exporting(listen: str, slot: int, healthy: Callable[[], bool]) -> Asyn
     host, port = host_and_port(listen)
 
     async def metrics(_: web.Request) -> web.Response:
+        await asyncio.to_thread(disks.look)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def health(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if healthy() else web.Response(text="not ready\n", status=503)
+        wrong = await asyncio.to_thread(disks.look) if healthy() else "the worker has not begun"
+        return web.Response(text=f"not ready: {wrong}\n", status=503) if wrong else web.Response(text="ok\n")
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", health)])

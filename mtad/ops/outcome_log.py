@@ -93,6 +93,7 @@ def record(job: Ended | Returned, at: datetime, node: str, worker: int, *, addre
         "session_id": f"{worker}-{trip.session}" if trip.session else None,
         "tls_protocol_version": trip.tls or None,
         "tls_cipher": trip.cipher or None,
+        "tls_peer_subject_name": trip.subject or None,
         "delivery_protocol": "ESMTP",
         "nodeid": node,
         "meta": {

@@ -36,6 +36,7 @@ class Trip(msgspec.Struct, frozen=True, gc=False):
     size: int = 0  # of the signed message, octets
     tls: str = ""  # its version, '' in clear
     cipher: str = ""
+    subject: tuple[str, ...] = ()  # of the server's certificate, "CN=mx.example.net"; none where nobody verified it
     site: str = ""  # the name of the site
     pool: str = ""
     local: str = ""  # the address of ours that it left by

@@ -7,8 +7,8 @@ the path of every message: here a whole message is one await, whatever was said.
 import asyncio
 import logging
 import select
-from collections.abc import Mapping
-from ssl import SSLContext
+from collections.abc import Mapping, Sequence
+from ssl import SSLContext, SSLObject
 from typing import cast
 
 from prometheus_client import Counter
@@ -22,6 +22,20 @@ log = logging.getLogger("mtad.wire")
 
 # Written at once; a longer message goes in pieces, each within the time for BODY.
 PIECE = 64 * 1024
+
+Encryption = tuple[str, str, tuple[str, ...]]
+"""Version of TLS, cipher, and the subject of a certificate that was verified, "CN=mx.example.net"."""
+CLEAR: Encryption = "", "", ()
+
+# As KumoMTA's log has them (RFC 4514); other attributes are named in full.
+_ATTRIBUTES = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+}
 
 ENDED = Counter("mtad_watchdog_ended_total", "Deliveries that made no progress and were ended, by stage", ["stage"])
 
@@ -43,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0  # when the present wait began
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
-        self.encryption = "", ""  # version of TLS and cipher
+        self.encryption = CLEAR
         self.local = ""  # our address
 
     # What the event loop tells us
@@ -113,7 +127,7 @@ class Connection(asyncio.Protocol):
             return
         self._transport = transport
         secured = transport.get_extra_info("ssl_object")
-        self.encryption = secured.version() or "", secured.cipher()[0]
+        self.encryption = secured.version() or "", secured.cipher()[0], _subject(secured)
         self._client.tls_started()
 
     def silent(self) -> bool:
@@ -208,3 +222,9 @@ class Connection(asyncio.Protocol):
             log.warning("no progress", extra={"host": self._client.host, "stage": stage.value, "seconds": WATCHDOG})
         self._client.broke(why)
         self._turn(new=False)
+
+
+def _subject(secured: SSLObject) -> tuple[str, ...]:
+    """Of the server's certificate, which the library tells where it was verified."""
+    names = cast(Sequence[Sequence[tuple[str, str]]], (secured.getpeercert() or {}).get("subject", ()))
+    return tuple(f"{_ATTRIBUTES.get(key, key)}={value}" for name in names for key, value in name)

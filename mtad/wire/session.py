@@ -21,7 +21,7 @@ from mtad.base.config import Config, host_port
 from mtad.smtp import encode
 from mtad.smtp.client import Client
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate
-from mtad.wire.connection import Connection
+from mtad.wire.connection import Connection, Encryption
 from mtad.wire.egress import ANY, CannotBindError, Egress, Unbound, connect
 from mtad.wire.hosts import Hosts, Target
 from mtad.wire.resolver import Resolver
@@ -68,8 +68,8 @@ class Session:
         return self._client.tls
 
     @property
-    def encryption(self) -> tuple[str, str]:
-        """Version of TLS and cipher, '' and '' in clear."""
+    def encryption(self) -> Encryption:
+        """Version of TLS, cipher and whom a certificate that was verified names; empty in clear."""
         return self._connection.encryption
 
     @property

@@ -20,7 +20,7 @@ from tests.pipeline.test_endings import FACTS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRIP = Trip("warm", "mx.x.test [192.0.2.7]:25", "b+1@example.com", 15_000, "TLSv1.3", "TLS_AES_256_GCM_SHA384",
-            "mx.x.test", "fast", "198.51.100.4", 12)  # fmt: skip
+            ("O=X", "CN=mx.x.test"), "mx.x.test", "fast", "198.51.100.4", 12)  # fmt: skip
 
 
 def facts(**changes: Any) -> Facts:
@@ -114,17 +114,17 @@ def test_a_line_says_how_the_mail_went_out_and_nothing_of_what_was_not_tried() -
     )
     names = (
         "sender", "size", "peer_address", "egress_source", "tls_protocol_version", "tls_cipher", "site", "egress_pool",
-        "source_address", "session_id",
+        "source_address", "session_id", "tls_peer_subject_name",
     )  # fmt: skip
 
     sent, lost, put_off = ([json.loads(line)[name] for name in names] for line in stream.getvalue().splitlines())
 
     assert sent == [
         "b+1@example.com", 15_000, {"name": "mx.x.test", "addr": "192.0.2.7"}, "warm", "TLSv1.3",
-        "TLS_AES_256_GCM_SHA384", "mx.x.test", "fast", {"address": "198.51.100.4"}, "7-12",
+        "TLS_AES_256_GCM_SHA384", "mx.x.test", "fast", {"address": "198.51.100.4"}, "7-12", ["O=X", "CN=mx.x.test"],
     ]  # fmt: skip
-    assert lost == ["", 0, None, "warm", *[None] * 6]
-    assert put_off == ["", 0, *[None] * 8]
+    assert lost == ["", 0, None, "warm", *[None] * 7]
+    assert put_off == ["", 0, *[None] * 9]
 
 
 def test_replies_are_taken_apart() -> None:

@@ -174,6 +174,7 @@ async def test_mail_goes_to_the_hosts_of_the_policy_alone_and_only_where_the_cer
             session = await dialer.open(hosts, terms)
             opened.append(session)
             if isinstance(session, Session):
+                assert session.encryption[2] == ("CN=mx.x.test",)
                 await session.close()
 
     assert (located.name, located.hosts) == ("mx.x.test+mta-sts", ["10 mx.x.test:25"])
