@@ -144,8 +144,8 @@ async def purge(pool: Pool, chosen: Selection, why: str, *, after: int = 0) -> A
         stops = [next_stop(catalogue.program(job.program_id, job.version).definition, job.node) for job in jobs]
         nodes, waits = [stop.node for stop in stops], [stop.wait for stop in stops]
         ids = [job.id for job in jobs]
-        ((number, freed),) = await conn.fetch(SQL["purge_jobs"], ids, why, nodes, waits, COMMAND_SLOT)
-        await store.wake_capped(conn, freed)
+        ((number, sites),) = await conn.fetch(SQL["purge_jobs"], ids, why, nodes, waits, COMMAND_SLOT)
+        await store.wake_sites(conn, sorted(sites or ()))
         return int(number)
 
     async def prepare(jobs: Sequence[Waiting]) -> None:

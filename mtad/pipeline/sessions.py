@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from prometheus_client import Gauge
 
 from mtad.base.batcher import Batcher
-from mtad.base.db import AWAY, Connection, Pool, in_transaction
+from mtad.base.db import AWAY, Connection, Pool, run_again
 from mtad.queue import store
 from mtad.queue.store import Wish
 
@@ -56,7 +56,7 @@ class Sessions:
             return await store.hold_sessions(conn, self._worker, wishes)
 
         try:
-            granted = await in_transaction(self._pool, work)
+            granted = await run_again(self._pool, work)
         except AWAY as error:
             log.warning("sessions not counted", extra={"why": repr(error)})
             return [None] * len(wishes)

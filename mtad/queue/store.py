@@ -1,6 +1,6 @@
 """SQL of the queue, sql/queries/queue.sql: claim, begin, settle, workers, lanes, domains."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -128,8 +128,8 @@ async def settle_ended(
 ) -> set[int]:
     """Write endings down; the ids that were still this worker's to settle.
 
-    Without `flush` they are durable when the next commit on this connection is. Where that gave
-    somebody a slot of a cap back, their mail that waits for one is due.
+    Without `flush` they are durable when the next commit on this connection is. Where they give
+    somebody a slot of a cap back, their mail that waits for one is due with the same commit.
     """
     rows = await conn.fetch(
         SQL["settle_ended"],
@@ -154,14 +154,9 @@ async def settle_ended(
         [j.trip.source if j.trip else None for j in jobs],
         [j.facts.tracking for j in jobs],
     )
-    await wake_capped(conn, {row[1] for row in rows if row[1] is not None})
+    if sites := {site for row in rows for site in row[1] or ()}:
+        await wake_sites(conn, sorted(sites))
     return {row[0] for row in rows}
-
-
-async def wake_capped(conn: Connection, contacts: Collection[int]) -> None:
-    """These contacts have a slot of a cap back: their mail that waits for one is due."""
-    if contacts and (sites := await conn.fetch(SQL["wake_capped"], contacts)):
-        await wake_sites(conn, [row[0] for row in sites])
 
 
 async def settle_returned(conn: Connection, worker: int, slot: int, jobs: Sequence[Returned]) -> set[int]:
@@ -284,9 +279,7 @@ async def lanes_of(conn: Connection, limits: Sequence[Limit]) -> list[Lane]:
 async def hold_sessions(conn: Connection, worker: int, wishes: Sequence[Wish]) -> dict[int, int]:
     """By lane: how many sessions this worker may hold now. At most one wish a lane."""
     columns = ([getattr(wish, name) for wish in wishes] for name in Wish.__struct_fields__)
-    async with conn.transaction():
-        await conn.execute(SQL["lock_lanes"], [wish.lane_id for wish in wishes])
-        return {row[0]: row[1] for row in await conn.fetch(SQL["hold_sessions"], worker, *columns)}
+    return {row[0]: row[1] for row in await conn.fetch(SQL["hold_sessions"], worker, *columns)}
 
 
 async def close_lane(conn: Connection, lane_id: int, seconds: float, why: str) -> None:

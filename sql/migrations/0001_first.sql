@@ -364,6 +364,27 @@ create index job_contact_idx on job (contact_id);
 create index job_program_idx on job (program_id);
 create index job_doubt_idx on job (id) where doubts > 0;
 
+-- Mail of these contacts that waits for a cap is due now, for a slot of theirs is free again, and
+-- the gate says which of it goes. Returns the sites that have something due. A function, for who was
+-- put off while we waited for the gates' locks is seen by a later look alone. Passes over what is
+-- locked: the caller may hold tallies, which come behind jobs, and whoever has the job may wait for them.
+create function wake_capped(contacts bigint[]) returns int[] language plpgsql as $$
+declare
+  sites int[];
+begin
+  with jobs as materialized (
+    select id
+      from job
+     where contact_id = any(contacts) and begun is null and due > now() and reason like 'cap:%'
+     order by id
+       for no key update skip locked
+  ), woken as (
+    update job set due = now() from jobs where job.id = jobs.id returning job.site_id
+  )
+  select array_agg(distinct site_id) filter (where site_id is not null) into sites from woken;
+  return sites;
+end $$;
+
 -- Where to look for what a worker holds: the jobs of its claims, of which some are settled or back.
 create table lease (
   id bigint generated always as identity primary key,
@@ -646,6 +667,15 @@ create table lane_session (
   sessions int not null,
   primary key (lane_id, worker)
 ) with (fillfactor = 50);
+
+-- As they are now: a statement that has waited for the lane's lock sees them as they were before.
+create function sessions_of_others(lane int, me int) returns int language plpgsql as $$
+begin
+  return (select coalesce(sum(s.sessions), 0)
+            from lane_session s
+            join worker w on w.id = s.worker
+           where s.lane_id = lane and s.worker <> me and w.dead is null);
+end $$;
 
 -- What all sites of a provider share, from one source, where the configuration limits that.
 create table provider_pace (

@@ -183,7 +183,8 @@ select exists (select from lane where source = $1);
 -- End jobs $1 without sending them: skipped as 'purged', by $2; what is in doubt is given up
 -- as that, it may have arrived. Entries go on to nodes $3 after $4 seconds. Passes over what
 -- was claimed meanwhile; a slot that counted for caps is free again. Locks gates, entries, then
--- jobs, each in the order of its key. Returns how many, and the contacts that have a slot back.
+-- jobs, each in the order of its key. Returns how many, and where slots came back the sites at
+-- which mail is due that waited for one.
 with o as materialized (
   select * from unnest($1::bigint[], $3::text[], $4::float8[]) as o (job_id, next_node, next_wait)
 ), gates as materialized (
@@ -243,7 +244,8 @@ with o as materialized (
    order by 1, 3
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
 )
-select count(*), coalesce(array_agg(distinct freed) filter (where freed is not null), '{}') from gone;
+select count(*), case when count(freed) > 0 then wake_capped(array_agg(freed) filter (where freed is not null)) end
+  from gone;
 
 -- name: rebind_jobs
 -- Waiting jobs $1 go to site $2; with $3 those of them that wait after a refusal are due now. What goes

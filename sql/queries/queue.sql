@@ -282,8 +282,8 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
 -- the entry ends, $18 whether the commit may leave its flush to the next one on this
 -- connection, by job $19 the source that it left by, and $20 the contact's own tracking
 -- mode (null: the stream's). Only jobs that are still this worker's; a 250 that comes after the
--- worker was declared dead still makes a job in doubt delivered. Returns each job, and its
--- contact where that has a slot back.
+-- worker was declared dead still makes a job in doubt delivered. Returns each job, and where it
+-- gave a slot back the sites at which mail is due that waited for one.
 with o as materialized (
   select o.*
     from (select case when $18::boolean then set_config('synchronous_commit', 'off', true) end) as flush
@@ -421,23 +421,7 @@ with o as materialized (
    order by 1, 3
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
 )
-select id, freed from gone;
-
--- name: wake_capped
--- Mail of contacts $1 that waits for a cap is due now, for a slot of theirs is free again, and
--- the gate says which of it goes. Returns the sites that have something due. Passes over what is
--- locked: the caller may hold tallies, which come behind jobs, and whoever has the job may wait for them.
--- Plan: job_contact_idx.
-with jobs as materialized (
-  select id
-    from job
-   where contact_id = any($1::bigint[]) and begun is null and due > now() and reason like 'cap:%'
-   order by id
-     for no key update skip locked
-), woken as (
-  update job set due = now() from jobs where job.id = jobs.id returning job.site_id
-)
-select distinct site_id from woken where site_id is not null;
+select id, case when freed is not null then (select wake_capped(array_agg(freed) filter (where freed is not null)) from gone) end from gone;
 
 -- name: settle_returned
 -- Jobs that go back to the queue after an attempt, or because the gate deferred
@@ -682,31 +666,31 @@ select l.id, l.site_id, g.name, g.hosts, l.sessions, l.source, l.provider
   join given g using (site_id, source)
  order by l.site_id, l.id;
 
--- name: lock_lanes
-select id from lane where id = any($1::int[]) order by id for no key update;
-
 -- name: hold_sessions
 -- Worker $1 wants to hold $3 sessions of lanes $2, and cannot hold fewer than $4; $5:
 -- beyond its share of the lane, as long as others leave some. The share of a worker is
--- what there would be for each if all had use for it. The caller holds the lanes' locks,
--- taken by an earlier statement, so that this one sees what others have taken. Counts
+-- what there would be for each if all had use for it. One statement, so that a worker which
+-- stands still in the middle keeps no lane locked; so what others hold is asked for by a
+-- function, which sees what they have taken while we waited for the lock. Counts
 -- are absolute: one that could not be written is put right by the next. A lane that is
 -- closed, or without tokens for longer than a session waits for one, gets no further: it
 -- would be dialled in vain. Returns lane and count.
-with wishes as (
+with lanes as materialized (
+  select id, sessions, most_sessions, closed_until, suspended_until, tat,
+         least(rate, most_rate) as rate, least(burst, most_burst) as burst
+    from lane
+   where id = any($2::int[])
+   order by id
+     for no key update
+), wishes as (
   select w.*,
-         case when greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate_now)
+         case when greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)
                    < clock_timestamp() + interval '1 s' then least(l.sessions, l.most_sessions)
               else 0 end as most,
-         (select coalesce(sum(x.sessions), 0)
-            from lane_session x
-            join worker k on k.id = x.worker
-           where x.lane_id = w.lane_id and x.worker <> $1 and k.dead is null) as others
-    from unnest($2::int[], $3::int[], $4::int[], $5::boolean[]) as w (lane_id, wanted, running, growing)
-    join lateral (
-      select *, greatest(1, burst_now - greatest(1, rate_now * 0.05)) as reserved
-        from (select *, least(rate, most_rate) as rate_now, least(burst, most_burst) as burst_now
-                from lane where id = w.lane_id limit 1) x) l on true
+         sessions_of_others(l.id, $1) as others
+    from (select *, greatest(1, burst - greatest(1, rate * 0.05)) as reserved from lanes) l
+    join unnest($2::int[], $3::int[], $4::int[], $5::boolean[]) as w (lane_id, wanted, running, growing)
+      on w.lane_id = l.id
 ), living as (
   select count(*) as n from worker where dead is null
 )

@@ -1,17 +1,19 @@
 """Slots of caps: taken in begin, one a mail, exact over all workers, and free again where nothing was delivered."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from engine.facts import Facts
-from mtad.base.db import Pool
+from mtad.base.db import Connection, Pool
 from mtad.queue import store
 from mtad.queue.store import Ended, Offer, Returned
-from tests.queue.world import World, delivered
+from tests.queue.world import World, delivered, until_blocked
 
 ANN = "ann@reader.test"
 
@@ -23,6 +25,20 @@ async def begun(world: World, worker: int, offers: Sequence[Offer]) -> list[floa
 
 def counted(world: World, claimed: Sequence[Facts]) -> list[Offer]:
     return [msgspec.structs.replace(offer, counts=True) for offer in world.offers(claimed)]
+
+
+class Dropped:
+    """A connection that is lost behind its first statement."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self._asked = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self._asked:
+            raise ConnectionResetError
+        self._asked = True
+        return getattr(self._conn, name)
 
 
 async def gate(world: World) -> tuple[int, list[datetime], list[int]]:
@@ -116,7 +132,9 @@ async def test_slot_is_free_again_unless_the_mail_may_have_arrived(world: World,
     later = datetime.now(UTC) + timedelta(days=5)
     waits = [await world.job(mail=2, due=later, reason="cap:1/7d"), await world.job(mail=3, due=later, reason="451")]
 
-    await store.settle_ended(world.rows.conn, worker, 0, [Ended(facts, outcome, "x", attempts=1)])
+    dropped: Any = Dropped(world.rows.conn)
+    with contextlib.suppress(ConnectionResetError):
+        await store.settle_ended(dropped, worker, 0, [Ended(facts, outcome, "x", attempts=1)])
 
     _, sent, sent_on = await gate(world)
     assert len(sent) == len(sent_on) == left
@@ -142,6 +160,26 @@ async def test_who_is_put_off_while_a_slot_comes_back_is_asked_for_again_at_once
     assert not await world.claim(worker)
 
 
+async def test_who_is_put_off_in_the_same_moment_is_asked_for_again_at_once(world: World) -> None:
+    """What settles waits for the row of the contact, and finds mail as it is when it has that."""
+    worker = await world.worker()
+    await world.job()
+    (first,) = await world.claim(worker)
+    await begun(world, worker, counted(world, [first]))
+    second = await world.job(mail=2)
+    (facts,) = await world.claim(worker)
+
+    async with world.pool.acquire() as other:
+        async with other.transaction():
+            await store.settle_returned(other, worker, 0, [Returned(facts, 86400, "cap:1/7d", 0)])
+            ended = [Ended(first, "bounced", "x", attempts=1)]
+            settling = asyncio.create_task(store.settle_ended(world.rows.conn, worker, 0, ended))
+            await until_blocked(world.pool)
+        await settling
+
+    assert [again.job_id for again in await world.claim(worker)] == [second]
+
+
 async def test_who_wakes_mail_for_a_free_slot_waits_for_nobody(world: World) -> None:
     """It may hold tallies that whoever has locked the mail waits for."""
     worker = await world.worker()
@@ -150,9 +188,9 @@ async def test_who_wakes_mail_for_a_free_slot_waits_for_nobody(world: World) -> 
 
     async with world.pool.acquire() as other, other.transaction():
         await other.execute("select from job for update")
-        await asyncio.wait_for(store.wake_capped(mine, ann), 10)
+        await asyncio.wait_for(mine.execute("select wake_capped($1)", ann), 10)
     assert not await world.claim(worker)
-    await store.wake_capped(mine, ann)
+    await mine.execute("select wake_capped($1)", ann)
 
     assert await world.claim(worker)
 

@@ -1,5 +1,6 @@
 """Claim, begin and settle on real Postgres."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from mtad.base.db import Pool
 from mtad.queue import store
 from mtad.queue.store import Ended, Released, Returned
-from tests.queue.world import World, delivered, new_world
+from tests.queue.world import World, delivered, new_world, until_blocked
 
 
 async def test_a_job_is_claimed_by_one_worker_only(world: World) -> None:
@@ -159,6 +160,23 @@ async def test_sessions_of_all_workers_together_stay_within_the_limit(pool: Pool
         assert await world.hold(two, 2, 1, growing=True) == 1
         await store.bury(conn, [one], [60] * 3)
         assert await world.hold(two, 3, 1) == 3
+
+
+async def test_sessions_asked_for_at_once_stay_within_the_limit(world: World) -> None:
+    workers = [await world.worker(slot) for slot in range(2)]
+
+    async def ask(worker: int) -> dict[int, int]:
+        async with world.pool.acquire() as conn:
+            return await store.hold_sessions(conn, worker, [store.Wish(world.lane.id, 8, 0, growing=True)])
+
+    async with world.pool.acquire() as other:
+        async with other.transaction():
+            await other.execute("select from lane for no key update")
+            asking = [asyncio.create_task(ask(worker)) for worker in workers]
+            await until_blocked(world.pool, 2)
+        held = [(await one)[world.lane.id] for one in asking]
+
+    assert sorted(held) == [0, 8]
 
 
 async def test_what_others_do_not_use_can_be_had_and_is_given_back_session_by_session(pool: Pool) -> None:

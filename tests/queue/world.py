@@ -70,3 +70,10 @@ async def new_world(
 
 def delivered(facts: Facts) -> Ended:
     return Ended(facts, "delivered", attempts=facts.attempt + 1, reply="250 ok")
+
+
+async def until_blocked(pool: Pool, number: int = 1) -> None:
+    """Until so many in this database wait for a lock."""
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    while await pool.fetchval(waiting) < number:
+        pass
