@@ -282,10 +282,10 @@ async def resume(pool: Pool, name: str) -> None:
         if status != "paused":
             raise InputError(f"program {name} is {status}, not paused")
         await set_program_status(conn, program.id, "running" if program.enqueued else "scheduled", None)
-        spacing = await programs.space_entries(conn, program.id)  # entries are locked before jobs
+        spacing = await programs.lock_spaced(conn, program.id)  # entries are locked before jobs
         sites = await programs.unhold_jobs(conn, program.id, all_due=False)
         if spacing:
-            await programs.space_jobs(conn, program.id, spacing)
+            await programs.space(conn, program.id, spacing)
         await store.wake_sites(conn, sorted(sites))
 
     await in_transaction(pool, work)

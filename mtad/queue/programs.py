@@ -316,17 +316,17 @@ async def unhold_jobs(conn: Connection, program_id: int, *, all_due: bool) -> li
     return [row[0] for row in await conn.fetch(SQL["unhold_jobs"], program_id, all_due)]
 
 
-async def space_entries(conn: Connection, program_id: int) -> float:
-    """After a pause: who waits for a next mail keeps to the max_rate again; its seconds, 0: the program has none."""
+async def lock_spaced(conn: Connection, program_id: int) -> float:
+    """Seconds between two mails by the program's max_rate, 0: it has none. With one, who waits for mail is locked."""
     spacing = float(await conn.fetchval(SQL["spacing"], program_id))
     if spacing:
-        await conn.execute(SQL["space_entries"], program_id, spacing)
+        await conn.execute(SQL["lock_spaced"], program_id)
     return spacing
 
 
-async def space_jobs(conn: Connection, program_id: int, spacing: float) -> None:
-    """The same for mail that waits, and for first mails still to come."""
-    await mark_slot(conn, program_id, await conn.fetchval(SQL["space_jobs"], program_id, spacing))
+async def space(conn: Connection, program_id: int, spacing: float) -> None:
+    """After a pause: mail that waits, who waits for a next one, and first mails to come keep to it together."""
+    await mark_slot(conn, program_id, await conn.fetchval(SQL["space"], program_id, spacing))
 
 
 async def waiting(conn: Connection, program_id: int) -> tuple[int, int]:

@@ -350,7 +350,7 @@ update job set parked = true from jobs where job.id = jobs.id returning job.id;
 -- name: unhold_jobs
 -- Back into the due index; with $2 all of them are due now, so that the gate ends
 -- them. Returns the sites that have something due again. Locks all that waits, which
--- space_jobs needs in the same transaction.
+-- space needs in the same transaction.
 with jobs as materialized (
   select id, parked or $2 or reason = 'paused' as held
     from job
@@ -372,42 +372,47 @@ select coalesce((v.definition ->> 'spacing')::float8, 0)
   join program_version v on v.program_id = p.id and v.version = p.version
  where p.id = $1;
 
--- name: space_entries
--- After a pause, whose wait is over, or will be, stand $2 seconds apart, from now on and in
--- the order in which they were due; nobody goes on sooner than they would have. Who only waits
--- for the end of program $1 has no mail to come.
+-- name: lock_spaced
+-- The entries that space will move, which are locked before jobs are. Who only waits for the end
+-- of program $1 has no mail to come.
 with entries as materialized (
-  select id, due
+  select id
     from entry
    where program_id = $1 and ended is null and due is not null and node <> 'end'
    order by id
      for no key update
-), ranked as (
-  select id, due, (row_number() over (order by due, id) - 1) * $2::float8 * interval '1 s' as offset_ from entries
-), spaced as materialized (
-  select id, max(greatest(due, now()) - offset_) over (order by due, id) + offset_ as due, due as before from ranked
 )
-update entry set due = spaced.due from spaced where entry.id = spaced.id and spaced.due > spaced.before;
+select count(*) from entries;
 
--- name: space_jobs
--- The same for mail of program $1 that waits and was never tried. Returns when the next
--- first mail may be due. What is too late goes to the gate at once.
+-- name: space
+-- After a pause, people who wait for a next mail, that is due or will be, and mail of program $1
+-- that waits and was never tried stand $2 seconds apart, in one line, from now on and in the order
+-- in which they were due; nobody goes on sooner than they would have. What is too late goes to the
+-- gate at once. Returns when the next first mail may be due. The caller has locked the entries, and
+-- jobs behind them.
 with jobs as materialized (
   select id, due
     from job
    where program_id = $1 and worker is null and not parked and attempt = 0 and doubts = 0 and not_after > now()
    order by id
      for no key update
+), line as (
+  select id, due, true as queued from jobs
+   union all
+  select id, due, false
+    from entry
+   where program_id = $1 and ended is null and due is not null and node <> 'end'
 ), ranked as (
-  select id, due, (row_number() over (order by due, id) - 1) * $2::float8 * interval '1 s' as offset_ from jobs
+  select *, (row_number() over (order by due, queued, id) - 1) * $2::float8 * interval '1 s' as offset_ from line
 ), spaced as materialized (
-  select id, max(greatest(due, now()) - offset_) over (order by due, id) + offset_ as due, due as before from ranked
+  select id, queued, max(greatest(due, now()) - offset_) over (order by due, queued, id) + offset_ as due, due as before
+    from ranked
+), waiting as (
+  update entry set due = s.due from spaced s where not s.queued and entry.id = s.id and s.due > s.before
 ), moved as (
-  update job set due = spaced.due
-    from spaced
-   where job.id = spaced.id and spaced.due > spaced.before
+  update job set due = s.due from spaced s where s.queued and job.id = s.id and s.due > s.before
 )
-select greatest(now(), max(due) + $2::float8 * interval '1 s') from spaced;
+select greatest(now(), max(due) filter (where queued or before <= now()) + $2::float8 * interval '1 s') from spaced;
 
 -- name: waiting
 -- What a cancelling of program $1 would end: mails that wait, people who are in it.

@@ -190,16 +190,20 @@ async def test_who_waits_for_a_next_mail_goes_on_at_the_max_rate_after_a_pause(p
         ]
         for n, due in enumerate(dues):
             await rows.entry(program, await rows.contact(f"c{n}@reader.test"), mail=2, due=due)
+        first = await rows.contact("first@reader.test")
+        await rows.queued(program, first, await rows.enrol(program, first), due=now - timedelta(minutes=90))
         await enqueue.pause(pool, "nudge", "test")
 
         await enqueue.resume(pool, "nudge")
 
         found = [row[0] for row in await conn.fetch("select due from entry order by contact_id")]
+        mail, next_slot = (await conn.fetch("select j.due, p.next_slot from job j, program p"))[0]
     # The one that was due first goes at once, nobody before their time, and no two within a minute.
+    minute = timedelta(minutes=1)
     assert found[1] <= datetime.now(UTC)
-    assert found[0] - timedelta(minutes=1) <= datetime.now(UTC) < found[0]
-    assert found[2] - found[0] == timedelta(minutes=1)
+    assert (mail, found[0], found[2]) == tuple(found[1] + n * minute for n in (1, 2, 3))
     assert found[3] == dues[3]
+    assert next_slot == found[0] + minute
 
 
 async def test_a_program_that_goes_on_at_its_max_rate_locks_its_mail_in_order(world: World) -> None:
