@@ -1,37 +1,39 @@
-"""A receiving server whose behaviour is chosen by the recipient's address.
+"""A receiving server whose behaviour is chosen by the recipient's address, or by a script of faults.
 
-aiosmtpd on loopback, several ports if asked (a site each). What it accepts it keeps
-in memory. `unknown-ada@x.test` is refused, `defer2-ada@x.test` is put off twice and
-then accepted; the table BEHAVIOURS holds them all, and any other address is accepted.
+On loopback, several ports if asked (a site each). What it accepts it keeps in memory.
+`unknown-ada@x.test` is refused, `defer2-ada@x.test` is put off twice and then accepted;
+the table BEHAVIOURS holds them all, and any other address is accepted. What a server does
+wrong whoever the mail is for, at any stage, is in mtad.lab.faults.
 """
 
 import asyncio
-import logging
 import re
+import socket
+import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 import msgspec
-from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from mtad.base.clock import Clock, SystemClock
+from mtad.lab.dialogue import MOST_MESSAGE, Dialogue, Mail, Manners
+from mtad.lab.faults import Answer, Script, read_answer
 
-# aiosmtpd tells about every line that it reads.
-logging.getLogger("mail.log").setLevel(logging.ERROR)
+EXTENSIONS = ("PIPELINING", f"SIZE {MOST_MESSAGE}", "8BITMIME", "ENHANCEDSTATUSCODES")
+ACCEPTED = "250 2.0.0 queued as {number}"
 
-ACCEPTED = "250 2.0.0 taken as {number}"
+# So much is read ahead where a message is not to be read to its end.
+_SMALL_BUFFER = 16 * 1024
 
 
 class Behaviour(msgspec.Struct, frozen=True):
-    """What an address makes the sink do, at RCPT or after the final dot."""
+    """What an address makes the sink answer (mtad.lab.faults) at RCPT or after the final dot; '': what is polite."""
 
-    at_rcpt: str = ""  # the refusal
-    at_dot: str = ""  # the refusal
-    waits: bool = False  # before the answer to the final dot
-    closes: bool = False  # instead of that answer; the copy is kept
+    at_rcpt: str = ""
+    at_dot: str = ""
 
 
 BEHAVIOURS = {
@@ -39,8 +41,8 @@ BEHAVIOURS = {
     "full": Behaviour(at_rcpt="452 4.2.2 mailbox is full"),
     "unknown": Behaviour(at_rcpt="550 5.1.1 no such user here"),
     "spam": Behaviour(at_dot="554 5.7.1 refused by content filter"),
-    "slow": Behaviour(waits=True),
-    "drop": Behaviour(closes=True),
+    "slow": Behaviour(at_dot="250 2.0.0 queued after all LATE=1"),
+    "drop": Behaviour(at_dot="CLOSE"),
 }
 _NAMED = re.compile(rf"({'|'.join(BEHAVIOURS)})(\d*)-", re.IGNORECASE)
 
@@ -64,10 +66,11 @@ class Received(msgspec.Struct, frozen=True):
     recipient: str
     message: bytes
     at: datetime
-    answered: bool  # False: taken, but the connection was closed instead of a 250
+    answered: bool  # False: taken, but no 250 was said to its end
     port: int
     session: int
     helo: str = ""  # what the sender says that it is
+    encrypted: bool = False
 
     def header(self, name: str) -> str:
         """The value of the first field of that name, unfolded; '' where there is none."""
@@ -80,30 +83,38 @@ class Received(msgspec.Struct, frozen=True):
 class Sink:
     """`async with Sink() as sink:` receives on 127.0.0.1, `sink.port`, into `sink.messages`.
 
-    `ports` is how many ports it listens on. `arrived` is called with each copy before
-    it is answered. `slow-…` waits `slow` seconds of `clock`.
+    `ports` is how many ports it listens on, or which. `faults` is a script (mtad.lab.faults); ValueError for a
+    stage that is none. STARTTLS is offered where there is `tls`. `arrived` is called with each copy before it is
+    answered, `noted` with each line of a dialogue: session, `client` or `server`, text.
     """
 
     def __init__(
         self,
         *,
-        ports: int = 1,
-        slow: float = 1.0,
+        ports: int | Sequence[int] = 1,
+        faults: Mapping[str, Iterable[str]] | None = None,
+        name: str = "sink.lab.test",
+        extensions: Sequence[str] = EXTENSIONS,
+        tls: ssl.SSLContext | None = None,
         arrived: Callable[[Received], None] | None = None,
+        noted: Callable[[int, str, str], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.messages: list[Received] = []
         self.sessions = 0
         self.attempts: Counter[str] = Counter()  # by address
-        self.refused: Counter[str] = Counter()  # by reply
+        self.refused: Counter[str] = Counter()  # by reply, of what addresses chose
         self.ports: list[int] = []
-        self._wanted = ports
-        self._slow = slow
-        self._arrived = arrived
+        self._wanted = [0] * ports if isinstance(ports, int) else ports
         self._clock = clock or SystemClock()
+        self._manners = Manners(name, extensions, Script(faults), tls, self._clock)
+        self._reads_little = bool(faults)
+        self._arrived = arrived
+        self._noted = noted
         self._servers: list[asyncio.Server] = []
-        self._open: set[_Connection] = set()
-        self._changed = asyncio.Condition()
+        self._open: set[Dialogue] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
 
     @property
     def port(self) -> int:
@@ -116,15 +127,18 @@ class Sink:
 
     async def wait_for(self, count: int) -> None:
         """Return as soon as `count` copies or more have come."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: len(self.messages) >= count)
+        while len(self.messages) < count:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        for _ in range(self._wanted):
-            server = await loop.create_server(lambda: _Connection(self, loop), "127.0.0.1", 0)
+        for port in self._wanted:
+            server = await asyncio.start_server(self._connected, "127.0.0.1", port)
+            listener = server.sockets[0]
+            if self._reads_little:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
             self._servers.append(server)
-            self.ports.append(server.sockets[0].getsockname()[1])
+            self.ports.append(listener.getsockname()[1])
         return self
 
     async def __aexit__(
@@ -132,97 +146,71 @@ class Sink:
     ) -> None:
         for server in self._servers:
             server.close()
-        tasks = [task for connection in self._open if (task := connection.abort())]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for dialogue in self._open:
+            dialogue.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for server in self._servers:
             await server.wait_closed()
 
-    # What aiosmtpd asks of a handler, by name.
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.sessions += 1
+        dialogue = Dialogue(self._manners, self, reader, writer, self.sessions)
+        self._open.add(dialogue)
+        task = asyncio.create_task(self._talk(dialogue))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def handle_EHLO(  # noqa: N802
-        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
-    ) -> list[str]:
-        del server, envelope
-        session.host_name = hostname
-        # aiosmtpd reads one command after the other from its buffer, so it can be pipelined.
-        return [*responses[:-1], "250-PIPELINING", responses[-1]]
+    async def _talk(self, dialogue: Dialogue) -> None:
+        try:
+            await dialogue.run()
+        finally:
+            self._open.discard(dialogue)
 
-    async def handle_RCPT(  # noqa: N802
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        del server, session
+    # What a dialogue asks, and tells.
+
+    def rcpt(self, address: str) -> str:
         self.attempts[address] += 1
         if refusal := behaviour_of(address, self.attempts[address]).at_rcpt:
             self.refused[refusal] += 1
-            return refusal
-        envelope.rcpt_tos.append(address)
-        envelope.rcpt_options.extend(options)
-        return "250 2.1.5 recipient ok"
+        return refusal or "250 2.1.5 recipient fine"
 
-    async def handle_DATA(self, server: "_Connection", session: Session, envelope: Envelope) -> str:  # noqa: N802
-        recipient = envelope.rcpt_tos[0]
-        behaviour = behaviour_of(recipient, self.attempts[recipient])
-        if behaviour.at_dot:
-            self.refused[behaviour.at_dot] += 1
-            return behaviour.at_dot
-        if behaviour.waits:
-            await self._clock.sleep(self._slow)
-        copies = [
-            Received(
-                sender=envelope.mail_from or "",
-                recipient=to,
-                message=bytes(envelope.original_content or b""),
+    def dot(self, dialogue: Dialogue, mail: Mail, scripted: Answer | None) -> Answer:
+        answer = (
+            scripted
+            or self._answer_to(mail)
+            or Answer(ACCEPTED.format(number=len(self.messages) + len(mail.recipients)))
+        )
+        if answer.refuses:
+            return answer
+        for recipient in mail.recipients:
+            copy = Received(
+                sender=mail.sender,
+                recipient=recipient,
+                message=mail.message,
                 at=self._clock.now(),
-                answered=not behaviour.closes,
-                port=server.port,
-                session=server.number,
-                helo=session.host_name or "",
+                answered=answer.agrees and answer.is_whole,
+                port=dialogue.port,
+                session=dialogue.number,
+                helo=dialogue.helo,
+                encrypted=dialogue.encrypted,
             )
-            for to in envelope.rcpt_tos
-        ]
-        self.messages += copies
-        if self._arrived is not None:
-            for copy in copies:
+            self.messages.append(copy)
+            if self._arrived is not None:
                 self._arrived(copy)
-        async with self._changed:
-            self._changed.notify_all()
-        if behaviour.closes:
-            server.abort()
-            await asyncio.Event().wait()  # the loss of the connection cancels us
-        return ACCEPTED.format(number=len(self.messages))
+        self._changed.set()
+        return answer
 
+    def _answer_to(self, mail: Mail) -> Answer | None:
+        """What the address of the first recipient chooses."""
+        first = next(iter(mail.recipients), "")
+        said = behaviour_of(first, self.attempts[first]).at_dot
+        answer = read_answer(said) if said else None
+        if answer and answer.refuses:
+            self.refused[said] += 1
+        return answer
 
-class _Connection(SMTP):
-    """One connection to the sink; it knows its number and its port."""
-
-    def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(sink, hostname="sink.lab.test", ident="ESMTP lab sink", loop=loop, timeout=300)
-        self._sink = sink
-        self.number = 0
-        self.port = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._sink.sessions += 1
-        self.number = self._sink.sessions
-        self.port = transport.get_extra_info("sockname")[1]
-        self._sink._open.add(self)  # noqa: SLF001 - one class in two halves
-        super().connection_made(transport)
-        assert self._handler_coroutine is not None
-        self._handler_coroutine.add_done_callback(_retrieved)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._sink._open.discard(self)  # noqa: SLF001
-        super().connection_lost(error)
-
-    def abort(self) -> asyncio.Task[None] | None:
-        """Close without another word; returns the task that ends by it."""
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
-        task: asyncio.Task[None] | None = self._handler_coroutine
-        return task
-
-
-def _retrieved(task: asyncio.Task[None]) -> None:
-    """A client that was killed ends its task with ConnectionResetError, which is no news."""
-    if not task.cancelled():
-        task.exception()
+    def note(self, session: int, who: str, text: str) -> None:
+        if self._noted is not None:
+            self._noted(session, who, text)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
+from mtad.lab.certificate import server_context
 from tests.faults.loop import FakeTimeLoop
-from tests.wire.peer import server_context
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -11,7 +11,9 @@ import msgspec
 from mtad.base.config import Config, Shape
 from mtad.base.db import Connection
 from mtad.base.retry import Retries
+from mtad.lab.sink import Sink
 from mtad.outcome.automation import Automation
+from mtad.outcome.classify import classify
 from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail
@@ -28,7 +30,6 @@ from mtad.wire.session import Dialer
 from tests.faults.loop import START, LoopClock
 from tests.pipeline.test_endings import mail
 from tests.wire.conftest import no_dns
-from tests.wire.peer import Peer
 
 MESSAGE = b"Subject: hi\r\n\r\nbody\r\n"
 BIG = b"Subject: big\r\n\r\n" + (b"x" * 70 + b"\r\n") * 100_000  # more than all buffers on the way hold
@@ -92,19 +93,20 @@ class Desk:
             await self._changed.wait()
 
 
-async def story_of(peer: Peer, mails: int, *, big: bool = False) -> Story:
+async def story_of(sink: Sink, mails: int, *, big: bool = False) -> Story:
     """Send these mails, numbered from 1, with one session at a time until each had an attempt; `big`: the first is."""
-    clock = LoopClock()
+    clock, place = LoopClock(), f"127.0.0.1:{sink.port}"
     desk = Desk(clock, big=big)
-    dialer = Dialer("me.test", Resolver(clock, no_dns), clock, routed=[peer.host[2:]])
+    dialer = Dialer("me.test", Resolver(clock, no_dns), clock, routed=[place])
     automation = Automation(cast(Any, desk), clock, 1, [], lambda _: None)
     others: dict[str, object] = {
         "clock": clock, "dialer": dialer, "automation": automation, "retries": Retries(), "luck": lambda: 0.5,
+        "classify": classify,
         "sources": Sources(Config(domain="me.test"), clock), "allowances": Allowances(cast(Any, desk), clock, {}),
         "providers": Providers(cast(Any, desk), clock, 1), "watchdog": Watchdog(clock),
     }  # fmt: skip
     tools = Tools(**{name: cast(Any, others.get(name, desk)) for name in Tools.__struct_fields__})
-    lane = Lane(1, 1, "peer.test", (peer.host,), 1)
+    lane = Lane(1, 1, "x.test", (f"0 {place}",), 1)
     end = START + timedelta(days=5)
     waiting = [mail(job_id=n, address=f"p{n}@x.test", not_after=end) for n in range(1, mails + 1)]
     begun = clock.monotonic()

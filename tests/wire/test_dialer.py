@@ -60,7 +60,7 @@ async def test_equal_hosts_share_the_load() -> None:
 
 @pytest.mark.parametrize("bad", ["421 4.3.2 busy CLOSE", "554 5.7.1 no service", "CLOSE", "garbage"])
 async def test_the_next_host_is_tried_after_a_failure(bad: str) -> None:
-    async with Peer({"CONNECT": [bad]}) as first, Peer() as second:
+    async with Peer({"BANNER": [bad]}) as first, Peer() as second:
         hosts = [f"10 127.0.0.1:{first.port}", f"20 127.0.0.1:{second.port}"]
         opened = await dialer({}, routed=[host.partition(" ")[2] for host in hosts]).open(hosts)
         assert isinstance(opened, Session)
@@ -79,7 +79,7 @@ async def test_the_next_host_is_tried_when_one_cannot_be_found_or_reached() -> N
 
 
 async def test_when_none_answers_the_last_failure_is_told() -> None:
-    async with Peer({"CONNECT": ["554 5.7.1 no service"]}) as peer:
+    async with Peer({"BANNER": ["554 5.7.1 no service"]}) as peer:
         dead = closed_port()
         hosts = [f"10 127.0.0.1:{dead}", f"20 127.0.0.1:{peer.port}"]
         refused = await dialer({}, routed=[host.partition(" ")[2] for host in hosts]).open(hosts)
@@ -118,7 +118,7 @@ async def test_a_host_inside_our_network_is_not_dialled(address: str) -> None:
 
 
 async def test_dialling_ends_after_some_addresses() -> None:
-    async with Peer({"CONNECT": ["554 no service"] * 50}) as peer:
+    async with Peer({"BANNER": ["554 no service"] * 50}) as peer:
         hosts = [f"{rank} 127.0.0.1:{peer.port}" for rank in range(50)]
         refused = await dialer({}, routed=[f"127.0.0.1:{peer.port}"]).open(hosts)
 
