@@ -148,7 +148,7 @@ class SessionRunner:
                 return self._standing.ending(mail, result, since, trip)
             if not session.usable:
                 # Closed by the server while idle: not an attempt.
-                await self._settle(Released(mail.facts))
+                await self._release(mail)
                 return None
 
     async def _begin(self, mail: Mail) -> Begun | None:
@@ -166,7 +166,7 @@ class SessionRunner:
             if begun.wait == 0:
                 return begun
             if begun.wait is None:
-                await self._settle(Released(mail.facts))
+                await self._release(mail)
                 return None
             if not await self._waits(mail, begun.wait):
                 return None
@@ -183,11 +183,17 @@ class SessionRunner:
     async def _waits(self, mail: Mail, wait: float) -> bool:
         """Wait so many seconds for a token. False: that is too long, and the mail went back."""
         if wait > PATIENCE or self._lane.is_draining:
+            self._step.phase = IDLE
             await self._lane.leave(mail, wait)
             return False
         await self._tools.clock.sleep(wait)
         self._step.was_answered()
         return True
+
+    async def _release(self, mail: Mail) -> None:
+        """Nothing of it was sent; the database may take as long as it likes to hear of that."""
+        self._step.phase = IDLE
+        await self._settle(Released(mail.facts))
 
     async def _settle(self, row: Ending) -> None:
         await self._tools.settler.batcher.put(row)

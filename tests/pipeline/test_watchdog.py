@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from mtad.base.clock import SystemClock
-from mtad.pipeline.beginner import Begun, Turn
+from mtad.pipeline.beginner import STALE, Begun, Turn
 from mtad.pipeline.watchdog import Phase, Step, Watchdog
-from tests.pipeline.office import Office, Postman, open_office
+from mtad.queue import store
+from mtad.smtp.results import Result, TooLate
+from tests.pipeline.office import Office, Postman, is_so, open_office
 
 
 @pytest.mark.parametrize("phase", [Phase.SIGN, Phase.BEGIN, Phase.SEND])
@@ -51,6 +53,41 @@ async def test_a_delivery_that_hangs_is_ended_and_the_mail_before_and_in_its_han
 
     assert len(office.post.sent) == (1 if phase is Phase.SEND else 2)
     assert office.post.opened == 2 - (phase is Phase.SEND)
+
+
+@pytest.mark.parametrize("too_late", [True, False])
+async def test_mail_that_goes_back_unsent_is_never_in_doubt_however_long_the_database_is_away(
+    office: Office, monkeypatch: pytest.MonkeyPatch, *, too_late: bool
+) -> None:
+    """Its session was closed meanwhile, or its verdict is stale."""
+    tools, send, begin = office.pipeline._tools, Postman.send, office.pipeline._tools.beginner.begin
+    office.pool.refused = store.SQL["release"]
+
+    async def closed_meanwhile(post: Postman, *arguments: Any, **named: Any) -> Result:
+        if too_late and office.pool.refused:
+            await post.close()
+            return TooLate(post.host)
+        return await send(post, *arguments, **named)
+
+    async def stale(turn: Turn) -> Begun:
+        return STALE if not too_late and office.pool.refused else await begin(turn)
+
+    monkeypatch.setattr(Postman, "send", closed_meanwhile)
+    monkeypatch.setattr(tools.beginner, "begin", stale)
+    await office.world.job()
+
+    async with open_office(office):
+        await office.until(lambda: is_so(office.pool.refusals > 0))
+        tools.watchdog.look()
+        for step in tools.watchdog.steps:
+            step.since -= 1e6
+        tools.watchdog.look()
+        ended = [step.ended for step in tools.watchdog.steps]
+        office.pool.refused = ""
+        await office.until_delivered(1)
+
+    assert ended == [False]
+    assert await office.world.pool.fetchval("select doubts from ledger") == 0
 
 
 async def test_who_waits_for_a_token_makes_progress_and_what_is_settled_is_not_settled_again(
