@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,6 +19,31 @@ _THRESHOLD = re.compile(r"(\d+)/(\d*)(s|min|m|h|hr|hour|d|day)")
 _PERIODS = {"s": 1, "min": 60, "m": 60, "h": 3600, "hr": 3600, "hour": 3600, "d": 86400, "day": 86400}
 
 
+Category = Literal[
+    "AuthenticationFailed", "BadConfiguration", "BadConnection", "BadDomain", "ContentRelated", "Greylisted",
+    "InactiveMailbox", "InvalidRecipient", "InvalidSender", "LoginRequired", "NoAnswerFromHost", "PolicyRelated",
+    "ProhibitedAttachment", "ProtocolErrors", "QuotaIssues", "RateLimited", "RecipientRefused", "RelayDenied",
+    "RoutingErrors", "SpamBlock", "SpamContent", "TlsRequired", "TooManyRecipients", "TransientFailure", "VirusRelated",
+]  # fmt: skip
+Meaning = Literal[
+    "attachment", "authentication_failed", "bad_address", "bad_content", "bad_reputation", "bad_reverse_dns",
+    "blocklisted", "greylisted", "inactive_mailbox", "login_required", "mail_loop", "mailbox_busy", "mailbox_full",
+    "no_such_domain", "no_such_user", "not_supported", "policy", "protocol_error", "rate_limited", "recipient_refused",
+    "relaying_denied", "routing", "sender_rejected", "server_trouble", "session_refused", "spam_content",
+    "tls_required", "too_large", "too_many_recipients", "virus",
+]  # fmt: skip
+"""What a reply may mean, with category, scope and consequences: mtad/outcome/texts.py."""
+
+
+class Reply(Section, frozen=True, kw_only=True):
+    """Words of a server that mtad does not know, or reads otherwise than you, and what they mean."""
+
+    regex: Annotated[str, msgspec.Meta(min_length=1)]
+    """Searched in refusals, codes first, upper and lower case alike; the first row that matches counts."""
+    means: Meaning
+    """Category, scope and action follow from it; 4xx or 5xx decides between later and never all the same."""
+
+
 class Rule(Section, frozen=True, kw_only=True):
     """When servers say this so often, do that for so long."""
 
@@ -28,7 +53,7 @@ class Rule(Section, frozen=True, kw_only=True):
     """A table of [shape.provider]; empty: everybody."""
     regex: str = ""
     """Searched in replies, codes first, upper and lower case alike; not in those about one recipient or mailbox."""
-    category: tuple[str, ...] = ()
+    category: tuple[Category, ...] = ()
     """Or: the reply is of one of these categories (mtad/outcome/README.md)."""
     threshold: str = "1/h"
     """N/h, N/min, N/15m …: so many such replies within so long, over all workers."""
@@ -48,6 +73,7 @@ class Automation(Section, frozen=True, kw_only=True):
     off: tuple[str, ...] = ()
     """Names of shipped rules that do not apply; "*" is all of them."""
     rule: tuple[Rule, ...] = ()
+    reply: tuple[Reply, ...] = ()
 
 
 def threshold(text: str) -> tuple[int, float]:
@@ -72,6 +98,8 @@ def rules_in_force(automation: Automation) -> list[Rule]:
 
 def texts(automation: Automation) -> Iterator[tuple[str, Callable[[str], object], str]]:
     """Every text with a grammar: its key, what parses it or raises ValueError, the text."""
+    for number, reply in enumerate(automation.reply):
+        yield f"automation.reply[{number}].regex", _regex, reply.regex
     for number, rule in enumerate(automation.rule):
         key = f"automation.rule[{number}]"
         yield f"{key}.regex", _regex, rule.regex

@@ -8,9 +8,11 @@ recipient can suppress.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import assert_never
 
+from mtad.base.automation import Reply
 from mtad.outcome.kinds import Action, Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.outcome.texts import DETAILS, READINGS, SUBJECTS, TEXTS
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
@@ -33,26 +35,67 @@ _MOST_TEXT = 1000
 _LONG_WORD = 14
 _DIGIT = re.compile(r"\d")
 
+# A refusal that we made ourselves (mtad/smtp): nobody's words, whatever they may look like.
+OURS = re.compile(r"\d{3} (?:\d\.\d{1,3}\.\d{1,3} )?not sent:")
+
 _SESSION = frozenset(
     (Stage.CONNECT, Stage.BANNER, Stage.EHLO, Stage.STARTTLS, Stage.TLS, Stage.AUTH, Stage.RSET, Stage.QUIT)
 )
 
 
-def classify(result: Result) -> Outcome:
-    """The outcome of an attempt. TooLate was none, the caller begins again: ValueError."""
-    match result:
-        case Accepted():
-            return Delivered(result.text, result.dot_at, result.at)
-        case Lost(stage=Stage.DOT):
-            return InDoubt(result.why)
-        case Lost():
-            return Deferred(Scope.DESTINATION, READINGS["connection"].category, result.why)
-        case Refused():
-            return _refusal(result)
-        case TooLate():
-            raise ValueError("nothing was attempted: begin again")
-        case _:
-            assert_never(result)
+class Classifier:
+    """Reads replies: an operator's own rows first, then what ships (texts.py)."""
+
+    def __init__(self, own: Sequence[Reply] = ()) -> None:
+        self._own = [(re.compile(one.regex, re.IGNORECASE), one.means) for one in own]
+        # A server has few replies that differ in more than names. To judge one that is not
+        # remembered takes 60 µs, mostly for looking for words that are not in it.
+        self._reading = lru_cache(maxsize=4096)(self._read)
+
+    def __call__(self, result: Result) -> Outcome:
+        """The outcome of an attempt. TooLate was none, the caller begins again: ValueError."""
+        match result:
+            case Accepted():
+                return Delivered(result.text, result.dot_at, result.at)
+            case Lost(stage=Stage.DOT):
+                return InDoubt(result.why)
+            case Lost():
+                return Deferred(Scope.DESTINATION, READINGS["connection"].category, result.why)
+            case Refused():
+                return self._refusal(result)
+            case TooLate():
+                raise ValueError("nothing was attempted: begin again")
+            case _:
+                assert_never(result)
+
+    def reading_of(self, refused: Refused) -> str:
+        """A key of READINGS; never one of scope recipient or mailbox when the recipient was not named yet."""
+        return self._reading(refused.stage, refused.code, refused.enhanced, without_names(refused.text))
+
+    def _refusal(self, refused: Refused) -> Deferred | Bounced:
+        name = self.reading_of(refused)
+        reading = READINGS[name]
+        # A 5xx greeting turns the session away: another host, source or hour may do better, and
+        # the mail that happened to be first in line is no more to blame than those behind it.
+        # RFC 5321 section 4.5.3.1.10: 552 to RCPT may mean "too many recipients", to be
+        # treated as temporary. Only where code or text say what it means is it final.
+        many = refused.code == 552 and name == "too_many_recipients"
+        if refused.code >= 500 and refused.stage not in _SESSION and not many:
+            # 550 with 4.1.1: this server is not sure itself, so nobody is suppressed for it.
+            suppress = reading.suppress and not refused.enhanced.startswith("4")
+            return Bounced(reading.scope, reading.category, refused.text, suppress=suppress)
+        return Deferred(reading.scope, reading.category, refused.text, seconds_asked_for(refused.text))
+
+    def _read(self, stage: Stage, code: int, enhanced: str, text: str) -> str:
+        own = () if OURS.match(text) else self._own
+        name = next((means for words, means in own if words.search(text)), None) or _named(stage, code, enhanced, text)
+        if READINGS[name].scope not in (Scope.RECIPIENT, Scope.MAILBOX):
+            return name
+        if code == 421 or stage in _SESSION:
+            return "session_refused"
+        if stage is Stage.MAIL:
+            return "sender_rejected" if code >= 500 else "server_trouble"
+        return name
 
 
 def action_of(outcome: Deferred | Bounced) -> Action:
@@ -69,46 +112,12 @@ def action_of(outcome: Deferred | Bounced) -> Action:
             assert_never(outcome)
 
 
-def _refusal(refused: Refused) -> Deferred | Bounced:
-    name = reading_of(refused)
-    reading = READINGS[name]
-    # A 5xx greeting turns the session away: another host, source or hour may do better, and
-    # the mail that happened to be first in line is no more to blame than those behind it.
-    # RFC 5321 section 4.5.3.1.10: 552 to RCPT may mean "too many recipients", to be
-    # treated as temporary. Only where code or text say what it means is it final.
-    many = refused.code == 552 and name == "too_many_recipients"
-    if refused.code >= 500 and refused.stage not in _SESSION and not many:
-        # 550 with 4.1.1: this server is not sure itself, so nobody is suppressed for it.
-        suppress = reading.suppress and not refused.enhanced.startswith("4")
-        return Bounced(reading.scope, reading.category, refused.text, suppress=suppress)
-    return Deferred(reading.scope, reading.category, refused.text, seconds_asked_for(refused.text))
-
-
-def reading_of(refused: Refused) -> str:
-    """A key of READINGS; never one of scope recipient or mailbox when the recipient was not named yet."""
-    return _reading(refused.stage, refused.code, refused.enhanced, without_names(refused.text))
-
-
 def without_names(text: str) -> str:
     """A reply without mail addresses, whose words are the recipient's and not the server's, and without ids."""
     words = text[:_MOST_TEXT].split()
     return " ".join(
         [word for word in words if "@" not in word and (len(word) <= _LONG_WORD or not _DIGIT.search(word))]
     )
-
-
-# A server has few replies that differ in more than names. To judge one that is not
-# remembered takes 60 µs, mostly for looking for words that are not in it.
-@lru_cache(maxsize=4096)
-def _reading(stage: Stage, code: int, enhanced: str, text: str) -> str:
-    name = _named(stage, code, enhanced, text)
-    if READINGS[name].scope not in (Scope.RECIPIENT, Scope.MAILBOX):
-        return name
-    if code == 421 or stage in _SESSION:
-        return "session_refused"
-    if stage is Stage.MAIL:
-        return "sender_rejected" if code >= 500 else "server_trouble"
-    return name
 
 
 def _named(stage: Stage, code: int, enhanced: str, text: str) -> str:
@@ -156,3 +165,7 @@ def seconds_asked_for(text: str) -> float | None:
                 asked = int(hours) * 3600.0 + int(minutes) * 60.0 + int(secs)
             return min(max(asked, LEAST_AFTER), MOST_AFTER)
     return None
+
+
+classify = Classifier()
+"""With what ships alone."""

@@ -10,18 +10,37 @@ from functools import lru_cache
 
 import msgspec
 
-from mtad.base.automation import Rule
-from mtad.outcome.classify import without_names
-from mtad.outcome.kinds import Bounced, Deferred, Scope
+from mtad.base.automation import Automation, Rule, rules_in_force
+from mtad.outcome.classify import OURS, Classifier, action_of, without_names
+from mtad.outcome.kinds import Action, Bounced, Deferred, Scope
 from mtad.smtp.results import Refused
-
-_OURS = re.compile(r"\d{3} (?:\d\.\d{1,3}\.\d{1,3} )?not sent:")
 
 
 class _Compiled(msgspec.Struct, frozen=True):
     rule: Rule
     search: Callable[[str], object] | None
     categories: frozenset[str]
+
+
+class Meant(msgspec.Struct, frozen=True):
+    """What a refusal comes to, for an operator who asks."""
+
+    means: str  # a key of READINGS
+    category: str
+    scope: Scope
+    action: Action
+    rules: list[str]  # that count it
+
+
+def read(automation: Automation, refused: Refused, provider: str) -> Meant:
+    """A refusal as the pipeline would read it under this configuration; `provider` "" is one that nobody knows."""
+    classifier = Classifier(automation.reply)
+    outcome = classifier(refused)
+    if not isinstance(outcome, Deferred | Bounced):
+        raise TypeError(f"{refused.text!r} is no refusal")
+    rules = Matcher(rules_in_force(automation)).matching(refused, outcome, provider or None)
+    names = [rule.name for rule in rules]
+    return Meant(classifier.reading_of(refused), outcome.category, outcome.scope, action_of(outcome), names)
 
 
 class Matcher:
@@ -43,7 +62,7 @@ class Matcher:
         A reply about one recipient or mailbox counts only for rules that name its category:
         "over quota, temporarily deferred" says nothing about us.
         """
-        if _OURS.match(refused.text):
+        if OURS.match(refused.text):
             return ()
         text = "" if outcome.scope in (Scope.RECIPIENT, Scope.MAILBOX) else without_names(refused.text)
         return self._remembered(text, outcome.category, provider)

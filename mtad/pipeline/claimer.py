@@ -22,6 +22,7 @@ from mtad.dkim.multibuffer import Multibuffer
 from mtad.dkim.sign import Signer as Dkim
 from mtad.ops.watch import LaneFigures
 from mtad.outcome.automation import Automation
+from mtad.outcome.classify import Classifier
 from mtad.outcome.kinds import Scope
 from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import Beginner
@@ -112,6 +113,7 @@ class Pipeline:
             pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, sources=self._sources,
             allowances=self._allowances, dials=dials, providers=providers, signer=signer, beginner=beginner,
             settler=self._settler, automation=automation, retries=config.retry, luck=luck, watchdog=watchdog,
+            classify=Classifier(config.automation.reply),
         )  # fmt: skip
         self._sites: dict[int, SiteRunner] = {}
         self._draining = asyncio.Event()

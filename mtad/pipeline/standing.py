@@ -11,7 +11,6 @@ from math import inf
 from prometheus_client import Counter
 
 from mtad.base.shape import Shape
-from mtad.outcome.classify import classify
 from mtad.outcome.kinds import Bounced, Deferred, Delivered, InDoubt, Outcome, Scope
 from mtad.pipeline.door import Door
 from mtad.pipeline.endings import Mail, after_attempt, is_trouble, lenient, retry_of
@@ -92,7 +91,7 @@ class Standing:
 
     def ending(self, mail: Mail, result: Result, since: int, trip: Trip) -> Ended | Returned:
         """What an attempt that began after `since` falls of the concurrency means for its mail; it is learnt from."""
-        said = classify(result)
+        said = self._tools.classify(result)
         outcome = lenient(said, mail.facts.attempt)
         self._attempts[type(outcome)].inc()
         if isinstance(result, Refused) and isinstance(outcome, Deferred | Bounced):

@@ -8,6 +8,7 @@ from mtad.base.clock import Clock
 from mtad.base.db import Pool
 from mtad.base.retry import Retries
 from mtad.outcome.automation import Automation
+from mtad.outcome.classify import Classifier
 from mtad.pipeline.allowances import Allowances
 from mtad.pipeline.beginner import Beginner
 from mtad.pipeline.dials import Dials
@@ -37,4 +38,5 @@ class Tools(msgspec.Struct, frozen=True):
     automation: Automation
     retries: Retries
     watchdog: Watchdog
+    classify: Classifier
     luck: Callable[[], float]  # in [0, 1); spreads the retries

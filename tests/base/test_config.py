@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtad.base import config as module
-from mtad.base.automation import Automation, Rule
+from mtad.base.automation import Automation, Reply, Rule
 from mtad.base.config import (
     Config,
     Database,
@@ -38,7 +38,8 @@ SECTIONS: dict[str, type[Section]] = {
     "top": Config, "database": Database, "mta": Mta, "tracker": Tracker,
     "[dkim]": Dkim, "shape": Shape, "[route]": Route, "dns": Dns, "metrics": Metrics,
     "[source]": Source, "source.warmup": Warmup, "[pool]": SourcePool,
-    "automation": Automation, "[automation.rule]": Rule, "retry.transactional": Transactional, "retry.bulk": Retry,
+    "automation": Automation, "[automation.rule]": Rule, "[automation.reply]": Reply,
+    "retry.transactional": Transactional, "retry.bulk": Retry,
 }  # fmt: skip
 
 
@@ -109,6 +110,14 @@ def load(folder: Path, text: str) -> Config:
         (
             "domain = 'x.test'\n[[route]]\ndomain='*'\nhost='a'\n[route.shape]\nenable_mta_sts = true",
             "route.*.shape.enable_mta_sts: has no effect here: policies are those of domains",
+        ),
+        (
+            "domain='x.test'\n[[automation.rule]]\nname='a'\ncategory=['SpamContnt']\nduration='1h'\nsuspend='lane'",
+            "automation.rule[0].category[0]: Invalid enum value 'SpamContnt'",
+        ),
+        (
+            "domain = 'x.test'\n[[automation.reply]]\nregex = '('\nmeans = 'policy'",
+            "automation.reply[0].regex: '(' is no regular expression",
         ),
         ("domain = 7", "domain: Expected `str`, got `int`"),
         ("domain = 'x.test'\ncolour = 'red'", "unknown field `colour`"),
