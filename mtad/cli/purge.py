@@ -52,14 +52,15 @@ def purge_(
         if until is None:
             return (await _watched("purging", purge(pool, chosen, f"{why} ({user})"))).changed, None
 
-        async def hold(conn: Connection) -> tuple[str, int]:
+        async def order(conn: Connection) -> int:
             name = await name_of(conn, named, key)
-            return name, await standing.hold(conn, named, name, until=until, why=why, by=user)
+            return await standing.order_purge(conn, named, name, until=until, why=why, by=user)
 
-        name, held = await in_transaction(pool, hold)
+        # Before what waits is purged: broken off, it leaves nothing held that is not purged in the end.
+        made = await in_transaction(pool, order)
         done = await _watched("purging", purge(pool, chosen, f"{why} ({user})"))
         async with pool.acquire() as conn:
-            await standing.order_purge(conn, named, name, until=until, why=why, by=user, held=held, done=done)
+            await standing.count(conn, made, done.changed)
         return done.changed, until
 
     changed, until = shell.run(config, work)

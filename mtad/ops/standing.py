@@ -66,24 +66,26 @@ async def _all(conn: Connection) -> list[tuple[Order, _Progress]]:
     return [(Order(*row[:10]), _Progress(*row[10:])) for row in rows]
 
 
-async def hold(conn: Connection, kind: Kind, key: str, *, until: datetime, why: str, by: str) -> int:
-    """Suspend what is purged until then; the id of the suspension. Call it before what locks later than lanes."""
+async def order_purge(conn: Connection, kind: Kind, key: str, *, until: datetime, why: str, by: str) -> int:
+    """From now on suspend and purge what this names, until then; the id. Call it before what locks later than lanes.
+
+    What waits already is for the caller to purge, and to `count`; what it did not come to goes at the end.
+    """
     held = await suspensions.suspend(conn, kind, key, until=until + LAST_LOOK, reason=why, by=f"{by} (purge)")
-    return held.id
-
-
-async def order_purge(
-    conn: Connection, kind: Kind, key: str, *, until: datetime, why: str, by: str, held: int, done: Done
-) -> int:
-    """Go on with a purge that has come as far as `done` until then; `held` is of `hold`. Returns its id."""
-    values = ("purge", kind, key, None, False, until, why, by, held, done.newest, done.changed)
+    [(_, newest)] = await conn.fetch(SQL["ends_of_queue"])
+    values = ("purge", kind, key, None, False, until, why, by, held.id, newest, 0)
     return int(await conn.fetchval(SQL["order_standing"], *values))
+
+
+async def count(conn: Connection, order: int, changed: int) -> None:
+    """So many more mails were changed for it by somebody else."""
+    await conn.execute(SQL["advance_order"], order, 0, changed, False)
 
 
 async def order_rebind(
     conn: Connection, kind: Kind, key: str, *, site: int, at_once: bool, until: datetime, why: str, by: str, done: Done
 ) -> int:
-    """Likewise with a rebind."""
+    """Go on with a rebind that has come as far as `done` until then; the id."""
     values = ("rebind", kind, key, site, at_once, until, why, by, None, done.newest, done.changed)
     return int(await conn.fetchval(SQL["order_standing"], *values))
 

@@ -272,8 +272,9 @@ update job set due = now(), reason = null from jobs where job.id = jobs.id retur
 
 -- name: order_standing
 -- From now on $1 (purge, rebind) what comes for kind $2, key $3, to site $4 and at once $5,
--- until $6 because $7, by $8; suspension $9 holds it meanwhile. Jobs up to $10 were looked at, $11
--- changed; the last 100,000 ids are once more, for some were being queued meanwhile, 5,000 a page.
+-- until $6 because $7, by $8; suspension $9 holds it meanwhile. Jobs up to $10 are looked at by who
+-- says so, $11 were changed; the last 100,000 ids are once more, for some were being queued
+-- meanwhile, 5,000 a page.
 insert into standing_order (verb, kind, key, site_id, at_once, until, reason, made_by, suspension_id, passed, seen, changed)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, greatest(0, $10::bigint - 100000), $10, $11)
 returning id;

@@ -1,10 +1,15 @@
 """purge --for and rebind --for: what arrives meanwhile is treated like what waited."""
 
 import json
+from collections.abc import AsyncIterator
+
+import pytest
 
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool
+from mtad.base.errors import Unavailable
 from mtad.ops import standing
+from mtad.ops.waiting import Done
 from mtad.queue import store, suspensions
 from tests.operate.conftest import Mtad
 from tests.queue.world import World
@@ -39,6 +44,27 @@ async def test_a_purge_that_goes_on_takes_what_comes_and_at_its_end_what_came_ba
     assert (found, at_end) == ([1, 0], 1)
     assert await jobs(conn) == ["other"]
     assert await standing.orders(conn) == []
+    assert await suspensions.suspensions(conn) == []
+
+
+async def test_of_a_purge_that_is_broken_off_nothing_stays_behind(
+    world: World, pool: Pool, conn: Connection, mtad: Mtad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken_off(*_: object) -> AsyncIterator[Done]:
+        yield Done(0, 1)
+        raise Unavailable("broken off")
+
+    monkeypatch.setattr("mtad.cli.purge.purge", broken_off)
+    await world.job("waits@reader.test")
+
+    result = await mtad("purge", "domain", "reader.test", "--for", "5m", "--yes")
+    [order] = await standing.orders(conn)
+    await conn.execute("update standing_order set until = now()")
+    at_end = await standing.go_on(pool, CONFIG)
+
+    assert result.exit_code != 0
+    assert (order.verb, order.changed, at_end) == ("purge", 0, 1)
+    assert await jobs(conn) == []
     assert await suspensions.suspensions(conn) == []
 
 
