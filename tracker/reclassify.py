@@ -85,12 +85,11 @@ async def _judge_again(
         else:
             by_job[one.hit.job_id].append(one.hit)
     mails = {mail.job_id: mail for mail in await store.mails_hit(conn, sorted(by_job))}
-    links = await store.links_of_messages(conn, {mail.message_id for mail in mails.values() if mail.message_id})
     swept = Ranges().sweeps(
         visit
         for job, hits in by_job.items()
         if job in mails and (contact := mails[job].contact_id)
-        for visit in visits(hits, about(mails[job], links), contact, networks)
+        for visit in visits(hits, about(mails[job]), contact, networks)
     )
     verdicts: dict[UUID, Judgement] = {}
     for job in {one.hit.job_id for one in ripe if one.hit.job_id}:
@@ -98,7 +97,7 @@ async def _judge_again(
         if mail and mail.known and not mail.queued:
             hits = by_job[job]
             beside = looks[mail.contact_id, mail.program_id]
-            judged = judge(hits, about(mail, links), beside=beside, swept=swept, networks=networks)
+            judged = judge(hits, about(mail), beside=beside, swept=swept, networks=networks)
             verdicts |= {hit.event_id: judgement for hit, judgement in zip(hits, judged, strict=True)}
     return await _change(conn, ripe, verdicts, retell)
 

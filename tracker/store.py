@@ -35,6 +35,7 @@ class Settled(msgspec.Struct, frozen=True):
     last: UUID | None  # of the hits
     hits: int
     heard_until: datetime  # no live worker holds an older hit
+    ours: bool | None  # whether this transaction judges them: one at a time does
 
 
 class MailHit(msgspec.Struct, frozen=True, gc=False):
@@ -54,6 +55,7 @@ class MailHit(msgspec.Struct, frozen=True, gc=False):
     queued: bool
     settle: timedelta | None  # the window of its stream
     mode: str | None  # in which its contact may be measured now
+    links: int  # that are tracked, without the pixel
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -162,13 +164,8 @@ async def set_ingested_until(conn: Connection, worker: int, at: datetime) -> Non
     await conn.execute(SQL["set_ingested_until"], worker, at)
 
 
-async def ripening(conn: Connection) -> bool:
-    """Whether this transaction may judge: one at a time does."""
-    return bool(await conn.fetchval(SQL["ripening"]))
-
-
 async def settled_hits(conn: Connection, after: UUID) -> Settled:
-    """Up to 1,000 unjudged hits after this event that may be old enough, the oldest first."""
+    """Up to 1,000 unjudged hits after this event that may be old enough, the oldest first; locks out other judges."""
     (row,) = await conn.fetch(SQL["settled_hits"], after)
     return Settled(*row_values(row))
 
@@ -185,11 +182,6 @@ async def unjudged_hits(conn: Connection, jobs: Sequence[int]) -> dict[int, list
 async def mails_hit(conn: Connection, jobs: Sequence[int]) -> list[MailHit]:
     """What is known of the mails that are not being sent, in order of id."""
     return [MailHit(*row) for row in await conn.fetch(SQL["mails_hit"], jobs)]
-
-
-async def links_of_messages(conn: Connection, messages: Collection[int]) -> dict[int, int]:
-    """How many tracked links each has; none for those that have none."""
-    return {row[0]: row[1] for row in await conn.fetch(SQL["links_of_messages"], list(messages))}
 
 
 async def evidence(
