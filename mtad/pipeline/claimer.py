@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import groupby
+from math import inf
 
 from prometheus_client import Counter, Gauge
 
@@ -14,8 +15,8 @@ from engine.facts import Defer, Facts, Send, Skip, Verdict
 from engine.service import Catalogue, Program, Stream
 from mtad.base.automation import rules_in_force
 from mtad.base.clock import Clock
-from mtad.base.config import Config, Shape, rate
-from mtad.base.db import AWAY, Connection, Pool
+from mtad.base.config import Config, Shape, rate, seconds
+from mtad.base.db import AWAY, STATEMENT_TIMEOUT, Connection, Pool
 from mtad.base.source import OTHER
 from mtad.compose.composer import Composer
 from mtad.dkim.multibuffer import Multibuffer
@@ -51,6 +52,10 @@ MOST_WAITING = 4000
 AFTER_SOME = 0.1
 IDLE_FIRST, IDLE_LONGEST = 0.01, 0.2
 _LOOK = 0.01
+
+# A claim whose connection was lost may still run, and be committed when what it claimed was given
+# back: so it is given back once more when the database has ended every statement of that time.
+LATE = seconds(STATEMENT_TIMEOUT) + 5.0
 
 # Mail of a stream whose pool is not configured is looked at again after so many seconds.
 NO_POOL_AGAIN = 300.0
@@ -118,6 +123,7 @@ class Pipeline:
         self._sites: dict[int, SiteRunner] = {}
         self._draining = asyncio.Event()
         self._unheard = False  # a claim may have been committed without our hearing of it
+        self._late_until = inf  # monotonic; so long such a claim may still be committed; infinite: there was none
 
     async def run(self) -> None:
         """Deliver until drained or cancelled. What is cancelled in the middle of a mail is in doubt."""
@@ -172,9 +178,11 @@ class Pipeline:
             return 0
         sites = 0 if waiting >= MOST_WAITING or self._sessions.full else store.MOST_SITES
         async with self._pool.acquire() as conn:
-            if self._unheard:
+            now = self._clock.monotonic()
+            if self._unheard or now > self._late_until:
                 lost = await store.release_unknown(conn, self._worker, list(self._settler.unsettled))
                 log.warning("claim: gave back what was claimed unheard", extra={"jobs": lost})
+                self._late_until = now + LATE if self._unheard else inf
             self._unheard = True
             claimed = await store.claim(conn, self._worker, shut, full, sites=sites)
         self._unheard = False  # not before the connection is given back, which can fail too

@@ -1,6 +1,7 @@
 """What is queued is delivered once, when the database goes away and when servers hang up."""
 
 import asyncio
+from math import inf
 from typing import Any
 
 import pytest
@@ -29,6 +30,24 @@ async def test_a_claim_whose_answer_was_lost_is_worked_on_all_the_same(office: O
         await office.until_delivered(1)
 
     assert office.post.sent == ["ann@reader.test"]
+
+
+async def test_what_a_lost_claim_took_after_the_rest_was_given_back_is_given_back_too(office: Office) -> None:
+    world = office.world
+    office.pool.refused = store.SQL["claim"]
+
+    async with open_office(office):
+        await office.until(lambda: is_so(office.pool.refusals > 0))
+        office.pool.refused = ""
+        await office.until(lambda: is_so(office.pipeline._late_until < inf))
+        async with world.rows.conn.transaction():
+            await world.job()
+            taken = await world.claim(office.worker)
+        office.pipeline._late_until = 0.0  # its statement would have been ended by now
+        await office.until_delivered(1)
+
+    assert len(taken) == 1
+    assert office.pipeline._late_until == inf
 
 
 async def test_nothing_is_claimed_while_endings_cannot_be_written_down(
