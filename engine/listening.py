@@ -71,19 +71,29 @@ async def _decide(conn: Connection, stream: int, ends: Sequence[datetime], half:
         # What was usual is forgotten at last, as of a provider.
         still = Finding(since, "") if since and since > end - memory else None
         everybody = still or unheard(known)
-        if everybody and not await conn.fetchval(
-            SQL["noticed"], stream, everybody.since, end + timedelta(seconds=half)
-        ):
+        if everybody and not await noticed(conn, stream, everybody.since, end + timedelta(seconds=half)):
             found[EVERYBODY] = everybody
         for provider, one in found.items():
             # Until the next half window can be counted.
             await conn.execute(SQL["hold"], stream, provider, one.since, end + timedelta(seconds=2 * half), one.why)
             if provider not in held:
+                await recall(conn, stream, one.since, provider)
                 log.warning("silence of a provider is not believed", extra={"stream": stream, "why": one.why})
         for provider in sorted(held.keys() - found.keys()):
             await conn.execute(SQL["lift"], stream, provider)
             log.info("a provider is heard again", extra={"stream": stream, "provider": provider})
         held = {provider: one.since for provider, one in found.items()}
+
+
+async def noticed(conn: Connection, stream: int, since: datetime, until: datetime) -> bool:
+    """Whether anybody, or any machine, asked for what stands in mail of the stream, from `since` to before `until`."""
+    found: bool = await conn.fetchval(SQL["noticed"], stream, since, until)
+    return found
+
+
+async def recall(conn: Connection, stream: int, since: datetime, provider: str = EVERYBODY) -> None:
+    """What was concluded after `since` of people at the provider is looked at anew by the next sweep: we were deaf."""
+    await conn.execute(SQL["recall"], stream, provider, since)
 
 
 async def holds(conn: Connection, stream: int | None = None) -> list[Hold]:

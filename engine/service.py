@@ -13,7 +13,7 @@ from engine import past, store
 from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import fold, fold_signs
 from engine.history import ended
-from engine.listening import held_after, holds, holds_over
+from engine.listening import held_after, holds, holds_over, noticed, recall
 from engine.offers import offer, retell
 from engine.reactivation import stop_stranded
 from engine.replay import Fact
@@ -44,8 +44,10 @@ __all__ = [
     "fold_signs",
     "holds",
     "not_heard",
+    "noticed",
     "offer",
     "raise_epoch",
+    "recall",
     "release",
     "release_brake",
     "retell",

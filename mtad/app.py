@@ -29,7 +29,7 @@ from mtad.compose.preview import tracking_keys
 from mtad.consent import signup
 from mtad.consent.desk import ConsentDesk
 from mtad.dkim.sign import Signer as Dkim
-from mtad.ops import retention, sites, standing
+from mtad.ops import probe, retention, sites, standing
 from mtad.ops.daemon import ROLES
 from mtad.ops.depth import Depth
 from mtad.ops.disk import Disks
@@ -41,6 +41,7 @@ from mtad.ops.line import answering
 from mtad.ops.locator import Locator
 from mtad.ops.moves import Movers
 from mtad.ops.outcome_log import OutcomeLog
+from mtad.ops.probe import Probe
 from mtad.ops.watch import Watch
 from mtad.outcome import automation, quota
 from mtad.pipeline import Pipeline
@@ -192,7 +193,8 @@ async def _deliver(
         ]
         if "engine" in place.roles:
             locator = Locator.from_config(config, resolver, clock)
-            keeper = Housekeeper(pool, clock, _sweeps(config, pool, catalogue, locator, heart))
+            asking = Probe(pool, clock, keys, config.tracker_url, resolver)
+            keeper = Housekeeper(pool, clock, _sweeps(config, pool, catalogue, locator, heart, asking))
             background.append(group.create_task(keeper.run(), name="housekeeper"))
         pipeline = Pipeline(
             config=config,
@@ -235,9 +237,12 @@ async def _drain(pipeline: Pipeline, delivering: asyncio.Task[None], within: flo
         await asyncio.wait([delivering], timeout=5)
 
 
-def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, locator: Locator, heart: Heart) -> list[Sweep]:
+def _sweeps(
+    config: Config, pool: Pool, catalogue: Catalogue, locator: Locator, heart: Heart, asking: Probe
+) -> list[Sweep]:
     """What the housekeeper does, and how often."""
     in_doubt = config.in_doubt_intervals
+    asks = config.tracker.probe != "off"
     depth = Depth(pool, Shaper(config.shape, config.routes))
 
     async def free_the_dead() -> int:
@@ -292,8 +297,16 @@ def _sweeps(config: Config, pool: Pool, catalogue: Catalogue, locator: Locator, 
             whole=True,
         ),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
+        Sweep("reach trackers", seconds(config.tracker.probe), asking.run, asking.end)
+        if asks
+        else Sweep("reach trackers", 3600.0, partial(probe.forget, pool)),
         Sweep("silence", 0.5, partial(engine.sweep, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
+        Sweep(
+            "campaigns that bounce",
+            5.0,
+            partial(automation.suspend_bouncing, pool, config.automation.bounce_share, config.automation.bounce_least),
+        ),
         Sweep("expire held", 60.0, partial(suspensions.expire_held, pool, sites.NOWHERE)),
         Sweep("measure queue", 15.0, depth.measure, depth.end),
         Sweep("standing orders", 1.0, partial(standing.go_on, pool, config)),

@@ -58,6 +58,7 @@ class Purpose(Enum):
     CONFIRM = b"mtad confirm"
     RETURN_PATH = b"mtad return path"
     VISIT = b"mtad visit"  # handed over by a click: job, and when (seconds since 1970)
+    PROBE = b"mtad probe"  # behind a number that was asked just now: who answers has our keys
     VISITOR = b"mtad visitor"  # in the cookie of a site: the job by which somebody became known
 
     # There is one of each. Enum's own hash is that of the name, in Python: a third of the cost of a token.
@@ -205,6 +206,21 @@ def read_return_path(keys: Keys, local_part: str) -> int | None:
     if not _matches(keys.mac(Purpose.RETURN_PATH, head), mac):
         return None
     return int(_RETURN_HEAD.unpack(head)[1])
+
+
+def proof(keys: Keys, asked: str) -> str:
+    """36 characters that only who has our keys can answer to `asked`, a number that nobody asked before."""
+    return _sealed(keys, Purpose.PROBE, _HEAD.pack(keys.lead, 0, 0), asked.encode())
+
+
+def is_proof(keys: Keys, asked: str, answer: str) -> bool:
+    """Whether it was answered by one of ours."""
+    return _opened(keys, Purpose.PROBE, answer, asked.encode()) is not None
+
+
+def probe_url(base: str, asked: str) -> str:
+    """The address at which a tracker proves that it is one of ours; `asked`: 32 hex digits."""
+    return f"{base}/healthz/{asked}"
 
 
 def pixel_url(base: str, token: str) -> str:

@@ -92,10 +92,10 @@ def make_app(
 
     `record` returns when the hit is durable, and raises OSError when it cannot be.
     `unsubscribe` returns when it is committed; anything it raises means that it is
-    not. `ready` answers /healthz. `desk` knows people: without one there are no forms and
-    no preferences, and the page with the button is in the browser's language. `servers`
-    takes what servers POST. Clicks that lead to `sites` hand over who clicked, and pages there
-    are noted; `redeem` uses up what was handed over.
+    not. `ready` answers /healthz, and behind it a number as only who has our keys can. `desk`
+    knows people: without one there are no forms and no preferences, and the page with the
+    button is in the browser's language. `servers` takes what servers POST. Clicks that lead to
+    `sites` hand over who clicked, and pages there are noted; `redeem` uses up what was handed over.
     """
     noting = Noting(record, trusted_proxies=trusted_proxies, clock=clock)
     handover = Handover(keys, sites if redeem else ())
@@ -103,8 +103,12 @@ def make_app(
     places = asyncio.Semaphore(MOST_LOOKS)
     leaving = Leaving(keys=keys, noting=noting, hit=site.hit_of, unsubscribe=unsubscribe, desk=desk, places=places)
 
-    async def health(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if ready() else web.Response(status=503, text="not ready\n")
+    async def health(request: web.Request) -> web.Response:
+        if not ready():
+            return web.Response(status=503, text="not ready\n")
+        asked = request.match_info.get("asked")
+        answer = "ok\n" if asked is None else tokens.proof(keys, asked)
+        return web.Response(text=answer, headers={"Cache-Control": "no-store"})
 
     app = web.Application(client_max_size=MOST_BODY)
     app[_SITE] = site
@@ -117,6 +121,7 @@ def make_app(
         web.get("/robots.txt", _robots),
         web.get("/favicon.ico", _favicon),
         web.get("/healthz", health),
+        web.get("/healthz/{asked:[0-9a-f]{32}}", health),
     ])  # fmt: skip
     if servers is not None:
         app.add_routes(servers.routes())

@@ -60,6 +60,8 @@ class Tracker(Section, frozen=True, kw_only=True):
     """Public base of pixel, click and unsubscribe links, https. Default: https://t.<domain>."""
     listen: str = "127.0.0.1:8025"
     """Address and port; put a TLS-terminating proxy before it."""
+    probe: str = "60s"
+    """How often we look whether the public addresses answer; `off` where this host cannot see its own from inside."""
     keys: str = "keys/tracking.keys"
     """File with one `id:hex` a line; the last one signs, all verify."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
@@ -325,6 +327,7 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     yield "mta.drain", seconds, config.mta.drain
     yield "tracker.url", _tracker_url, config.tracker_url
     yield "tracker.listen", host_and_port, config.tracker.listen
+    yield "tracker.probe", _probe, config.tracker.probe
     for key in PRIVACY_TERMS:
         yield f"privacy.{key}", seconds, getattr(config.privacy, key)
     for network in config.tracker.trusted_proxies:
@@ -354,6 +357,11 @@ def _database_url(text: str) -> None:
 def _tracker_url(text: str) -> None:
     if not _TRACKER_URL.fullmatch(text):
         raise ValueError(f"write https://host; http only for this machine, is {text!r}")
+
+
+def _probe(text: str) -> None:
+    if text != "off" and not 1 <= seconds(text) <= 600:
+        raise ValueError(f"write off, or 1s to 10m, is {text!r}")
 
 
 def _site(text: str) -> None:

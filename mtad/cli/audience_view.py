@@ -111,8 +111,10 @@ def _held(stream: str, hold: Hold) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(), Text(f"Held by the {hold.kind}{since}", "bold yellow"), _indented(hold.why)]
     if hold.kind == "brake":
         lines.append(_indented(f"Nobody is paused for silence until `mtad audience release {stream}`."))
-    else:
+    elif hold.kind == "provider":
         lines.append(_indented("Its windows stay open until signs return; mail goes on."))
+    else:
+        lines.append(_indented("Windows close later by that time; mail goes on."))
     return lines
 
 

@@ -130,11 +130,12 @@ def _trace_line(slot: int, line: dict[str, Any]) -> Text:
 
 
 def top_view(found: TopState) -> RenderableType:
-    """Totals, workers, sites at work, what hurts, refusals that blame us."""
+    """Totals, workers, what keeps us from hearing people, sites at work, what hurts, refusals that blame us."""
     rates = found.rates
     said = ", ".join(f"{getattr(rates, name):,.1f} {name.replace('_', ' ')}" for name in rates.__struct_fields__)
     parts: list[RenderableType] = [Text.assemble(("a second", "bold"), "  ", said, "  ", (local(found.at), "dim"))]
     parts += [Text(), _workers(found.workers)] if found.workers else [Text("no worker is alive", "red")]
+    parts += [Text(one.why, "bold red" if one.holds else "yellow") for one in found.unheard]
     if found.active:
         parts += [Text(), _active(found.active)]
     parts += [Text(), queue_view(found.queue)]

@@ -20,6 +20,7 @@ from mtad.base.errors import Problem
 from mtad.base.migrate import migration_files, schema_version
 from mtad.base.sqlfiles import queries
 from mtad.dkim.keys import dns_record, read_key
+from mtad.ops.answers.unheard import unheard
 from mtad.ops.daemon import is_running
 from mtad.ops.keyfiles import read_event_keys, read_networks, read_password, read_tracking_keys
 from mtad.ops.sockets import open_listener
@@ -288,7 +289,7 @@ async def _database(url: str | None) -> list[Finding]:
         async with pool.acquire() as conn:
             schema = await _schema(conn)
             # Of another schema nothing more can be asked.
-            return [schema] if schema.level is Level.BAD else [schema, *await _streams(conn)]
+            return [schema] if schema.level is Level.BAD else [schema, *await _streams(conn), *await _unheard(conn)]
     finally:
         await pool.close()
 
@@ -309,4 +310,11 @@ async def _streams(conn: Connection) -> list[Finding]:
         Finding(Level.ADVICE, f"stream {name}", text, f"say {line} in its [policy]")
         for name, policy in policies.items()
         for text, line in policy.advice()
+    ]
+
+
+async def _unheard(conn: Connection) -> list[Finding]:
+    """What the probe of the housekeeper found, and what died unread."""
+    return [
+        Finding(Level.BAD if one.holds else Level.ADVICE, one.about, one.why, one.mend) for one in await unheard(conn)
     ]

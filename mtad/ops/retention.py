@@ -129,6 +129,7 @@ async def drop_events(pool: Pool, term: timedelta) -> int:
             # Not dropped: a journal that is read late still finds its place. Nobody reads rows as old.
             removed += await conn.fetchval(f'select count(*) from "{name}"')  # noqa: S608 - a name of pg_class
             await conn.execute(f'truncate "{name}"')
+        await conn.execute(SQL["drop_unreached"], term)
         return removed + int(await conn.fetchval(SQL["drop_old_counts"], term))
 
 

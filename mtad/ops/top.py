@@ -16,6 +16,7 @@ import msgspec
 from mtad.base.db import Connection, row_values
 from mtad.base.sqlfiles import queries
 from mtad.ops.answers.queue import Filter, QueueState, queue_state
+from mtad.ops.answers.unheard import Unheard, unheard
 from mtad.ops.line import Request, ask
 from mtad.ops.watch import Blame, Counts, Figures
 
@@ -88,6 +89,7 @@ class TopState(msgspec.Struct, frozen=True):
     active: list[LaneRates]  # most delivered first
     queue: QueueState
     blamed: list[NamedBlame]  # newest first
+    unheard: list[Unheard]
 
 
 class Top:
@@ -119,6 +121,7 @@ class Top:
             active=active[:most],
             queue=queue,
             blamed=_blamed([blame for now in figures.values() for blame in now.blamed], names)[:most],
+            unheard=await unheard(conn),
         )
 
     async def _answers(self) -> list[tuple[tuple[int, int], Figures, Figures]]:

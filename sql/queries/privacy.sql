@@ -206,6 +206,10 @@ select c.relname::text
 -- Counts of hits older than $1.
 with counts as (delete from hit_count where hour < now() - $1::interval returning 1) select count(*) from counts;
 
+-- name: drop_unreached
+-- When trackers were out of reach, as long ago as events that are forgotten.
+delete from unreached where until < now() - $1::interval;
+
 -- name: drop_keys
 -- Which events were told, once nothing as old is taken any more (tracker/intake.py): 31 days later,
 -- 20,000 at a time. A key is what its sender likes, and that of an identify is found by no erasure.

@@ -66,6 +66,27 @@ values ($1, $2, $3, $4, $5)
 on conflict (stream_id, provider, since) do update
   set until = excluded.until, why = coalesce(nullif(excluded.why, ''), h.why), lifted = null;
 
+-- name: recall
+-- Of stream $1, at provider $2 ('*': at any), whoever had a window closed, or was paused, after $3 is
+-- replayed by the next sweep. Reads all of the stream, which so rare a thing may.
+with late as materialized (
+  select e.contact_id
+    from engagement e
+   where e.stream_id = $1 and e.told > $3 and (e.ignored + e.unclear > 0 or e.state = 'cooling')
+     and ($2 = '*' or exists (
+       select
+         from contact c
+         join domain d on d.id = c.domain_id
+         join lateral (select provider from lane where site_id = d.site_id limit 1) r on true
+        where c.id = e.contact_id and r.provider = $2))
+   order by e.contact_id
+     for no key update of e
+)
+update engagement e
+   set held = least(e.held, $3), wake_at = least(e.wake_at, $3)
+  from late
+ where e.stream_id = $1 and e.contact_id = late.contact_id;
+
 -- name: lift
 update provider_hold set lifted = now() where stream_id = $1 and provider = $2 and lifted is null;
 

@@ -15,6 +15,7 @@ from mtad.base.db import Connection, row_values
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
 from mtad.compose.store import StreamRow, stream_by_name, stream_names
+from mtad.ops.answers.unheard import unheard
 
 SQL = queries("elasticity")
 
@@ -35,9 +36,9 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """Silence that is not believed: of the whole stream (brake) or of one provider."""
+    """Silence that is not believed: of the whole stream (brake, tracker) or of one provider."""
 
-    kind: str  # brake, provider
+    kind: str  # brake, provider, tracker
     why: str
     since: datetime | None
 
@@ -152,7 +153,13 @@ async def _holds(conn: Connection, stream: int, name: str) -> list[Hold]:
         for held in await brakes(conn)
         if held.stream == name
     ]
-    return braked + [Hold("provider", f"{_sentence(held.why)}.", held.since) for held in await holds(conn, stream)]
+    unheard_of = [
+        Hold("tracker", f"{_sentence(one.why)}.", one.since)
+        for one in await unheard(conn)
+        if one.holds and (name in one.streams or not one.streams)
+    ]
+    providers = [Hold("provider", f"{_sentence(held.why)}.", held.since) for held in await holds(conn, stream)]
+    return braked + unheard_of + providers
 
 
 def _sentence(text: str) -> str:

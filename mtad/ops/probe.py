@@ -1,0 +1,183 @@
+"""The probe: asks each tracking address from outside, as a recipient would, whether our tracker answers there.
+
+A name server, a fresh connection, TLS, and a number that only who has the tracking keys can
+answer: a proxy's page of errors, a cache or a parked domain is not our tracker.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+import ssl
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from prometheus_client import Gauge
+
+from engine.service import noticed, recall
+from mtad.base.clock import Clock
+from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.sqlfiles import queries
+from mtad.ops.answers.unheard import Asked, asked
+from mtad.ops.reach import Reach, after, trouble
+from mtad.wire.dns import Unresolved
+from mtad.wire.resolver import Resolver
+from tracker.tokens import Keys, is_proof, probe_url
+
+SQL = queries("reach")
+
+log = logging.getLogger("mtad.probe")
+
+OUT_OF_REACH = Gauge("mtad_tracking_out_of_reach", "Tracking addresses that do not answer as our tracker")
+
+# An answer that takes longer helps no recipient either; seconds.
+PATIENCE = 10.0
+
+# Addresses asked at a time.
+ABREAST = 20
+
+# An address that stays out of reach is told of so often; seconds.
+AGAIN = 3600.0
+
+# Hits may be ingested so late, and still prove that somebody came through.
+LATE = timedelta(hours=1)
+
+
+class Probe:
+    """Asks, and writes down what it found; tells of an address once an hour while it is out of reach."""
+
+    def __init__(self, pool: Pool, clock: Clock, keys: Keys, default: str, resolver: Resolver) -> None:
+        """`default`: the address of streams that say none."""
+        self._pool = pool
+        self._clock = clock
+        self._keys = keys
+        self._default = default
+        self._resolver = resolver
+        self._told: dict[str, float] = {}  # when, by address
+
+    async def run(self) -> int:
+        """Ask every address once; nothing that would have to be done again at once."""
+        async with self._pool.acquire() as conn:
+            streams = await asked(conn)
+        wrong = await self._ask({one.url or self._default for one in streams})
+        at = self._clock.now()
+        found = await in_transaction(self._pool, lambda conn: self._write(conn, streams, wrong, at))
+        self._tell(found)
+        return 0
+
+    def end(self) -> None:
+        """Another worker asks now."""
+        self._told = {}
+        OUT_OF_REACH.set(0)
+
+    async def _ask(self, addresses: Collection[str]) -> dict[str, str]:
+        """By address: '' where our tracker answers, else what came instead."""
+        if not addresses:
+            return {}
+        places = asyncio.Semaphore(ABREAST)
+        # Nothing of this is remembered: a recipient comes for the first time.
+        tls = await asyncio.to_thread(ssl.create_default_context)
+        names = _Names(self._resolver)
+        connector = aiohttp.TCPConnector(resolver=names, use_dns_cache=False, force_close=True, ssl=tls)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(PATIENCE)) as http:
+
+            async def ask(address: str) -> str:
+                async with places:
+                    return await _answer(http, address, self._keys)
+
+            ordered = sorted(addresses)
+            return dict(zip(ordered, await asyncio.gather(*map(ask, ordered)), strict=True))
+
+    async def _write(
+        self, conn: Connection, streams: Sequence[Asked], wrong: Mapping[str, str], at: datetime
+    ) -> list[Reach]:
+        found: dict[int, Reach] = {}
+        for one in streams:
+            address = one.url or self._default
+            came = bool(wrong[address]) and await _came_through(conn, one, address, at)
+            found[one.id], over = after(one.found, address, at, wrong[address], noticed=came)
+            if over:
+                await conn.execute(SQL["note_unreached"], one.id, over.since, over.until)
+                # What was concluded before the first failure was found.
+                await recall(conn, one.id, over.since)
+        columns = [list(column) for column in zip(*((id_, *_values(one)) for id_, one in found.items()), strict=True)]
+        if columns:
+            await conn.execute(SQL["write_reach"], *columns)
+        return list(found.values())
+
+    def _tell(self, found: Sequence[Reach]) -> None:
+        bad = {one.address: text for one in found if (text := trouble(one))}
+        OUT_OF_REACH.set(len(bad))
+        now = self._clock.monotonic()
+        for address, text in bad.items():
+            if now - self._told.get(address, -AGAIN) >= AGAIN:
+                self._told[address] = now
+                log.warning("a tracking address is out of reach", extra={"why": text})
+        for address in self._told.keys() - bad.keys():
+            del self._told[address]
+            log.info("a tracking address is in reach again", extra={"address": address})
+
+
+async def forget(pool: Pool) -> int:
+    """The probe is off: what it found last says nothing any more. Spans that are over stay."""
+    async with pool.acquire() as conn:
+        await conn.execute(SQL["forget_reach"])
+    return 0
+
+
+def _values(reach: Reach) -> tuple[object, ...]:
+    return tuple(getattr(reach, name) for name in Reach.__struct_fields__)
+
+
+async def _came_through(conn: Connection, one: Asked, address: str, at: datetime) -> bool:
+    """Whether a recipient has, although the address never answered; once that was so it is not asked again."""
+    if one.found is None or one.found.address != address or one.found.answered:
+        return False
+    if one.found.failures and not one.found.holds:
+        return True
+    return await noticed(conn, one.id, max(one.found.good, one.found.asked - LATE), at)
+
+
+async def _answer(http: aiohttp.ClientSession, address: str, keys: Keys) -> str:
+    """'' where our tracker answers; else what came instead."""
+    number = secrets.token_hex(16)
+    try:
+        async with http.get(probe_url(address, number), allow_redirects=False) as answer:
+            body = await answer.content.read(64)
+    except TimeoutError:
+        return f"no answer within {PATIENCE:g} s"
+    except (aiohttp.ClientError, OSError) as error:
+        cause = getattr(error, "os_error", error)
+        return str(cause) or type(error).__name__
+    if is_proof(keys, number, body.decode("ascii", "replace")):
+        return ""
+    return f"it answers {answer.status}, but not what our tracker would"
+
+
+class _Names(AbstractResolver):
+    """Addresses of hosts from DNS as it is configured, not from files of this machine."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        try:
+            # Which DNS need not know (RFC 6761 section 6.3).
+            found = ["127.0.0.1", "::1"] if host == "localhost" else await self._resolver.addresses(host)
+        except Unresolved as error:
+            raise OSError(f"DNS does not answer: {error}") from None
+        kinds = [(socket.AF_INET6 if ":" in one else socket.AF_INET, one) for one in found]
+        if not found:
+            raise OSError("DNS has no address of it")
+        return [
+            ResolveResult(hostname=host, host=one, port=port, proto=0, flags=socket.AI_NUMERICHOST, family=kind)
+            for kind, one in kinds
+            if family in (socket.AF_UNSPEC, kind)
+        ]
+
+    async def close(self) -> None:
+        """Nothing of it is ours to close."""
