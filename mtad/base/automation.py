@@ -72,6 +72,10 @@ class Automation(Section, frozen=True, kw_only=True):
 
     off: tuple[str, ...] = ()
     """Names of shipped rules that do not apply; "*" is all of them."""
+    bounce_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
+    """A campaign of which more than this part bounces within an hour is suspended; 1: none is."""
+    bounce_least: Positive = 1000
+    """But not before so many of its mails were delivered or bounced within it."""
     rule: tuple[Rule, ...] = ()
     reply: tuple[Reply, ...] = ()
 

@@ -160,6 +160,23 @@ async def _act(conn: Connection, count: _Count, now: datetime) -> None:
     )
 
 
+async def suspend_bouncing(pool: Pool, share: float, least: int) -> int:
+    """Suspend each campaign of which more than `share` of at least `least` mails bounced within the hour; how many.
+
+    Never a transactional one: whoever enters strangers' addresses in a form could stop the confirmations of all.
+    """
+
+    async def work(conn: Connection) -> int:
+        rows = await conn.fetch(SQL["bouncing_campaigns"], share, least)
+        for name, ended, bounced in rows:
+            reason = f"{bounced / ended:.1%} of {ended:,} mails bounced within an hour"
+            await suspensions.suspend(conn, "campaign", name, until=None, reason=reason, by=AUTOMATION)
+            log.warning("campaign bounces", extra={"campaign": name, "why": reason})
+        return len(rows)
+
+    return await in_transaction(pool, work)
+
+
 async def sweep(pool: Pool) -> int:
     """End limits whose time is over, and forget replies that no threshold reaches back to; how many limits."""
 

@@ -584,6 +584,14 @@ create table tally (
   primary key (program_id, slot, key)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
+-- Where the tally of a program stood when the hour began in which its bounces are counted.
+create table bounce_mark (
+  program_id int primary key references program,
+  at timestamptz not null default now(),
+  ended bigint not null,
+  bounced bigint not null
+);
+
 -- Files of what an import did not take: they hold addresses, and go by their age.
 create table rejects_file (
   host text collate "C" not null,

@@ -198,3 +198,32 @@ delete from reply_count c
 
 -- name: forget_old_replies
 delete from reply_count where at < now() - interval '1 day';
+
+-- ── Campaigns that bounce ───────────────────────────────────────────────────
+
+-- name: bouncing_campaigns
+-- Running programs, transactional ones apart, of whose mails at least $2 ended since their
+-- mark and more than the share $1 of these bounced; each counts anew from here. So do those
+-- whose mark is an hour old. A program without a mark counts from its first mail.
+with counts as materialized (
+  select p.id, p.name, sum(t.n)::bigint as ended, coalesce(sum(t.n) filter (where t.key = 'bounced'), 0)::bigint as bounced
+    from program p
+    join tally t on t.program_id = p.id and t.key in ('delivered', 'bounced')
+   where p.status = 'running' and p.class > 0
+   group by p.id
+), judged as materialized (
+  select c.*, m.at, c.ended - coalesce(m.ended, 0) as ended_since, c.bounced - coalesce(m.bounced, 0) as bounced_since,
+         c.ended - coalesce(m.ended, 0) >= $2
+           and c.bounced - coalesce(m.bounced, 0) > $1::float8 * (c.ended - coalesce(m.ended, 0)) as bounces
+    from counts c
+    left join bounce_mark m on m.program_id = c.id
+), marked as (
+  insert into bounce_mark as m (program_id, ended, bounced)
+  select id, case when bounces or at is not null then ended else 0 end,
+         case when bounces or at is not null then bounced else 0 end
+    from judged
+   where bounces or at is null or at < now() - interval '1 h'
+   order by id
+  on conflict (program_id) do update set at = now(), ended = excluded.ended, bounced = excluded.bounced
+)
+select name, ended_since, bounced_since from judged where bounces order by name;

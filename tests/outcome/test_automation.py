@@ -8,7 +8,7 @@ import pytest
 from mtad.base.automation import Rule
 from mtad.base.clock import ManualClock
 from mtad.base.db import Pool
-from mtad.outcome.automation import Automation, sweep
+from mtad.outcome.automation import Automation, suspend_bouncing, sweep
 from mtad.outcome.kinds import Deferred, Scope
 from mtad.queue import limits, store, suspensions
 from mtad.smtp.results import Refused, Stage
@@ -151,3 +151,35 @@ async def test_nothing_heard_is_lost_while_the_database_is_away(world: World, mo
     await automation.flush()
 
     assert await held(world) == [("lane", "default/mx.reader.test")]
+
+
+async def test_a_campaign_that_bounces_too_much_is_suspended_and_counts_anew_when_it_is_resumed(world: World) -> None:
+    conn = world.rows.conn
+
+    async def ended(delivered: int, bounced: int, *, slot: int = 0) -> list[tuple[str, str]]:
+        """After so many more mails: what is held."""
+        for key, n in (("delivered", delivered), ("bounced", bounced), ("skipped:paused", 500)):
+            await conn.execute(
+                "insert into tally (program_id, slot, key, n) select id, $1, $2, $3 from program "
+                "on conflict (program_id, slot, key) do update set n = tally.n + excluded.n",
+                slot, key, n,
+            )  # fmt: skip
+        await suspend_bouncing(world.pool, 0.1, 100)
+        return await held(world)
+
+    few = await ended(49, 50)
+    many = await ended(851, 50, slot=1)  # just a tenth
+    one_more = await ended(0, 1)
+    (row,) = await suspensions.suspensions(conn)
+    await suspensions.lift(conn, kind="campaign", key="nudge", by="ann")
+    resumed = await ended(0, 99)
+    await conn.execute("update bounce_mark set at = now() - interval '61 min'")
+    next_hour = [await ended(0, 0), await ended(0, 99)]
+
+    assert (few, many, one_more) == ([], [], [("campaign", "nudge")])
+    assert (row.until, row.made_by, row.reason) == (None, "automation", "10.1% of 1,001 mails bounced within an hour")
+    assert (resumed, next_hour) == ([], [[], []])
+    await conn.execute("update program set class = 0")
+    assert await ended(0, 5000) == []
+    await conn.execute("update program set class = 2")
+    assert await ended(0, 0) == [("campaign", "nudge")]
