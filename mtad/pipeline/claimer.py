@@ -130,6 +130,7 @@ class Pipeline:
         async with asyncio.TaskGroup() as services, asyncio.TaskGroup() as lanes:
             running = [services.create_task(run()) for run in self._services]
             await self._claim_until_drained(lanes)
+            self._tools.providers.close_line()
             await asyncio.gather(*(site.drain() for site in self._sites.values()))
             await self._allowances.end()
             for task in running:

@@ -165,11 +165,12 @@ class LaneRunner:
                 self._full_until = self._tools.clock.monotonic() + SHUT_FOR
                 self._places.asked = 0
                 self._site.falls_short()
+                self._site.open_for_backlog()
+                if await self._places.take_handed(lambda: self._site.waits(self) and not self._site.draining):
+                    self._run(self._session())
         self._asking = False
         if not self.running:
             await self._shut()
-        elif self._tools.clock.monotonic() < self._full_until:
-            self._site.open_for_backlog()
 
     async def _session(self) -> None:
         """Open one connection after the other while mails are left and the lane's other workers leave us the place."""
@@ -178,10 +179,10 @@ class LaneRunner:
             worn = await self._tools.watchdog.guard(self._open_and_send, self._given_up)
             fits = self.running <= self.standing.concurrency.allowed
             again = worn and fits and self._site.stays(self)
-            if worn and self._tools.providers.is_tight(self._provider, self.lane.id):
-                # Another site of the provider waits for a session: this one asks again after it.
+            if handed_on := worn and self._places.hand_on():
+                # This one asks again after it.
                 again, self._full_until = False, self._tools.clock.monotonic() + SHUT_FOR
-            again = await self._places.leave(again=again)
+            again = await self._places.leave(again=again, handed_on=handed_on)
         self._site.session_ended(self)
 
     async def _open_and_send(self, step: Step) -> bool:

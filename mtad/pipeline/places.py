@@ -1,6 +1,7 @@
 """How many sessions one lane of this worker has: agreed upon with the other workers and the provider's other lanes."""
 
 import asyncio
+from collections.abc import Callable
 
 from mtad.base.shape import Shape
 from mtad.pipeline.tools import Tools
@@ -25,6 +26,7 @@ class Places:
         self._held = 0  # as many as run, as the database knows
         self._held_until = 0.0  # what is held need not be asked for again before
         self._grows = False  # what is asked for goes beyond the worker's share
+        self._is_tight = False  # the provider allowed fewer than the lane when it was last asked
 
     def ask(self, number: int, *, growing: bool) -> None:
         """So many further ones will be taken."""
@@ -39,7 +41,8 @@ class Places:
             await self._hold(self.running + number, growing=growing)
             # In this order: a lane that is closed must not keep the provider's from others.
             allowed = await self._provider_allows(self._held - self.running)
-            if allowed < self._held - self.running:
+            self._is_tight = allowed < self._held - self.running
+            if self._is_tight:
                 await self._hold(self.running + allowed, growing=growing)
             opened = self._held - self.running
             self.running += opened
@@ -47,7 +50,25 @@ class Places:
         await self._provider_has_back(allowed - opened)
         return opened, opened == number
 
-    async def leave(self, *, again: bool) -> bool:
+    async def take_handed(self, wanted: Callable[[], bool]) -> bool:
+        """Where the provider allowed no more: stand in line for one place, and take it if it is `wanted` then."""
+        stand = self._tools.providers.stand_in_line
+        if not self._is_tight or not await stand(self._provider, self._of_provider, self._lane):
+            return False
+        opened = 0
+        if wanted():
+            async with self._counting:
+                await self._hold(self.running + 1)
+                opened = min(self._held - self.running, 1)
+                self.running += opened
+        await self._provider_has_back(1 - opened)
+        return opened > 0
+
+    def hand_on(self) -> bool:
+        """A session is closed, and another lane in line has its place with the provider. False: nobody waits."""
+        return bool(self._of_provider) and self._tools.providers.hand_on(self._provider, self._lane)
+
+    async def leave(self, *, again: bool, handed_on: bool) -> bool:
         """A session is over; `again`: another is to have its place. Whether it may."""
         if again and self._tools.clock.monotonic() < self._held_until:
             return True
@@ -55,9 +76,9 @@ class Places:
         async with self._counting:
             if again or self._held > self.running:  # else another that ended has said so for both
                 await self._hold(self.running + again)
-            again = self._held > self.running
+            again &= self._held > self.running
             self.running += again
-        if not again:
+        if not again and not handed_on:
             await self._provider_has_back(1)
         return again
 

@@ -1,9 +1,11 @@
 """Limits over all sites of a provider, over all workers: sessions, and mails a second, from each source.
 
 A lane whose provider has no such limit asks nobody. A session counts from before it is
-dialled until it is closed; a mail takes its token right before its begin.
+dialled until it is closed, and its place goes to a lane of this worker that stands in line,
+if there is one; a mail takes its token right before its begin.
 """
 
+import asyncio
 import logging
 from collections.abc import Collection, Sequence
 
@@ -22,6 +24,10 @@ AGAIN = 1.0
 
 # After a lane could not have a session no other keeps an idle one for so long.
 TIGHT_FOR = 5.0
+
+# So many lanes of a provider, for so many seconds, keep the mail that they claimed while they stand in line for
+# a session; others give theirs back at once, and other workers may have places for it.
+MOST_IN_LINE, IN_LINE_FOR = 8, 1.0
 
 # Waits for a token up to this many seconds keep the mail in hand; after longer ones nobody
 # asks for as long, at most the second: others may have given up.
@@ -48,6 +54,8 @@ class Providers:
         self._known: set[Key] = set()
         self._held: dict[Key, int] = {}
         self._short: dict[Key, dict[int, float]] = {}  # the two lanes that were last, until when; monotonic
+        self._line: dict[Key, dict[int, asyncio.Future[bool]]] = {}  # lanes that wait for a place, the first first
+        self._most_in_line = MOST_IN_LINE
         self._out_until: dict[Key, float] = {}  # monotonic
         self._paces: Batcher[Pace, float] = Batcher(self._take, most=64)
         self._asks: Batcher[Ask, int] = Batcher(self._hold, most=256)
@@ -81,9 +89,42 @@ class Providers:
         return granted
 
     async def give_back(self, key: Key, most: int, number: int) -> None:
-        """So many are closed."""
-        self._held[key] -= number
-        await self._asks.put(Ask(key, most, 0))
+        """So many are closed: for who stands in line, or anybody."""
+        while number and self.hand_on(key):
+            number -= 1
+        if number:
+            self._held[key] -= number
+            await self._asks.put(Ask(key, most, 0))
+
+    def hand_on(self, key: Key, lane: int | None = None) -> bool:
+        """A session is closed, of this lane: the first other lane in line has its place. False: none waits."""
+        line = self._line.get(key, {})
+        first = next((other for other in line if other != lane), None)
+        if first is None:
+            return False
+        line.pop(first).set_result(True)
+        return True
+
+    async def stand_in_line(self, key: Key, most: int, lane: int) -> bool:
+        """Wait a second for a place that another lane of the worker hands on, then ask again; whether it has one."""
+        line = self._line.setdefault(key, {})
+        if len(line) >= self._most_in_line:
+            return False
+        place = line[lane] = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait([place], timeout=IN_LINE_FOR)
+        finally:
+            if not place.done():
+                del line[lane]
+        return place.result() if place.done() else await self.take(key, most, 1, lane) > 0
+
+    def close_line(self) -> None:
+        """From now on nobody waits in line."""
+        self._most_in_line = 0
+        for line in self._line.values():
+            for place in line.values():
+                place.set_result(False)
+            line.clear()
 
     def is_tight(self, key: Key, lane: int) -> bool:
         """Whether another lane than this one waits for a session, as far as this worker knows."""

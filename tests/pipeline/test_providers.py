@@ -7,6 +7,8 @@ import pytest
 
 from mtad.base.clock import ManualClock
 from mtad.base.shape import Provider, Shaping
+from mtad.pipeline import lane
+from mtad.pipeline import providers as module
 from mtad.pipeline.providers import TIGHT_FOR, Providers
 from mtad.queue import providers, store
 from mtad.queue.providers import Hold, Pace
@@ -56,6 +58,29 @@ async def test_only_for_another_lane_that_waits_is_a_session_given_up(world: Wor
     assert granted == [2, 0]
     assert (alone, both) == ([False, True], [True, True, True])
     assert not all_of_them.is_tight(KEY, idle)
+
+
+async def test_a_place_that_is_freed_goes_to_the_first_other_lane_in_line(world: World) -> None:
+    clock = ManualClock(datetime(2026, 12, 1, tzinfo=UTC))
+    all_of_them = Providers(world.pool, clock, await world.worker())
+    running = asyncio.create_task(all_of_them.run_sessions())
+    lanes = [await all_of_them.take(KEY, 2, 3, lane) for lane in (1, 2)]
+    line = [asyncio.create_task(all_of_them.stand_in_line(KEY, 2, lane)) for lane in (1, 2, 3)]
+    await asyncio.sleep(0)
+
+    handed = [all_of_them.hand_on(KEY, 1)]
+    await all_of_them.give_back(KEY, 2, 1)
+    handed += [line[0].done() or await line[0], await line[1]]
+    all_of_them.close_line()
+    closed = [await line[2], await all_of_them.stand_in_line(KEY, 2, 4)]
+    held = await world.pool.fetchval("select sum(sessions) from provider_session")
+    running.cancel()
+
+    assert lanes == [2, 0]
+    assert handed == [True, True, True], "the first was not in its own way"
+    assert closed == [False, False]
+    assert held == 2, "what is handed on is still held"
+    assert not all_of_them.hand_on(KEY)
 
 
 async def test_mails_to_a_provider_take_turns_for_its_tokens(world: World) -> None:
@@ -116,6 +141,22 @@ async def test_the_sites_of_a_provider_take_turns_for_its_sessions(world: World,
             await world.pool.execute("update job set due = now() + interval '1 h' where worker is null")
 
     assert waiting > 100, "the second begins when the first has sent one session full, not all that it has"
+
+
+async def test_no_place_of_a_provider_stays_empty_while_a_lane_rests_for_another(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "SHUT_FOR", 3600.0)
+    monkeypatch.setattr(module, "IN_LINE_FOR", 60.0)
+    big = Provider(mx_suffix=(".0.0.1",), provider_connection_limit=1, max_deliveries_per_connection=30)
+    async with Receiver() as other:
+        place = Place(world, receiver, WARM, shape=Shaping(provider={"big": big}))
+        await two_sites(place, other, 90)
+
+        async with place.workers():
+            await place.until("select count(*) >= 120 from ledger")  # one session of the first, and all the second's
+
+    assert min(receiver.mails["127.0.0.2"], other.mails["127.0.0.2"]) >= 30
 
 
 async def test_a_lane_that_is_closed_keeps_no_session_of_the_provider_from_others(
