@@ -55,6 +55,7 @@ class _Lazy(typer.core.TyperGroup):
 _PANELS = {
     "Installation": {
         "demo": "demo",
+        "lab": "lab",
         "init": "server",
         "check": "server",
         "migrate": "server",

@@ -65,7 +65,7 @@ class Judge(Protocol):
         ...
 
     def note(self, session: int, who: str, text: str) -> None:
-        """`client` or `server` said this; of '' it is what happened: gone, hanging."""
+        """`client` or `server` said this; of '' it is what happened: gone, and WORDS of mtad.lab.faults."""
         ...
 
 
@@ -239,7 +239,10 @@ class Dialogue:
         """Say it, and do what comes of it. _Over when that is the end."""
         if answer.late:
             await self._manners.clock.sleep(answer.late)
-        self._judge.note(self.number, "server", answer.text)
+        if answer.text:
+            self._judge.note(self.number, "server", answer.text)
+        if answer.then:
+            self._judge.note(self.number, "", answer.then.lower())
         wire, octets = answer.wire, answer.then in ("DRIP", "SLOW")
         for piece in [wire[at : at + 1] for at in range(len(wire))] if octets else [wire]:
             self.writer.write(piece)
@@ -247,7 +250,6 @@ class Dialogue:
             if octets:
                 await self._manners.clock.sleep(SLOW if answer.then == "SLOW" else 0)
         if answer.then == "HANG":
-            self._judge.note(self.number, "", "hanging")
             await asyncio.Event().wait()
         if answer.then == "RESET":
             raw: socket.socket = self.writer.get_extra_info("socket")

@@ -85,7 +85,8 @@ class Sink:
 
     `ports` is how many ports it listens on, or which. `faults` is a script (mtad.lab.faults); ValueError for a
     stage that is none. STARTTLS is offered where there is `tls`. `arrived` is called with each copy before it is
-    answered, `noted` with each line of a dialogue: session, `client` or `server`, text.
+    answered, which is forgotten then unless `keeps`; `noted` with each line of a dialogue: session, `client` or
+    `server`, text.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class Sink:
         extensions: Sequence[str] = EXTENSIONS,
         tls: ssl.SSLContext | None = None,
         arrived: Callable[[Received], None] | None = None,
+        keeps: bool = True,
         noted: Callable[[int, str, str], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.messages: list[Received] = []
+        self.taken = 0  # copies
         self.sessions = 0
         self.attempts: Counter[str] = Counter()  # by address
         self.refused: Counter[str] = Counter()  # by reply, of what addresses chose
@@ -110,6 +113,7 @@ class Sink:
         self._manners = Manners(name, extensions, Script(faults), tls, self._clock)
         self._reads_little = bool(faults)
         self._arrived = arrived
+        self._keeps = keeps
         self._noted = noted
         self._servers: list[asyncio.Server] = []
         self._open: set[Dialogue] = set()
@@ -127,7 +131,7 @@ class Sink:
 
     async def wait_for(self, count: int) -> None:
         """Return as soon as `count` copies or more have come."""
-        while len(self.messages) < count:
+        while self.taken < count:
             self._changed.clear()
             await self._changed.wait()
 
@@ -177,11 +181,8 @@ class Sink:
         return refusal or "250 2.1.5 recipient fine"
 
     def dot(self, dialogue: Dialogue, mail: Mail, scripted: Answer | None) -> Answer:
-        answer = (
-            scripted
-            or self._answer_to(mail)
-            or Answer(ACCEPTED.format(number=len(self.messages) + len(mail.recipients)))
-        )
+        accepted = Answer(ACCEPTED.format(number=self.taken + len(mail.recipients)))
+        answer = scripted or self._answer_to(mail) or accepted
         if answer.refuses:
             return answer
         for recipient in mail.recipients:
@@ -196,7 +197,9 @@ class Sink:
                 helo=dialogue.helo,
                 encrypted=dialogue.encrypted,
             )
-            self.messages.append(copy)
+            self.taken += 1
+            if self._keeps:
+                self.messages.append(copy)
             if self._arrived is not None:
                 self._arrived(copy)
         self._changed.set()

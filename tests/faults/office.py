@@ -11,7 +11,6 @@ import msgspec
 from mtad.base.config import Config, Shape
 from mtad.base.db import Connection
 from mtad.base.retry import Retries
-from mtad.lab.sink import Sink
 from mtad.outcome.automation import Automation
 from mtad.outcome.classify import classify
 from mtad.pipeline.allowances import Allowances
@@ -93,9 +92,9 @@ class Desk:
             await self._changed.wait()
 
 
-async def story_of(sink: Sink, mails: int, *, big: bool = False) -> Story:
+async def story_of(port: int, mails: int, *, big: bool = False) -> Story:
     """Send these mails, numbered from 1, with one session at a time until each had an attempt; `big`: the first is."""
-    clock, place = LoopClock(), f"127.0.0.1:{sink.port}"
+    clock, place = LoopClock(), f"127.0.0.1:{port}"
     desk = Desk(clock, big=big)
     dialer = Dialer("me.test", Resolver(clock, no_dns), clock, routed=[place])
     automation = Automation(cast(Any, desk), clock, 1, [], lambda _: None)

@@ -56,7 +56,7 @@ async def test_fault(way: str, stage: str, fault: str, tls: ssl.SSLContext) -> N
         script["RCPT"] = ["550 5.1.1 nobody"]
     context = tls if stage in ("STARTTLS", "TLS") else None
     async with Sink(faults=script, extensions=WAYS[way], tls=context) as sink:
-        story = await story_of(sink, 3, big=stage == "BODY")
+        story = await story_of(sink.port, 3, big=stage == "BODY")
 
     met, *others = (2, 3) if stage == "RSET" else (2, 1, 3) if way == "chunked" else (1, 2, 3)
     assert (sink.sessions, round(story.seconds), "; ".join(story.rows[met])) == expected

@@ -66,5 +66,5 @@ class Peer(Sink):
                 self.commands.append(text)
             case "", "gone":
                 self.gone.set()
-            case "", "hanging":
+            case "", "hang":
                 self.hanging.set()
