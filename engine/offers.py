@@ -1,11 +1,13 @@
 """What happened beside the mail is offered to the streams of the contact, in the caller's transaction."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from engine import past, store
 from engine.free import PAGE, Free, free_fact
 from engine.replay import Fact
 from engine.reports import REPORTS, Occurrence, report
+from engine.rows import bases
 from engine.score import Key
 from engine.tell import policies_of, tell
 from mtad.base.db import Connection
@@ -43,6 +45,11 @@ async def offer(conn: Connection, occurrences: Sequence[Occurrence]) -> None:
             told = [free_fact(key, page, policies[key[0]]) for page in seen if page.id not in new]
             answered |= {fact.once for fact in told if fact}
     await tell(conn, facts, policies=policies, answered=answered, make=True)
+
+
+async def told_until(conn: Connection, keys: Sequence[Key]) -> dict[Key, datetime]:
+    """Up to when nothing that is told of a contact on a stream changes its row any more; most are missing."""
+    return {key: kept.told for key, kept in (await bases(conn, keys)).items()}
 
 
 async def retell(conn: Connection, keys: Sequence[Key]) -> None:

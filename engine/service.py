@@ -14,7 +14,7 @@ from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import fold, fold_signs
 from engine.history import ended
 from engine.listening import held_after, holds, holds_over, noticed, recall
-from engine.offers import offer, retell
+from engine.offers import offer, retell, told_until
 from engine.reactivation import stop_stranded
 from engine.replay import Fact
 from engine.rows import lock_rows
@@ -56,6 +56,7 @@ __all__ = [
     "stop_stranded",
     "suppress",
     "sweep",
+    "told_until",
     "unsubscribe",
 ]
 

@@ -7,7 +7,7 @@ whom, in the same transaction.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from functools import partial
 from uuid import UUID
@@ -30,16 +30,30 @@ from tracker.store import JudgedHit
 PAGE = 5000
 
 
+Bases = Callable[[Connection, Sequence[tuple[int, int]]], Awaitable[dict[tuple[int, int], datetime]]]
+"""Up to when nothing that is judged anew changes the scores and states of (stream, contact); most are missing."""
+
+TOO_OLD = "too old"
+
+
 class Reclassified(msgspec.Struct, frozen=True):
     """What was looked at, and what is of another class now: 'human → scanner' and how often."""
 
     hits: int
     changed: dict[str, int]
+    too_old: int  # of these: would count for scores and states otherwise than before, but nothing so old does
     agents_of: date
 
 
 async def reclassify(
-    pool: Pool, networks: Networks, retell: Retell, *, since: datetime, until: datetime, dry_run: bool = False
+    pool: Pool,
+    networks: Networks,
+    retell: Retell,
+    bases: Bases,
+    *,
+    since: datetime,
+    until: datetime,
+    dry_run: bool = False,
 ) -> Reclassified:
     """Judge the hits of a time again; with `dry_run` only count. Doing it twice changes nothing more.
 
@@ -58,11 +72,14 @@ async def reclassify(
         complete = len(page) < PAGE
         edge = until if complete or not held else min(until, held[-1].hit.at - REACH)
         ripe = [one for one in held if since <= one.hit.at <= edge and one.hit.event_id not in done]
-        work = partial(_judge_again, ripe=ripe, held=held, networks=networks, retell=None if dry_run else retell)
+        work = partial(
+            _judge_again, ripe=ripe, held=held, networks=networks, retell=None if dry_run else retell, bases=bases
+        )
         changed.update(await in_transaction(pool, work))
         looked += sum(one.class_ is not None for one in ripe)
         if complete:
-            return Reclassified(looked, dict(sorted(changed.items())), AGENTS_OF)
+            too_old = changed.pop(TOO_OLD, 0)
+            return Reclassified(looked, dict(sorted(changed.items())), too_old, AGENTS_OF)
         after = page[-1].hit.event_id
         held = [one for one in held if one.hit.at > edge - 2 * REACH]
         done = {one.hit.event_id for one in held if one.hit.at <= edge}
@@ -75,6 +92,7 @@ async def _judge_again(
     held: Sequence[JudgedHit],
     networks: Networks,
     retell: Retell | None,
+    bases: Bases,
 ) -> Counter[str]:
     """Judge some of the hits that are held; without `retell` nothing is written."""
     by_job: defaultdict[int, list[Hit]] = defaultdict(list)
@@ -99,15 +117,16 @@ async def _judge_again(
             beside = looks[mail.contact_id, mail.program_id]
             judged = judge(hits, about(mail), beside=beside, swept=swept, networks=networks)
             verdicts |= {hit.event_id: judgement for hit, judgement in zip(hits, judged, strict=True)}
-    return await _change(conn, ripe, verdicts, retell)
+    return await _change(conn, ripe, verdicts, retell, bases)
 
 
 async def _change(
-    conn: Connection, ripe: Sequence[JudgedHit], verdicts: dict[UUID, Judgement], retell: Retell | None
+    conn: Connection, ripe: Sequence[JudgedHit], verdicts: dict[UUID, Judgement], retell: Retell | None, bases: Bases
 ) -> Counter[str]:
+    """Write what is judged otherwise than before; how often of which, and of these how many are TOO_OLD."""
     changed: Counter[str] = Counter()
     written: list[tuple[UUID, Judgement]] = []
-    whose: set[tuple[int, int]] = set()
+    times: defaultdict[tuple[int, int], list[datetime]] = defaultdict(list)
     for one in ripe:
         judgement = verdicts.get(one.hit.event_id)
         if judgement is None or (judgement.class_ == one.class_ and judgement.reasons == one.reasons):
@@ -116,10 +135,13 @@ async def _change(
         if judgement.class_ != one.class_:
             changed[f"{one.class_} → {judgement.class_.value}"] += 1
             if one.stream_id and one.contact_id and _tells(one.class_, judgement.class_):
-                whose.add((one.stream_id, one.contact_id))
+                times[one.stream_id, one.contact_id].append(one.hit.at)
+    whose = sorted(times)
+    for key, begin in (await bases(conn, whose)).items() if whose else ():
+        changed[TOO_OLD] += sum(at <= begin for at in times[key])
     if retell and written:
         await store.change_verdicts(conn, written)
-        await retell(conn, sorted(whose))
+        await retell(conn, whose)
     return changed
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from engine.service import retell
+from engine.service import retell, told_until
 from mtad.base.config import Config, seconds
 from mtad.base.db import Pool
 from mtad.base.errors import InputError
@@ -44,7 +44,7 @@ def reclassify_(
     async def work(config: Config, pool: Pool) -> Reclassified:
         begin = now - (back if back is not None else config.privacy.terms["hits"])
         networks = read_networks(config)
-        return await reclassify(pool, networks, retell, since=begin, until=now - SETTLED, dry_run=dry_run)
+        return await reclassify(pool, networks, retell, told_until, since=begin, until=now - SETTLED, dry_run=dry_run)
 
     done = shell.run(config, work)
     if as_json:
@@ -56,3 +56,5 @@ def reclassify_(
     )
     for change, count in done.changed.items():
         shell.out.print(f"{count:>10,}  {change}", highlight=False)
+    if done.too_old:
+        shell.out.print(f"{done.too_old:>10,}  of these are too old to change scores and states", highlight=False)

@@ -8,7 +8,7 @@ import pytest
 
 from engine.policy import Policy
 from engine.rules import Brake
-from engine.service import brakes, fold, holds, not_heard, release_brake, retell, sweep
+from engine.service import brakes, fold, holds, not_heard, release_brake, retell, sweep, told_until
 from mtad.base.db import Connection
 from mtad.base.ids import uuid7
 from tests.engine.world import DAY, World, definition
@@ -206,8 +206,8 @@ async def came(world: World, program: int, provider: str, at: datetime, mails: i
     """Mail to people at a provider, all to contact 0; so much of it was answered within the hour."""
     await world.conn.execute(
         "insert into ledger (job_id, program_id, stream_id, message_id, contact_id, site_id, outcome, reason, attempts,"
-        " doubts, created, ended) select 4 * nextval('job_id'), p.id, p.stream_id, m.id, 0, l.site_id, 'delivered', '',"
-        " 1, 0, $3, $3 from program p join message m on m.program_id = p.id and m.node = 'one'"
+        " doubts, created, ended) select 1000000 + 4 * nextval('job_id'), p.id, p.stream_id, m.id, 0, l.site_id,"
+        " 'delivered', '', 1, 0, $3, $3 from program p join message m on m.program_id = p.id and m.node = 'one'"
         " join lane l on l.provider = $2, generate_series(1, $4) where p.id = $1",
         program, provider, at, mails,
     )  # fmt: skip
@@ -230,6 +230,11 @@ async def test_windows_at_a_provider_that_went_silent_stay_open_until_signs_retu
         " select id, 1, 1, 1, split_part(name, '.', 1) from s"
     )
     fell, rose = NOW - 18 * DAY, NOW - 10 * DAY
+    # Of what fell silent nothing is counted yet when the last window of this one closes.
+    begun = datetime.fromtimestamp(fell.timestamp() // (1.5 * 86400) * 1.5 * 86400, UTC)
+    early = await world.contact("b@gmail.test", stream)
+    await world.mailed(program, early, at=begun - 9 * DAY)
+    await world.mailed(program, early, at=begun - 0.1 * DAY)
     for provider, when_down in (("gmail", 2), ("gmx", 50)):
         await came(world, program, provider, NOW - 30 * DAY, 200, 100)
         await came(world, program, provider, fell, 100, when_down)
@@ -239,10 +244,16 @@ async def test_windows_at_a_provider_that_went_silent_stay_open_until_signs_retu
     for contact, entry in zip(contacts, entries, strict=True):
         await world.mailed(program, contact, at=fell, entry=entry)
         await in_window(world, stream, contact, closed=NOW - fell - 3 * DAY)
+    opened = {"told": begun - 0.1 * DAY, "first_sent": begun - 9 * DAY}
+    await in_window(world, stream, early, closed=NOW - begun - 2.9 * DAY, ignored=1, **opened)
+    await hears(world, begun + 2.95 * DAY)
+    await sweep(world.pool)
+    assert (await row(world, early))[0] == "cooling"
 
     await hears(world, fell + 4 * DAY)
     await sweep(world.pool)
 
+    assert (await row(world, early))[:2] == ("active", 1)
     (held,) = await holds(world.conn)
     assert (held.stream, held.provider) == ("sales", "gmail")
     assert "of 100 mails to gmail that were looked at 2 were answered soon, where 50 would be usual" in held.why
@@ -383,7 +394,9 @@ async def test_what_is_forgotten_for_its_age_changes_no_row(world: World) -> Non
         await retell(world.conn, [(stream, contact)])
 
     assert await world.one(kept) == before == ("active", 20, first + 91 * DAY, first, first, 0)
-    assert NOW - 31 * DAY < await world.conn.fetchval("select told from engagement_base") <= NOW - 30 * DAY
+    begin = await world.conn.fetchval("select told from engagement_base")
+    assert NOW - 31 * DAY < begin <= NOW - 30 * DAY
+    assert await told_until(world.conn, [(stream, contact), (stream, 0)]) == {(stream, contact): begin}
 
 
 async def test_two_sweeps_and_a_fold_at_once_conclude_once(world: World) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -27,15 +27,19 @@ GATEWAY = Networks(parse_networks("192.0.2.0/24 clicks Acme", "f", scoped=True))
 class Engine:
     """Hears of whom something changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: datetime | None = None) -> None:
         self.told: list[tuple[int, int]] = []
+        self._base = base
 
     async def retell(self, _conn: Connection, keys: Sequence[tuple[int, int]]) -> None:
         self.told += keys
 
+    async def bases(self, _conn: Connection, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], datetime]:
+        return dict.fromkeys(keys, self._base) if self._base else {}
+
 
 async def again(pool: Pool, engine: Engine, networks: Networks = NOWHERE, *, dry_run: bool = False) -> Reclassified:
-    return await reclassify(pool, networks, engine.retell, since=SINCE, until=UNTIL, dry_run=dry_run)
+    return await reclassify(pool, networks, engine.retell, engine.bases, since=SINCE, until=UNTIL, dry_run=dry_run)
 
 
 @pytest.fixture
@@ -66,6 +70,18 @@ async def test_a_changed_file_of_networks_changes_verdicts_there_and_back(pool: 
     assert (await again(pool, engine)).changed == {"scanner → human": 1}
     assert engine.told == [(world.stream, world.contact)] * 2
     assert await pool.fetchval("select count(*) from event where data ? 'why'") == 0
+
+
+@pytest.mark.parametrize(("seconds", "too_old"), [(59, 0), (60, 1)])
+async def test_what_is_too_old_to_change_anything_is_counted(
+    pool: Pool, world: World, seconds: int, too_old: int
+) -> None:
+    """The click was a minute after noon."""
+    engine = Engine(NOON + timedelta(seconds=seconds))
+
+    for dry_run in (True, False):
+        done = await again(pool, engine, GATEWAY, dry_run=dry_run)
+        assert (done.changed, done.too_old) == ({"human → scanner": 1}, too_old)
 
 
 async def test_what_is_not_kept_whole_keeps_its_verdict(pool: Pool, world: World) -> None:
