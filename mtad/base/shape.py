@@ -22,6 +22,7 @@ SHIPPED = Path(__file__).with_name("providers.toml")
 Sessions = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 EnableTls = Literal["OpportunisticInsecure", "RequiredInsecure", "Required", "Disabled"]
+Extension = Literal["PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "SIZE"]
 ByPolicy = Literal["MTA-STS"]
 """Required, where a domain's policy says so; nobody configures it."""
 
@@ -51,6 +52,8 @@ class Shape(Section, frozen=True, kw_only=True):
     """A domain's own policy (RFC 8461) is found and kept to: its hosts alone, and verified TLS."""
     remember_broken_tls: str = "3d"
     """A server whose TLS is broken gets mail in clear for this long; then it is asked again."""
+    ignore_extensions: tuple[Extension, ...] = ()
+    """Extensions of SMTP that are not used although the server offers them."""
     connect_timeout: str = "30s"
     """Until the connection is there."""
     banner_timeout: str = "60s"
@@ -95,6 +98,7 @@ class Knobs(Section, frozen=True, kw_only=True):
     enable_tls: EnableTls | UnsetType = UNSET
     enable_mta_sts: bool | UnsetType = UNSET
     remember_broken_tls: str | UnsetType = UNSET
+    ignore_extensions: tuple[Extension, ...] | UnsetType = UNSET
     connect_timeout: str | UnsetType = UNSET
     banner_timeout: str | UnsetType = UNSET
     ehlo_timeout: str | UnsetType = UNSET

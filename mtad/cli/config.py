@@ -89,6 +89,15 @@ def _show(explained: Explained) -> None:
     for heading in ("knob", "value", "from"):
         table.add_column(heading)
     for setting in explained.settings:
-        value = "no limit" if setting.value in ("", 0) else str(setting.value)
-        table.add_row(setting.knob, escape(value), escape(setting.origin))
+        table.add_row(setting.knob, escape(_in_words(setting.value)), escape(setting.origin))
     say(table)
+
+
+def _in_words(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case tuple():
+            return ", ".join(value) or "none"
+        case _:
+            return str(value or "no limit")

@@ -25,7 +25,7 @@ no answer came: then nobody knows.
 
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from math import inf
 from typing import ClassVar
@@ -55,8 +55,19 @@ _Meaning = Callable[["Client", Stage, Reply, datetime], None]
 class Client:
     """The dialogue with one server; `host` is how results name it."""
 
-    def __init__(self, hostname: str, host: str, *, try_tls: bool, login: tuple[str, str] | None = None) -> None:
-        """`login`: name and password, which are not said without TLS where TLS is to be tried."""
+    def __init__(
+        self,
+        hostname: str,
+        host: str,
+        *,
+        try_tls: bool,
+        login: tuple[str, str] | None = None,
+        ignored: Collection[str] = (),
+    ) -> None:
+        """`login`: name and password, which are not said without TLS where TLS is to be tried.
+
+        `ignored`: extensions that are not used although the server offers them.
+        """
         self.host = host
         self.number = 0  # whoever has many of them may number them
         self.usable = True
@@ -70,6 +81,7 @@ class Client:
         self._hostname = hostname
         self._try_tls = try_tls
         self._login = login
+        self._ignored = ignored
         self._reader = ReplyReader()
         self._commands: deque[tuple[Stage, bytes]] = deque()  # not written yet
         self._awaited: deque[Stage] = deque()  # written, not answered yet
@@ -264,7 +276,7 @@ class Client:
         self._commands.append((Stage.EHLO, encode.ehlo(self._hostname)))
 
     def _ready(self, _stage: Stage, reply: Reply, _at: datetime) -> None:
-        self.offers = Offers() if self._helo else offers_in(reply)
+        self.offers = Offers() if self._helo else offers_in(reply, self._ignored)
         if self._try_tls and not self.tls and self.offers.starttls:
             self._commands.append((Stage.STARTTLS, encode.STARTTLS))
         elif self._login:

@@ -1,5 +1,7 @@
 """What a server offers in its answer to EHLO (RFC 5321 section 4.1.1.1), and what it cannot take. Pure."""
 
+from collections.abc import Collection
+
 import msgspec
 
 from mtad.smtp.reply import Reply
@@ -32,10 +34,10 @@ class Offers(msgspec.Struct, frozen=True):
         return None
 
 
-def offers_in(reply: Reply) -> Offers:
-    """Keywords in any case, with their parameters; the first line is a greeting."""
+def offers_in(reply: Reply, ignored: Collection[str] = ()) -> Offers:
+    """Keywords in any case, with their parameters; the first line is a greeting. `ignored`: as if not offered."""
     pairs = (line.partition(" ") for line in reply.lines[1:])
-    found = {keyword.upper(): parameters.strip() for keyword, _, parameters in pairs}
+    found = {keyword.upper(): parameters.strip() for keyword, _, parameters in pairs if keyword.upper() not in ignored}
     limit = found.get("SIZE", "")
     return Offers(
         pipelining="PIPELINING" in found,

@@ -209,7 +209,9 @@ class Dialer:
         """Connect and get through the greeting and, where offered, TLS."""
         host, address, port = target.host, target.address, target.port
         name, login = egress.hostname or self._hostname, self._login(target)
-        client = self._trace.client(name, f"{host} [{address}]:{port}", try_tls=try_tls, login=login)
+        client = self._trace.client(
+            name, f"{host} [{address}]:{port}", try_tls=try_tls, login=login, ignored=terms.ignored
+        )
         timeouts = terms.patience()
         connection = Connection(client, self._clock, timeouts)
         limit = timeouts[Stage.CONNECT]

@@ -52,6 +52,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     timeouts: Mapping[Stage, float] = {}  # seconds; stages that are not here have those of WAITS
     tls: Tls = Tls.OPPORTUNISTIC_INSECURE
+    ignored: tuple[str, ...] = ()  # extensions that are not used although they are offered
     remember_broken_tls: float = 3 * 86400.0  # seconds for which a server whose TLS is broken gets mail in clear
 
     def patience(self) -> dict[Stage, float]:
@@ -65,5 +66,6 @@ def terms_of(shape: Shape) -> Terms:
     return Terms(
         timeouts={stage: seconds(getattr(shape, knob)) for stage, knob in _KNOBS.items()},
         tls=Tls(shape.enable_tls),
+        ignored=shape.ignore_extensions,
         remember_broken_tls=seconds(shape.remember_broken_tls),
     )

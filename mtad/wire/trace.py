@@ -10,7 +10,7 @@ how many.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
@@ -98,9 +98,17 @@ class Trace:
             self._looks.remove(look)
             self._fit(self._clients)
 
-    def client(self, hostname: str, host: str, *, try_tls: bool, login: tuple[str, str] | None = None) -> Client:
+    def client(
+        self,
+        hostname: str,
+        host: str,
+        *,
+        try_tls: bool,
+        login: tuple[str, str] | None = None,
+        ignored: Collection[str] = (),
+    ) -> Client:
         """The client for a session that is about to be opened."""
-        client = Client(hostname, host, try_tls=try_tls, login=login)
+        client = Client(hostname, host, try_tls=try_tls, login=login, ignored=ignored)
         client.number = next(_ids)
         self._clients.add(client)
         if self._looks:

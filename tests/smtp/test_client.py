@@ -4,11 +4,13 @@ import gc
 import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtad.base.shape import Extension
 from mtad.smtp.client import Client
 from mtad.smtp.offers import Offers, offers_in
 from mtad.smtp.reply import Reply
@@ -232,6 +234,13 @@ def test_a_size_that_says_nothing_is_no_limit(parameter: str) -> None:
 
     assert offers.size
     assert offers.refusal(10_000_000, utf8=False, eight_bit=False) is None
+
+
+def test_what_is_ignored_is_as_if_it_were_not_offered() -> None:
+    reply = Reply(250, (b"peer", b"Pipelining", b"CHUNKING", b"SIZE 1000", b"8BITMIME", b"SMTPUTF8", b"STARTTLS"))
+
+    assert offers_in(reply, get_args(Extension)) == Offers(starttls=True)
+    assert offers_in(reply, ("SIZE", "CHUNKING")) == Offers(pipelining=True, eight_bit=True, utf8=True, starttls=True)
 
 
 def test_every_stage_has_a_time_and_a_phrase() -> None:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 import pytest
 
 from mtad.base.clock import ManualClock, SystemClock
+from mtad.base.shape import Extension, Shape
 from mtad.smtp.results import Accepted, Lost, Refused, Result, Stage, TooLate
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer, Session
-from mtad.wire.terms import Terms, Tls
+from mtad.wire.terms import Terms, Tls, terms_of
 from mtad.wire.trace import Look, Trace
 from tests.wire.conftest import DialerTo, no_dns
 from tests.wire.peer import EXTENSIONS, Peer
@@ -390,6 +391,21 @@ async def test_broken_tls_is_looked_at_again_after_a_while(dialer_to: DialerTo, 
             await session.close()
 
     assert encrypted == [False, False, True]
+
+
+async def test_a_server_is_spoken_to_without_what_is_ignored(dialer_to: DialerTo) -> None:
+    heard = []
+    some: tuple[Extension, ...] = ("CHUNKING", "SIZE")
+    for ignored in ((), some):
+        async with Peer(extensions=("CHUNKING", "SIZE 1000000")) as peer:
+            session = await dialer_to(peer).open([peer.host], terms_of(Shape(ignore_extensions=ignored)))
+            assert isinstance(session, Session)
+            await send(session)
+            await session.close()
+            heard.append(" ".join(peer.commands))
+
+    assert ["BDAT" in said and "SIZE=" in said for said in heard] == [True, False]
+    assert " DATA " in heard[1]
 
 
 @pytest.mark.parametrize(
