@@ -14,7 +14,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -36,9 +36,11 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 # One fdatasync for up to so many hits; more only make the first of them wait.
 GROUP = 512
 
-# Groups begin so far apart, in seconds: with a fast disk each would be of one or two hits, and
-# the way to the thread and back costs 100 µs a group. A lone hit does not wait.
-APART = 0.008
+# Groups begin so far apart, in seconds, unless ENOUGH hits wait: with a fast disk each would be
+# of one or two, and the way to the thread and back costs a group 100 µs and the loop its
+# turn. A lone hit does not wait.
+APART = 0.016
+ENOUGH = 24
 
 # So many hits wait for the disk at most; all above are refused.
 BOUND = 4096
@@ -133,7 +135,7 @@ class Journal:
         self, folder: Path, slot: int, *, segment_bytes: int = SEGMENT_BYTES, max_bytes: int = MAX_BYTES
     ) -> None:
         self.folder = folder
-        self.owned = asyncio.Event()  # set once `run` has its slot
+        self.owned = asyncio.Event()  # set while `run` has its slot
         self.written = asyncio.Event()  # set after each group; whoever waits clears it
         self._name = str(slot)
         self._segment_bytes = segment_bytes
@@ -142,7 +144,9 @@ class Journal:
         self._opened = 0.0
         self._waiting: deque[_Waiting] = deque()
         self._writing: list[_Waiting] = []
-        self._asked = asyncio.Event()
+        self._begun = -APART  # when the latest group began, by the loop's clock
+        self._next: asyncio.Handle | None = None  # begins the next group
+        self._settled = asyncio.Event()  # set after each group, for the end
         # One thread, so that listing, writing and rotating never interleave.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._slot: Slot | None = None
@@ -159,9 +163,11 @@ class Journal:
         ):
             FULL.set(1)
             raise OSError(f"the journal is full: {self._bytes:,} bytes wait for the database")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((hit, done))
-        self._asked.set()
+        if self._next is None or len(self._waiting) == ENOUGH:
+            self._plan(loop)
         return done
 
     def complete_until(self, now: datetime) -> datetime:
@@ -178,50 +184,65 @@ class Journal:
 
     async def run(self) -> None:
         """Own a slot and write until cancelled; then write what was handed over, and let go."""
+        loop = asyncio.get_running_loop()
         await self.in_thread(self._claim)
         self.owned.set()
+        self._plan(loop)
         try:
-            while True:
-                await self._asked.wait()
-                self._asked.clear()
-                while self._waiting:
-                    began = time.monotonic()
-                    await self._finished(self._write_group())
-                    await asyncio.sleep(began + APART - time.monotonic())
+            await loop.create_future()
         finally:
-            while self._waiting:
-                await self._write_group()
+            while self._writing or self._waiting:
+                self._settled.clear()
+                self._begin_group(loop)
+                await self._settled.wait()
+            self.owned.clear()
             await self.in_thread(self._leave)
             self._thread.shutdown(wait=False)
 
-    @staticmethod
-    async def _finished(work: Coroutine[None, None, None]) -> None:
-        """Await work that is finished even when we are cancelled meanwhile."""
-        task = asyncio.ensure_future(work)
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await task
-            raise
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the next group begin when it is time; while one is written, that does it in the end."""
+        if self._writing or not self._waiting or not self.owned.is_set():
+            return
+        if self._next is not None:
+            self._next.cancel()
+        # Not in this turn of the loop: what arrives together shares a group.
+        wait = 0.0 if len(self._waiting) >= ENOUGH else self._begun + APART - loop.time()
+        self._next = (
+            loop.call_later(wait, self._begin_group, loop) if wait > 0 else loop.call_soon(self._begin_group, loop)
+        )
 
-    async def _write_group(self) -> None:
-        """Write what waits, up to a group, and tell those who wait for it."""
+    def _begin_group(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand what waits, up to a group, to the thread."""
+        self._next = None
+        if self._writing or not self._waiting:
+            return
+        self._begun = loop.time()
         self._writing = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        error: Exception | None = None
-        try:
-            await self.in_thread(self._write, b"".join([encode(hit) for hit, _ in self._writing]))
-        except Exception as refused:  # noqa: BLE001 - those who wait decide what it means
-            error = refused
+        self._thread.submit(self._write_group, self._writing, loop)
+
+    def _told(self, error: Exception | None) -> None:
+        """The group is durable, or refused: tell those who wait for it."""
         group, self._writing = self._writing, []
         self.written.set()
+        self._settled.set()
         for _, done in group:
             if not done.done():
                 if error:
                     done.set_exception(error)
                 else:
                     done.set_result(None)
+        self._plan(asyncio.get_running_loop())
 
     # Below: in the thread.
+
+    def _write_group(self, group: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        # Without the futures of run_in_executor: nobody but `_told` waits for it.
+        error: Exception | None = None
+        try:
+            self._write(b"".join([encode(hit) for hit, _ in group]))
+        except Exception as refused:  # noqa: BLE001 - those who wait decide what it means
+            error = refused
+        loop.call_soon_threadsafe(self._told, error)
 
     def _claim(self) -> None:
         names = itertools.chain([self._name], (f"{self._name}.{n}" for n in itertools.count(1)))

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from tests.tracker.made import NOON, hit, unsubscribe
 from tracker.hits import Hit
 from tracker.journal import decode, encode
-from tracker.writer import Journal, Slot, put_aside
+from tracker.writer import ENOUGH, Journal, Slot, put_aside
 
 
 @asynccontextmanager
@@ -64,6 +64,20 @@ async def test_what_arrives_together_shares_one_sync(tmp_path: Path, monkeypatch
 
     assert len(synced) == 1
     assert len(on_disk(tmp_path)) == 200
+
+
+async def test_groups_are_apart_unless_enough_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.writer.APART", 1e6)
+
+    async with running(Journal(tmp_path, 0)) as journal:
+        await journal.append(hit())  # alone
+        waiting = [journal.append(hit()) for _ in range(ENOUGH - 1)]
+        await journal.segments()  # the thread has done what it was asked for
+
+        assert len(on_disk(tmp_path)) == 1
+        await asyncio.gather(*waiting, journal.append(hit()))
+
+    assert len(on_disk(tmp_path)) == 1 + ENOUGH
 
 
 async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path) -> None:
