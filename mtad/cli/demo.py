@@ -29,9 +29,10 @@ def demo(
 ) -> None:
     """Import, sign, send, open, click, leave: for real, on loopback. Exit 1 if the books do not agree."""
     # Half of the time that every command needs to start went into the lab's imports.
-    from mtad.lab.demo import DOMAIN, Options, run_demo  # noqa: PLC0415
+    from mtad.lab.demo import run_demo  # noqa: PLC0415
     from mtad.lab.installation import Installation, demo_folder  # noqa: PLC0415
     from mtad.lab.screen import Screen  # noqa: PLC0415
+    from mtad.lab.stage import DOMAIN, Options  # noqa: PLC0415
 
     console = Console(stderr=as_json)
     if not console.is_terminal:
