@@ -33,6 +33,7 @@ from mtad.ops import probe, retention, sites, standing
 from mtad.ops.daemon import ROLES
 from mtad.ops.depth import Depth
 from mtad.ops.disk import Disks
+from mtad.ops.ears import Ears
 from mtad.ops.exporter import exporting
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.keyfiles import read_event_keys, read_logins, read_networks
@@ -56,6 +57,10 @@ from tracker.tokens import Keys
 from tracker.web import make_runner
 
 log = logging.getLogger("mtad.app")
+
+
+# So long a worker that goes brings in what its tracker heard last; seconds.
+LAST_HITS = 2.0
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -140,6 +145,10 @@ async def _tracked(
             yield
         finally:
             await runner.cleanup()
+            # What nobody has read holds up all that waits for silence, until this host has a worker again.
+            with contextlib.suppress(*AWAY):
+                async with asyncio.timeout(LAST_HITS):
+                    await watch.finish()
             running.cancel()
 
 
@@ -243,6 +252,7 @@ def _sweeps(
     """What the housekeeper does, and how often."""
     in_doubt = config.in_doubt_intervals
     asks = config.tracker.probe != "off"
+    ears = Ears(pool, SystemClock())
     depth = Depth(pool, Shaper(config.shape, config.routes))
 
     async def free_the_dead() -> int:
@@ -297,9 +307,10 @@ def _sweeps(
             whole=True,
         ),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),
-        Sweep("reach trackers", seconds(config.tracker.probe), asking.run, asking.end)
+        Sweep("reach trackers", seconds(config.tracker.probe), asking.run)
         if asks
         else Sweep("reach trackers", 3600.0, partial(probe.forget, pool)),
+        Sweep("tell of what is unheard", 60.0, ears.run, ears.end),
         Sweep("silence", 0.5, partial(engine.sweep, pool)),
         Sweep("limits of lanes", 1.0, partial(automation.sweep, pool)),
         Sweep(

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -32,6 +32,9 @@ LAG = Gauge("mtad_tracker_journal_lag_seconds", "Age of the oldest hit that may 
 
 # One transaction: 20 ms at 50,000 rows a second.
 BATCH = 1000
+
+# Who receives nothing any more has read all that it will have received by then, however long it takes to leave.
+NO_MORE = timedelta(days=30)
 
 # A round that brings as many is followed by a longer pause.
 MANY = 32
@@ -73,17 +76,19 @@ class Ingest:
         self._new: set[Path] = set()
         self._owed: dict[UUID, tuple[Path, Hit]] = {}
         self._brought = 0  # hits of the latest round
+        self._until = clock.now()  # all that was received by then is in the database
+        self._moved = asyncio.Event()
         # Segments with damage in them: kept aside when all else of them is in the database.
         self._damaged: set[Path] = set()
 
     async def run(self) -> None:
         """Ingest until cancelled. A database that is away is waited for; nothing is given up."""
-        since = self._clock.now()
         await self._journal.owned.wait()
         while True:
             self._journal.written.clear()
             try:
-                since = await self.round()
+                self._until = await self.round()
+                self._moved.set()
                 # What comes meanwhile shares the next batch: a round costs the same whatever it brings.
                 pause = self._period / (4 if self._brought >= MANY else 10)
             except AWAY as error:
@@ -93,12 +98,24 @@ class Ingest:
                 # Wrong data or a defect. The journal keeps everything; the lag tells.
                 log.exception("hits stay in the journal")
                 pause = 5.0
-            LAG.set((self._clock.now() - since).total_seconds())
+            LAG.set((self._clock.now() - self._until).total_seconds())
             await self._clock.sleep(pause)
             with contextlib.suppress(TimeoutError):
                 # Without hits of our own, too, others' are judged only when we say that we have none.
                 async with asyncio.timeout(self._period / 2):
                     await self._journal.written.wait()
+
+    async def finish(self) -> None:
+        """Nothing is appended any more: return when all of it is in the database, and that is said there."""
+        begun = self._clock.now()
+        while self._until < begun or self._owed:
+            self._moved.clear()
+            self._journal.written.set()
+            await self._moved.wait()
+        worker = self._worker()
+        if worker is not None:
+            async with self._pool.acquire() as conn:
+                await store.set_ingested_until(conn, worker, begun + NO_MORE)
 
     async def round(self) -> datetime:
         """Ingest what is durable now; the time up to which all is in Postgres."""

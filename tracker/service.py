@@ -38,7 +38,7 @@ class Tracker:
     `state` is the folder of this machine's state, `slot` this worker's place in it,
     `worker` its row in the database, None while it has none: nothing here waits for
     the database. `offer` takes what is told of people beside their mail, by the servers
-    that hold `event_keys` and by pages of `sites`. Stop serving `app` before cancelling
+    that hold `event_keys` and by pages of `sites`. Stop serving `app`, and `finish`, before cancelling
     `run`, which returns when everything that was appended is durable.
     """
 
@@ -92,6 +92,10 @@ class Tracker:
     def app(self) -> web.Application:
         """What answers recipients; tracker.web.make_runner puts it on sockets."""
         return self._app
+
+    async def finish(self) -> None:
+        """Nobody is answered any more: wait until all that came is in the database, however long that is away."""
+        await self._ingest.finish()
 
     async def run(self) -> None:
         """Write the journal, ingest it and keep the links fresh until cancelled."""

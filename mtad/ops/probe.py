@@ -5,7 +5,6 @@ answer: a proxy's page of errors, a cache or a parked domain is not our tracker.
 """
 
 import asyncio
-import logging
 import secrets
 import socket
 import ssl
@@ -14,23 +13,18 @@ from datetime import datetime, timedelta
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from prometheus_client import Gauge
 
 from engine.service import noticed, recall
 from mtad.base.clock import Clock
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.sqlfiles import queries
 from mtad.ops.answers.unheard import Asked, asked
-from mtad.ops.reach import Reach, after, trouble
+from mtad.ops.reach import Reach, after
 from mtad.wire.dns import Unresolved
 from mtad.wire.resolver import Resolver
 from tracker.tokens import Keys, is_proof, probe_url
 
 SQL = queries("reach")
-
-log = logging.getLogger("mtad.probe")
-
-OUT_OF_REACH = Gauge("mtad_tracking_out_of_reach", "Tracking addresses that do not answer as our tracker")
 
 # An answer that takes longer helps no recipient either; seconds.
 PATIENCE = 10.0
@@ -38,15 +32,12 @@ PATIENCE = 10.0
 # Addresses asked at a time.
 ABREAST = 20
 
-# An address that stays out of reach is told of so often; seconds.
-AGAIN = 3600.0
-
 # Hits may be ingested so late, and still prove that somebody came through.
 LATE = timedelta(hours=1)
 
 
 class Probe:
-    """Asks, and writes down what it found; tells of an address once an hour while it is out of reach."""
+    """Asks, and writes down what it found."""
 
     def __init__(self, pool: Pool, clock: Clock, keys: Keys, default: str, resolver: Resolver) -> None:
         """`default`: the address of streams that say none."""
@@ -55,7 +46,6 @@ class Probe:
         self._keys = keys
         self._default = default
         self._resolver = resolver
-        self._told: dict[str, float] = {}  # when, by address
 
     async def run(self) -> int:
         """Ask every address once; nothing that would have to be done again at once."""
@@ -63,14 +53,8 @@ class Probe:
             streams = await asked(conn)
         wrong = await self._ask({one.url or self._default for one in streams})
         at = self._clock.now()
-        found = await in_transaction(self._pool, lambda conn: self._write(conn, streams, wrong, at))
-        self._tell(found)
+        await in_transaction(self._pool, lambda conn: self._write(conn, streams, wrong, at))
         return 0
-
-    def end(self) -> None:
-        """Another worker asks now."""
-        self._told = {}
-        OUT_OF_REACH.set(0)
 
     async def _ask(self, addresses: Collection[str]) -> dict[str, str]:
         """By address: '' where our tracker answers, else what came instead."""
@@ -90,9 +74,7 @@ class Probe:
             ordered = sorted(addresses)
             return dict(zip(ordered, await asyncio.gather(*map(ask, ordered)), strict=True))
 
-    async def _write(
-        self, conn: Connection, streams: Sequence[Asked], wrong: Mapping[str, str], at: datetime
-    ) -> list[Reach]:
+    async def _write(self, conn: Connection, streams: Sequence[Asked], wrong: Mapping[str, str], at: datetime) -> None:
         found: dict[int, Reach] = {}
         for one in streams:
             address = one.url or self._default
@@ -105,19 +87,6 @@ class Probe:
         columns = [list(column) for column in zip(*((id_, *_values(one)) for id_, one in found.items()), strict=True)]
         if columns:
             await conn.execute(SQL["write_reach"], *columns)
-        return list(found.values())
-
-    def _tell(self, found: Sequence[Reach]) -> None:
-        bad = {one.address: text for one in found if (text := trouble(one))}
-        OUT_OF_REACH.set(len(bad))
-        now = self._clock.monotonic()
-        for address, text in bad.items():
-            if now - self._told.get(address, -AGAIN) >= AGAIN:
-                self._told[address] = now
-                log.warning("a tracking address is out of reach", extra={"why": text})
-        for address in self._told.keys() - bad.keys():
-            del self._told[address]
-            log.info("a tracking address is in reach again", extra={"address": address})
 
 
 async def forget(pool: Pool) -> int:

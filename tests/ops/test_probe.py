@@ -21,7 +21,8 @@ from mtad.cli.shell import out
 from mtad.ops.answers.audience import audience
 from mtad.ops.answers.unheard import unheard
 from mtad.ops.check import Finding, Level, check_all
-from mtad.ops.probe import OUT_OF_REACH, Probe, forget
+from mtad.ops.ears import UNHEARD, Ears
+from mtad.ops.probe import Probe, forget
 from mtad.ops.reach import Reach, Span, after, trouble
 from mtad.ops.top import Top
 from mtad.queue.entries import due_entries
@@ -158,12 +159,14 @@ class Prober:
         self.clock = ManualClock(NOW - 30 * DAY)
         self._pool = pool
         self.resolver = Resolver(self.clock, lookup)
+        self.ears = Ears(pool, self.clock)
         self.probe = Probe(pool, self.clock, KEYS, address, self.resolver)
 
     async def at(self, *times: datetime) -> None:
         for time in times:
             await self.clock.advance((time - self.clock.now()).total_seconds())
             await self.probe.run()
+            await self.ears.run()
 
     async def wrong(self) -> list[str]:
         async with self._pool.acquire() as conn:
@@ -216,11 +219,11 @@ async def test_host_out_of_reach_for_a_third_of_a_window_makes_nobody_inactive(
     await prober.at(away)
     assert [one.id for one in await due_entries(world.conn)] == [entry]
     await host.stop()
-    with caplog.at_level(logging.INFO, "mtad.probe"):
+    with caplog.at_level(logging.INFO, "mtad.ears"):
         await prober.at(away + MINUTE, away + 2 * MINUTE, away + DAY / 2)
 
-        assert [record.message for record in caplog.records] == ["a tracking address is out of reach"] * 2
-        assert OUT_OF_REACH._value.get() == 1
+        assert [record.message for record in caplog.records] == ["people cannot be heard"] * 2
+        assert UNHEARD.labels(about="tracker.url")._value.get() == 1
         assert await sweep(world.pool) == 0
         assert await due_entries(world.conn) == []
         (found,) = await unheard(world.conn)
@@ -239,8 +242,8 @@ async def test_host_out_of_reach_for_a_third_of_a_window_makes_nobody_inactive(
 
         await host.start()
         await prober.at(back)
-        assert caplog.records[-1].message == "a tracking address is in reach again"
-    assert (OUT_OF_REACH._value.get(), await prober.wrong()) == (0, [])
+        assert caplog.records[-1].message == "people are heard again"
+    assert (UNHEARD.labels(about="tracker.url")._value.get(), await prober.wrong()) == (0, [])
 
     later = NOW - 2 * DAY
     await read(world, later - MINUTE)

@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mtad.base.clock import SystemClock
 from mtad.base.db import Connection, Pool, open_pool
 from tests.tracker import made
 from tests.tracker.made import BROWSER, KEYS, World, hit
-from tracker import tokens
+from tracker import store, tokens
 from tracker.bearer import EventKeys
 from tracker.hits import Hit
 from tracker.ingest import Unsubscribe
@@ -272,6 +273,30 @@ async def test_the_watermark_waits_for_what_is_not_yet_in_the_database(
         assert await asking
         await until(lambda: pool.fetchval("select ingested_until > $1 from worker", at))
         assert await world.classes() == [None]
+
+
+async def test_the_watermark_waits_for_what_the_dead_left_and_for_nobody_who_has_finished(
+    pool: Pool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.ended(1)
+    worker = await world.worker()
+    left = write_segment(tmp_path, "7", [hit(link=world.links[0])])
+    unread: list[bool] = []
+    say = store.set_ingested_until
+
+    async def said(conn: Connection, worker: int, at: datetime) -> None:
+        unread.append(left.exists())
+        await say(conn, worker, at)
+
+    monkeypatch.setattr(store, "set_ingested_until", said)
+    async with serving(pool, tmp_path, worker=worker) as (http, tracker):
+        assert await redirected(http, clicked(1, world.links[1]))
+        await tracker.finish()
+
+        assert await pool.fetchval("select count(*) from pending") == 2
+        assert not any(unread)
+    await pool.execute("update worker set dead = now()")
+    assert await pool.fetchval("select count(*) from unread") == 0
 
 
 async def test_a_defect_in_one_unsubscribe_neither_blocks_nor_loses(pool: Pool, world: World, tmp_path: Path) -> None:

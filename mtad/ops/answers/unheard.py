@@ -24,7 +24,8 @@ class Asked(msgspec.Struct, frozen=True):
 class Unheard(msgspec.Struct, frozen=True):
     """What is wrong; no silence is believed beyond `since` on `streams` (none: on any), unless `holds` is false."""
 
-    about: str
+    about: str  # tracker.url, host
+    name: str  # of the address, or of the host
     why: str
     mend: str
     since: datetime
@@ -45,13 +46,13 @@ async def unheard(conn: Connection) -> list[Unheard]:
         if one.found and trouble(one.found):
             by_address.setdefault(one.found.address, (one.found, []))[1].append(one.name)
     found = [
-        Unheard("tracker.url", trouble(reach), MEND, reach.good, reach.holds, tuple(names))
-        for _, (reach, names) in sorted(by_address.items())
+        Unheard("tracker.url", address, trouble(reach), MEND, reach.good, reach.holds, tuple(names))
+        for address, (reach, names) in sorted(by_address.items())
     ]
     for host, read, dead in await conn.fetch(SQL["unread_hosts"]):
         why = (
             f"{host}: a worker died there at {local(dead)} and left hits that nobody has read; until they are, for"
             f" 7 days at most, silence is believed up to {local(read)} only"
         )
-        found.append(Unheard("host", why, f"start mtad on {host}, with its state folder", read, holds=True))
+        found.append(Unheard("host", host, why, f"start mtad on {host}, with its state folder", read, holds=True))
     return found
