@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from benchmarks.gauges import tree_cpu
-from mtad.base.config import host_and_port
+from mtad.base.endpoint import host_and_port
 from mtad.base.errors import InputError, Problem, Unavailable
 from mtad.lab.installation import free_port
 from mtad.lab.sink import Sink

@@ -10,30 +10,27 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from mtad.base import automation, retry, source
+from mtad.base import automation, retry, source, tracker
 from mtad.base.address import normal_domain
 from mtad.base.automation import Automation
+from mtad.base.endpoint import host_and_port, host_port, name_server
 from mtad.base.errors import ConfigError
 from mtad.base.retry import Retries
 from mtad.base.section import Section, decoded, rate, seconds
 from mtad.base.shape import Layer, Shape, Shaping, known_providers, sources_named, texts
 from mtad.base.source import Source, SourcePool
+from mtad.base.tracker import Tracker
 
 __all__ = [
     "Automation", "Config", "Database", "Dkim", "Dns", "Metrics", "Mta", "Privacy", "Retries", "Route", "Shape",
-    "Shaping", "Tracker", "host_and_port", "load_config", "rate", "seconds",
+    "Shaping", "Tracker", "load_config", "rate", "seconds",
 ]  # fmt: skip
 
-# RFC 8058 section 3.1 wants https; a demo or a test on loopback has no certificate.
-_TRACKER_URL = re.compile(
-    r"https://[a-z0-9.-]+(?::\d+)?(?:/[\w./-]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?"
-)
 SELECTOR = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 
 
@@ -53,29 +50,6 @@ class Mta(Section, frozen=True, kw_only=True):
     """Processes; 0 is one a core."""
     drain: str = "30s"
     """After SIGTERM: how long open transactions may take until they are left in doubt."""
-
-
-class Tracker(Section, frozen=True, kw_only=True):
-    url: str = ""
-    """Public base of pixel, click and unsubscribe links, https. Default: https://t.<domain>."""
-    listen: str = "127.0.0.1:8025"
-    """Address and port; put a TLS-terminating proxy before it."""
-    probe: str = "60s"
-    """How often we look whether the public addresses answer; `off` where this host cannot see its own from inside."""
-    keys: str = "keys/tracking.keys"
-    """File with one `id:hex` a line; the last one signs, all verify."""
-    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Networks whose X-Forwarded-For is believed."""
-    journal_limit: Annotated[int, msgspec.Meta(ge=16)] = 1024
-    """Megabytes of hits that one worker keeps while the database is away; then they are answered and not kept."""
-    scanner_networks: str = ""
-    """File with one `NETWORK clicks|all [label]` a line: hits from there are scanners'. Empty: none."""
-    trusted_networks: str = ""
-    """File with one `NETWORK [label]` a line: how hits come from there is never held against them. Empty: none."""
-    event_keys: str = ""
-    """File with one `source:token` a line, for servers that POST /events. Empty: nobody may."""
-    sites: tuple[str, ...] = ()
-    """Hosts of yours that carry our script: a click that leads there hands over who clicked."""
 
 
 class Privacy(Section, frozen=True, kw_only=True):
@@ -133,11 +107,6 @@ class Route(Section, frozen=True, kw_only=True):
     def site(self) -> str:
         """host:port, with brackets around an IPv6 address: the name of its site."""
         return host_port(self.host, self.port)
-
-
-def host_port(host: str, port: int) -> str:
-    """host:port, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Dns(Section, frozen=True, kw_only=True):
@@ -325,15 +294,9 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
     yield "mta.hostname", normal_domain, config.hostname
     yield "mta.return_path_domain", normal_domain, config.return_path_domain
     yield "mta.drain", seconds, config.mta.drain
-    yield "tracker.url", _tracker_url, config.tracker_url
-    yield "tracker.listen", host_and_port, config.tracker.listen
-    yield "tracker.probe", _probe, config.tracker.probe
+    yield from tracker.texts(config.tracker, config.tracker_url)
     for key in PRIVACY_TERMS:
         yield f"privacy.{key}", seconds, getattr(config.privacy, key)
-    for network in config.tracker.trusted_proxies:
-        yield "tracker.trusted_proxies", ip_network, network
-    for site in config.tracker.sites:
-        yield "tracker.sites", _site, site
     for number, dkim in enumerate(config.dkim):
         yield f"dkim[{number}].domain", normal_domain, dkim.domain
         yield f"dkim[{number}].selector", _selector, dkim.selector
@@ -354,42 +317,6 @@ def _database_url(text: str) -> None:
         raise ValueError(f"write embedded or postgresql://…, is {text!r}")
 
 
-def _tracker_url(text: str) -> None:
-    if not _TRACKER_URL.fullmatch(text):
-        raise ValueError(f"write https://host; http only for this machine, is {text!r}")
-
-
-def _probe(text: str) -> None:
-    if text != "off" and not 1 <= seconds(text) <= 600:
-        raise ValueError(f"write off, or 1s to 10m, is {text!r}")
-
-
-def _site(text: str) -> None:
-    if text != normal_domain(text):
-        raise ValueError(f"write a host such as www.example.com, is {text!r}")
-
-
 def _selector(text: str) -> None:
     if not SELECTOR.fullmatch(text):
         raise ValueError(f"{text!r} is not a name in DNS; write letters, digits, hyphens, dots")
-
-
-def name_server(text: str) -> tuple[str, int]:
-    """'192.0.2.53', '2001:db8::53', '192.0.2.53:5353' or '[2001:db8::53]:5353'; ValueError otherwise."""
-    try:
-        return str(ip_address(text)), 53
-    except ValueError:
-        pass
-    try:
-        host, port = host_and_port(text)
-        return str(ip_address(host)), port
-    except ValueError:
-        raise ValueError(f"{text!r} is not ADDRESS or ADDRESS:PORT") from None
-
-
-def host_and_port(text: str) -> tuple[str, int]:
-    """'127.0.0.1:8025' or '[::1]:8025'; ValueError otherwise."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{text!r} is not ADDRESS:PORT")
-    return host.strip("[]"), int(port)

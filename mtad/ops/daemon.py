@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mtad.base.clock import SystemClock
-from mtad.base.config import Config, host_and_port, load_config, seconds
+from mtad.base.config import Config, load_config, seconds
 from mtad.base.db import open_pool
+from mtad.base.endpoint import host_and_port
 from mtad.base.errors import Unavailable
 from mtad.base.migrate import migrate, require_schema
 from mtad.ops.keeper import Keeper

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
 
-from mtad.base.config import host_and_port
+from mtad.base.endpoint import host_and_port
 from mtad.base.errors import Unavailable
 from mtad.ops.disk import Disks
 

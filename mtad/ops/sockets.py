@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 
-from mtad.base.config import host_and_port
+from mtad.base.endpoint import host_and_port
 from mtad.base.errors import Unavailable
 
 # The first file descriptor that systemd hands over.

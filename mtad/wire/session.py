@@ -17,7 +17,8 @@ from typing import Self, assert_never
 import msgspec
 
 from mtad.base.clock import Clock
-from mtad.base.config import Config, host_port
+from mtad.base.config import Config
+from mtad.base.endpoint import host_port
 from mtad.smtp import encode
 from mtad.smtp.client import Client
 from mtad.smtp.results import Lost, Refused, Result, Stage, TooLate

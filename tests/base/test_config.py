@@ -21,12 +21,11 @@ from mtad.base.config import (
     Route,
     Shape,
     Tracker,
-    host_and_port,
     load_config,
-    name_server,
     rate,
     seconds,
 )
+from mtad.base.endpoint import host_and_port, name_server
 from mtad.base.errors import ConfigError
 from mtad.base.retry import Retry, Transactional
 from mtad.base.section import Section
@@ -184,6 +183,7 @@ def load(folder: Path, text: str) -> Config:
         ("domain = 'x.test'\nfolder = '/'", "folder: no such key"),
         ("domain = 'x.test'\n[database]\nurl = ''", "database.url: write embedded or postgresql://…, is ''"),
         ("domain = 'x.test'\n[mta]\nhostname = 'a b'", "mta.hostname: the domain 'a b' is not valid"),
+        ("domain = 'x.test'\n[tracker]\nprobe = '11m'", "tracker.probe: write off, or 1s to 10m, is '11m'"),
         ("domain = 'x.test'\n[tracker]\ntrusted_proxies = ['all']", "tracker.trusted_proxies: 'all' does not appear"),
         (
             "domain = 'x.test'" + 2 * "\n[[dkim]]\ndomain = 'x.test'\nkey = 'k'\nselector = 'a'",
