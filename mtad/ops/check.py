@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
@@ -57,7 +58,7 @@ class Finding(msgspec.Struct, frozen=True):
 async def check_all(config: Config, *, database: str | None, resolver: Resolver | None = None) -> list[Finding]:
     """Look at everything; `database` is its URL, None when the embedded one was never started."""
     resolver = resolver or Resolver.from_config(config, SystemClock())
-    findings = [*_keys(config), _state(config)]
+    findings = [*_keys(config), _state(config), *_authorities()]
     keys = (_published(config, number, resolver) for number in range(len(config.dkim)))
     known, hosts = await asyncio.gather(
         asyncio.gather(*keys, _return_path(config, resolver)),
@@ -119,6 +120,14 @@ def _state(config: Config) -> Finding:
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return Finding(Level.OK, "state_dir", f"{config.state}: can be written")
     return Finding(Level.BAD, "state_dir", f"{place}: cannot be written", "give it to the user that runs mtad")
+
+
+def _authorities() -> Iterator[Finding]:
+    """Nothing where the machine knows whose certificates to believe."""
+    paths = ssl.get_default_verify_paths()
+    if not (paths.cafile or (paths.capath and any(Path(paths.capath).iterdir()))):
+        text = "this machine knows no authorities: TLS that must be verified fails, and no MTA-STS policy is found"
+        yield Finding(Level.ADVICE, "certificates", text, "install ca-certificates")
 
 
 class Published(StrEnum):

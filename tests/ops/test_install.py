@@ -294,6 +294,19 @@ async def test_a_name_without_address_and_an_address_without_the_name_are_found(
     assert about(nowhere, "mta.hostname") == [(Level.BAD, f"{said} no name", mend)]
 
 
+async def test_a_machine_that_believes_nobodys_certificate_is_found(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none").mkdir()
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    nobody = about(await findings(config), "certificates")
+    (tmp_path / "gone.pem").touch()
+
+    assert [(level, mend) for level, _, mend in nobody] == [(Level.ADVICE, "install ca-certificates")]
+    assert about(await findings(config), "certificates") == []
+
+
 async def test_a_port_of_metrics_that_is_taken_is_found_for_each_worker(config: Config) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
