@@ -1,11 +1,12 @@
-"""What a stream is: who sends, and its policy, which engine/rules.py reads. Pure."""
+"""What a stream is: who sends, and its policy, which engine/policytable.py reads. Pure."""
 
 import re
 from typing import Any, Literal
 
 import msgspec
 
-from engine.rules import Points, Policy, PolicyTable, parse_policy, with_preset
+from engine.policytable import PolicyTable, parse_policy, with_preset
+from engine.rules import Points, Policy
 from engine.tables import Table, decoded, name
 from mtad.base.address import Address, parse_address
 from mtad.base.errors import InputError

@@ -10,7 +10,8 @@ import msgspec
 
 from engine.life import DAY, ENDS, NEVER, Course, Life, Rule
 from engine.people import Person, person
-from engine.rules import PRESETS, Policy, PolicyTable, parse_policy
+from engine.policytable import PRESETS, PolicyTable, parse_policy
+from engine.rules import Policy
 from engine.silence import may_pause
 
 __all__ = ["COMPARED", "EVERYBODY", "Outcome", "Rule", "brake_at", "in_days", "presets", "simulate", "summed"]

@@ -10,7 +10,8 @@ import pytest
 
 from engine.free import Free, free_fact, page_of
 from engine.policy import Policy
-from engine.rules import EventRule, PolicyTable, parse_policy
+from engine.policytable import PolicyTable, parse_policy
+from engine.rules import EventRule
 from engine.service import fold, offer, retell
 from mtad.base.errors import InputError
 from tests.engine.world import DAY, START, World, definition, event_id

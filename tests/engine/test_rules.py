@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.policy import parse_stream
+from engine.policytable import PRESETS, PolicyTable, parse_policy
 from engine.programs import Definition, parse_program, require_threshold_in_reach
-from engine.rules import PRESETS, Brake, OnEngaged, Policy, PolicyTable, parse_policy
+from engine.rules import Brake, OnEngaged, Policy
 from engine.slots import EVERY_DAY, Cap, Quiet, Slots
 from engine.tables import decoded
 from mtad.base.errors import InputError
