@@ -1,5 +1,6 @@
 """How a benchmark begins and ends: within its limit, in one line, with a JSON file when one is wanted."""
 
+import argparse
 import asyncio
 import os
 import platform
@@ -14,6 +15,15 @@ import msgspec
 from mtad.base.errors import Problem
 
 Report = TypeVar("Report", bound=msgspec.Struct)
+
+
+def command_line(name: str, doc: str, *, limit: float) -> argparse.ArgumentParser:
+    """A parser with what every benchmark takes: --seed, --limit, --json; `doc` is that of its module."""
+    parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=doc.partition("\n")[2])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=float, default=limit, help="seconds until it is given up")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    return parser
 
 
 def finish(

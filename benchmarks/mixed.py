@@ -4,7 +4,6 @@ The campaign is sent twice: alone, and with hits at a fixed rate and transaction
 to the same sites. Does bulk starve those, and what do they cost bulk?
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -19,7 +18,7 @@ import msgspec
 
 from benchmarks import gauges
 from benchmarks.budget import Accounts
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
 from benchmarks.mailing import CAMPAIGN, STREAM, write_campaign, write_people
 from benchmarks.openloop import Outcome, quantile
@@ -110,7 +109,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write the JSON. A Problem is one line and its exit code."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish(
         "mixed",
         measure(plan),
@@ -127,8 +126,8 @@ def main() -> None:
     )
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.mixed", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("mixed", __doc__, limit=1200)
     parser.add_argument("--contacts", type=int, default=100_000, help="recipients of the campaign, which is sent twice")
     parser.add_argument("--size", type=int, default=15_000, help="bytes of a message, about")
     parser.add_argument("--workers", type=int, default=2)
@@ -136,10 +135,7 @@ def _plan(arguments: list[str]) -> Plan:
     parser.add_argument("--sessions", type=int, default=100, help="connections to one site, over all workers")
     parser.add_argument("--hits", type=float, default=2000, help="a second")
     parser.add_argument("--transactional", type=float, default=50, help="mails a second")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=1200, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not 1 <= found.contacts <= MOST_CONTACTS:
         parser.error(f"--contacts: 1 to {MOST_CONTACTS:,}, is {found.contacts}")
     if min(found.workers, found.sessions) < 1 or min(found.hits, found.transactional) <= 0:

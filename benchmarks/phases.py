@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -19,7 +20,8 @@ from mtad.base.errors import Problem
 Beside = Callable[[aiohttp.ClientSession], AbstractAsyncContextManager[None]]
 """What else arrives, from the entry to the exit of the block."""
 
-_PERIOD = 0.5  # between two looks at /metrics
+# Between two looks at /metrics, which cost workers and us some milliseconds each; seconds.
+_SELDOM, _OFTEN = 2.0, 0.25
 
 _STATE = """
 select status::text, why, exists (select from job where program_id = p.id) as queued from program p where name = $1
@@ -95,9 +97,10 @@ async def _until_sent(place: Place, pool: Pool, http: aiohttp.ClientSession, nam
 
     The database is not asked before the workers' counters say that it may be so, or stand still.
     """
-    before = 0.0
+    before, began = 0.0, time.monotonic()
     while True:
-        place.check()
+        if len(place.started()) > place.workers:
+            raise Problem(f"a worker died: see {place.installation.log_path}")
         attempts = 0.0
         with contextlib.suppress(aiohttp.ClientConnectionError):
             attempts = gauges.total(await place.metrics(http), "mtad_attempts_total")
@@ -107,4 +110,6 @@ async def _until_sent(place: Place, pool: Pool, http: aiohttp.ClientSession, nam
             raise Problem(f"{name} has paused itself: {state['why']}")
         if state is not None and not state["queued"]:
             return
-        await asyncio.sleep(_PERIOD)
+        rate = attempts / (time.monotonic() - began)
+        left = (contacts - attempts) / rate if rate else 0.0
+        await asyncio.sleep(min(max(left / 2, _OFTEN), _SELDOM))

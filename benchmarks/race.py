@@ -5,7 +5,6 @@ the turn of their own mail. Postgres' commit times say which came first, and the
 DATA came. With --unfenced begin does not compare what the verdict was made by: then it must show.
 """
 
-import argparse
 import asyncio
 import heapq
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.hits import until_it_answers
 from benchmarks.place import Place, installed
 from benchmarks.race_sink import RaceSink, race_sink
@@ -83,7 +82,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write the JSON. A Problem is one line and its exit code."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish(
         "race",
         measure(plan),
@@ -101,8 +100,8 @@ def main() -> None:
     )
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.race", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("race", __doc__, limit=1800)
     parser.add_argument("--contacts", type=int, default=20_000, help="mails queued in each round")
     parser.add_argument("--ineligible", type=int, default=2_000, help="of whom so many become ineligible")
     parser.add_argument("--rounds", type=int, default=10)
@@ -110,10 +109,7 @@ def _plan(arguments: list[str]) -> Plan:
     parser.add_argument("--sites", type=int, default=20)
     parser.add_argument("--sessions", type=int, default=10, help="connections to one site, over all workers")
     parser.add_argument("--unfenced", action="store_true", help="break begin: what it would look like")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=1800, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if min(found.rounds, found.workers, found.sites, found.sessions) < 1:
         parser.error("--rounds, --workers, --sites, --sessions: at least 1")
     if not len(WAYS) <= found.ineligible <= found.contacts // 2:

@@ -2,10 +2,9 @@
 
 Every campaign goes to the same people and is enqueued by the housekeeper, as one that an
 operator has scheduled. Memory, dead rows and tables are flat when the last quarter of
-the time is not above the second.
+the time is not above the second. Without --limit it is given up 10 minutes after --minutes.
 """
 
-import argparse
 import asyncio
 import os
 import random
@@ -19,7 +18,7 @@ import aiohttp
 import msgspec
 
 from benchmarks.campaigns import campaigns, start_round, until_idle
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.gauges import quantile
 from benchmarks.hits import hit_paths, hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
 from benchmarks.mailing import write_campaign, write_people
@@ -106,7 +105,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write JSON and plot. A Problem is one line and its exit code."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish(
         "soak",
         measure(plan),
@@ -121,8 +120,8 @@ def main() -> None:
     )
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.soak", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("soak", __doc__, limit=0)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rate", type=float, default=200, help="mails a second, in the mean")
     parser.add_argument("--period", type=float, default=10, help="seconds from one campaign to the next")
@@ -133,13 +132,8 @@ def _plan(arguments: list[str]) -> Plan:
     parser.add_argument(
         "--sink", choices=("smtp-sink", "lab"), default="smtp-sink", help="lab keeps all mail in memory"
     )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--limit", type=float, default=0, help="seconds until it is given up; 0: 10 min above --minutes"
-    )
     parser.add_argument("--svg", type=Path, metavar="FILE", help="plot memory, lag, queue and dead rows there")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not 0 < found.minutes <= MOST_MINUTES:
         parser.error(f"--minutes: above 0, at most {MOST_MINUTES:,}, is {found.minutes:g}")
     if min(found.rate, found.period, found.hits, found.every, found.rate * found.period) <= 0 or found.workers < 1:

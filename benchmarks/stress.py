@@ -6,7 +6,6 @@ Postgres is stopped for a while. Each request bears a number, and each that was 
 be in Postgres exactly once.
 """
 
-import argparse
 import asyncio
 import os
 import random
@@ -20,7 +19,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.hits import hitting, noted, outcome_of, until_ingested, until_it_answers
 from benchmarks.opened import mails_to_open
 from benchmarks.openloop import Outcome
@@ -82,7 +81,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write the JSON. A Problem is one line and its exit code."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish(
         "stress",
         measure(plan),
@@ -103,18 +102,15 @@ def main() -> None:
     )
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.stress", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("stress", __doc__, limit=900)
     parser.add_argument("--kills", type=int, default=20, help="how often the worker is killed; 0: never")
     parser.add_argument("--outage", type=float, default=60, help="seconds for which Postgres is stopped; 0: never")
     parser.add_argument("--rate", type=float, default=2000, help="hits a second")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--contacts", type=int, default=5_000, help="mails that are sent first, two addresses each")
     parser.add_argument("--sink", choices=("smtp-sink", "lab"), default="smtp-sink", help="takes those mails")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=900, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if min(found.contacts, found.connections, found.rate) < 1:
         parser.error("--contacts, --connections, --rate: at least 1")
     if min(found.kills, found.outage) < 0 or not (found.kills or found.outage):
