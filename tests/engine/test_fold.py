@@ -1,13 +1,17 @@
 """Hits of people become score, state and ends of entries, in a real database."""
 
 import asyncio
+import random
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from engine.fold import BATCH
 from engine.policy import Points, Policy
-from engine.service import fold
+from engine.service import fold, fold_signs, retell
+from engine.store import Taken
+from mtad.base.db import in_transaction
 from tests.engine.world import DAY, START, World, definition
 
 
@@ -277,11 +281,7 @@ async def test_more_than_one_batch_is_folded(world: World) -> None:
     contact = await world.contact("a@example.com", stream)
     await world.engagement(stream, contact)
     job = await world.mailed(program, contact)
-    await world.conn.execute(
-        "insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)"
-        " select gen_random_uuid(), $1, 'open', 0, $2, 'GET', '', 'human' from generate_series(1, $3)",
-        job, START + DAY, BATCH + 1,
-    )  # fmt: skip
+    await world.hits([(job, "open")] * (BATCH + 1))
 
     assert await fold(world.pool) == BATCH + 1
 
@@ -293,14 +293,49 @@ async def test_two_folds_at_once_count_each_answer_once(world: World) -> None:
     program = await world.program(stream, definition())
     contacts = [await world.contact(f"{n}@example.com", stream) for n in range(10)]
     jobs = [await world.mailed(program, contact) for contact in contacts for _ in range(10)]
-    for n in range(1200):
-        await world.hit(jobs[n % len(jobs)], "open" if n % 3 else "click")
+    await world.hits([(jobs[n % len(jobs)], "open" if n % 3 else "click") for n in range(BATCH + 200)])
 
     await asyncio.gather(*(fold(world.pool) for _ in range(3)))
 
     assert await world.pending() == 0
     for contact in contacts:
         assert await world.state(stream, contact) == ("active", 150)
+
+
+async def test_two_folds_at_once_leave_what_a_replay_of_the_hits_of_both_would(world: World) -> None:
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    contacts = [await world.contact(f"{n}@example.com", stream) for n in range(40)]
+    for contact in contacts:
+        await world.engagement(stream, contact)
+    mails = [(contact, [await world.mailed(program, contact) for _ in "ab"]) for contact in contacts]
+    everybody = [(stream, contact) for contact in contacts]
+    await in_transaction(world.pool, partial(retell, keys=everybody))
+    luck = random.Random(3)
+    halves: tuple[list[Taken], list[Taken]] = ([], [])
+    for contact, jobs in mails:
+        for job, half in zip(jobs, halves, strict=True):
+            kind, at = luck.choice(("open", "click", "click")), START + DAY + timedelta(seconds=luck.choice((0, 0, 1)))
+            link = int(kind == "click")
+            half.append(Taken(await world.hit(job, kind, at=at), job, kind, link, at, stream, contact, None))
+
+    await asyncio.gather(*(in_transaction(world.pool, partial(fold_signs, signs=half)) for half in halves))
+
+    of_the_folds = await everything(world)
+    await in_transaction(world.pool, partial(retell, keys=everybody))
+    assert await everything(world) == of_the_folds
+    assert {row[2] for row in of_the_folds[0]} == {"active", "engaged"}
+
+
+async def everything(world: World) -> list[list[tuple[object, ...]]]:
+    """Rows, answers and log of all."""
+    columns = "score, state::text, told, last_sign, window_until, ignored, unclear, wake_at, held"
+    asked = (
+        f"select contact_id, {columns} from engagement order by 1",
+        "select job_id, kind::text, points, event_id from answer order by 1, 2",
+        "select contact_id, to_state::text, at, takes_back from transition order by 1, 3, 2",
+    )
+    return [[tuple(row) for row in await world.conn.fetch(query)] for query in asked]
 
 
 async def test_fold_waits_for_the_gate_before_it_holds_anything_else_of_a_contact(world: World) -> None:

@@ -1,5 +1,6 @@
 """A stream, programs, contacts, mails and answers, in a real database."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -214,6 +215,23 @@ class World:
                 id_,
             )
         return id_
+
+    async def hits(self, signs: Sequence[tuple[int, str]], *, at: datetime = START + DAY) -> None:
+        """Many people's hits, each (job, kind), as `hit` makes one; on the first link."""
+        await self.conn.execute(
+            "insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)"
+            " select gen_random_uuid(), s.job_id, s.kind::sign_kind, case when s.kind = 'open' then 0 else k.id end,"
+            " $3, 'GET', '', 'human' from unnest($1::bigint[], $2::text[]) as s (job_id, kind) join ledger using (job_id)"
+            " join message_link k on k.message_id = ledger.message_id and k.position = 1",
+            [job for job, _ in signs],
+            [kind for _, kind in signs],
+            at,
+        )
+        await self.conn.execute(
+            "insert into event (id, kind, at, contact_id, stream_id, job_id, link_id, class)"
+            " select p.event_id, p.kind::text, p.at, l.contact_id, l.stream_id, p.job_id, nullif(p.link_id, 0), p.class"
+            " from pending p join ledger l using (job_id) on conflict do nothing"
+        )
 
     async def one(self, query: str, *values: object) -> tuple[Any, ...]:
         """The only row of a query."""
