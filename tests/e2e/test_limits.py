@@ -43,10 +43,10 @@ AHEAD = (BURST - 1) * EVERY - RESERVE
 ENOUGH = 150
 
 NOTES = """
-create table note (n bigint generated always as identity, job bigint, begun timestamptz);
+create table note (n bigint generated always as identity, job bigint, worker int, begun timestamptz);
 create function note() returns trigger language plpgsql as $$
 begin
-  insert into note (job, begun) values (old.id, case when tg_op = 'UPDATE' then new.begun end);
+  insert into note (job, worker, begun) values (old.id, old.worker, case when tg_op = 'UPDATE' then new.begun end);
   return null;
 end $$;
 create trigger begun after update on job
@@ -130,13 +130,14 @@ async def test_rate_and_sessions_hold_over_workers_that_stop_and_die_and_are_use
         starved = Starved([workers[1], os.getpid(), *(row[0] for row in backends)])
         async with starved.watched():
             await place.mtad("resume", "source", "default")
-            await place.sink.wait_for(20)
+            # One that found the source suspended looks again after a second.
+            await place.until_count("select count(distinct worker) from note", 2)
             stopped = time.time_ns() // 1000
             os.kill(workers[0], signal.SIGSTOP)
             await asyncio.sleep(2.0)  # the promise is about a worker that stands still for so long
             os.kill(workers[0], signal.SIGCONT)
             continued = time.time_ns() // 1000
-            await place.sink.wait_for(140)
+            await place.sink.wait_for(len(place.sink.messages) + 20)
             await place.kill(workers[0])
             await place.until_count("select count(*) from worker where dead is not null", 1)
             freed = await place.pool.fetchval("select dead from worker where dead is not null")
