@@ -218,11 +218,14 @@ class World:
 
     async def hits(self, signs: Sequence[tuple[int, str]], *, at: datetime = START + DAY) -> None:
         """Many people's hits, each (job, kind), as `hit` makes one; on the first link."""
+        first = self._events + 1
+        self._events += len(signs)
         await self.conn.execute(
             "insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)"
-            " select gen_random_uuid(), s.job_id, s.kind::sign_kind, case when s.kind = 'open' then 0 else k.id end,"
-            " $3, 'GET', '', 'human' from unnest($1::bigint[], $2::text[]) as s (job_id, kind) join ledger using (job_id)"
-            " join message_link k on k.message_id = ledger.message_id and k.position = 1",
+            " select s.id, s.job_id, s.kind::sign_kind, case when s.kind = 'open' then 0 else k.id end,"
+            " $4, 'GET', '', 'human' from unnest($1::uuid[], $2::bigint[], $3::text[]) as s (id, job_id, kind)"
+            " join ledger using (job_id) join message_link k on k.message_id = ledger.message_id and k.position = 1",
+            [event_id(number) for number in range(first, self._events + 1)],
             [job for job, _ in signs],
             [kind for _, kind in signs],
             at,
