@@ -15,8 +15,9 @@ import msgspec
 from engine.policy import StreamDefinition
 from mtad.audience.persons import read_suppression_key
 from mtad.base.clock import SystemClock
-from mtad.base.config import Config, host_and_port
+from mtad.base.config import Config
 from mtad.base.db import Connection, open_pool
+from mtad.base.endpoint import host_and_port
 from mtad.base.errors import Problem
 from mtad.base.migrate import migration_files, schema_version
 from mtad.base.sqlfiles import queries
