@@ -6,11 +6,22 @@ import pytest
 
 from mtad.base.db import Pool
 from tests.pipeline.office import FrailPool, Office
-from tests.queue.world import new_world
+from tests.pipeline.receiver import Receiver
+from tests.queue.world import World, new_world
 
 
 @pytest.fixture
-async def office(pool: Pool) -> AsyncIterator[Office]:
+async def world(pool: Pool) -> AsyncIterator[World]:
     async with pool.acquire() as conn:
-        world = await new_world(pool, conn)
-        yield Office(world, FrailPool(pool), await world.worker())
+        yield await new_world(pool, conn)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as open_:
+        yield open_
+
+
+@pytest.fixture
+async def office(pool: Pool, world: World) -> Office:
+    return Office(world, FrailPool(pool), await world.worker())

@@ -1,16 +1,14 @@
 """A cap over two workers that send what five programs queued for the same people, over real SMTP."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
 
-from mtad.base.db import Pool
 from mtad.pipeline.claimer import VERDICTS
+from tests.pipeline.place import Place
 from tests.pipeline.receiver import Receiver
-from tests.pipeline.test_sources import Place
-from tests.queue.world import World, new_world
+from tests.queue.world import World
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -42,12 +40,6 @@ with jobs as (
 )
 insert into enrolled (program_id, node, contact_id, job_id) select $2, $5, contact_id, id from jobs
 """
-
-
-@pytest.fixture
-async def world(pool: Pool) -> AsyncIterator[World]:
-    async with pool.acquire() as conn:
-        yield await new_world(pool, conn)
 
 
 async def test_nobody_gets_a_mail_too_many_and_the_rest_waits_for_the_exact_time(world: World) -> None:

@@ -15,6 +15,7 @@ from mtad.ops import sites
 from mtad.ops.housekeeper import Housekeeper, Sweep
 from mtad.ops.locator import Locator
 from mtad.ops.moves import Movers
+from mtad.ops.probe import Probe
 from mtad.pipeline import Pipeline
 from mtad.queue import store
 from mtad.queue.workers import Heart
@@ -24,6 +25,7 @@ from mtad.wire.session import Dialer
 from tests.ops.test_sites import Answers
 from tests.pipeline.office import HastyClock, PlainComposer, PlainDkim
 from tests.queue.world import World, new_world
+from tests.tracker.made import KEYS
 from tests.wire.peer import Peer
 
 CONFIG = Config(
@@ -187,8 +189,10 @@ async def test_what_nobody_gave_a_hint_of_goes_out_within_15_seconds(pool: Pool)
         clock = ManualClock(datetime(2026, 1, 2, tzinfo=UTC))
         heart = Heart(pool, clock, worker)
         catalogue = Catalogue(pool)
-        locator = Locator.from_config(CONFIG, Resolver(clock, no_dns), clock)
-        sweeps = _sweeps(CONFIG, pool, catalogue, locator, heart)
+        resolver = Resolver(clock, no_dns)
+        locator = Locator.from_config(CONFIG, resolver, clock)
+        probe = Probe(pool, clock, KEYS, CONFIG.tracker_url, resolver)
+        sweeps = _sweeps(CONFIG, pool, catalogue, locator, heart, probe)
 
         async with at_work(pipeline(pool, worker, 0, [host])), sweeping(pool, *sweeps, clock=clock):
             waited = 0.0

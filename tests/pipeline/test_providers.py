@@ -12,12 +12,9 @@ from mtad.pipeline import providers as module
 from mtad.pipeline.providers import TIGHT_FOR, Providers
 from mtad.queue import providers, store
 from mtad.queue.providers import Hold, Pace
+from tests.pipeline.place import COLD, WARM, Place
 from tests.pipeline.receiver import Receiver
-from tests.pipeline.test_sources import COLD, WARM, Place, receiver, world
 from tests.queue.world import World
-
-__all__ = ["receiver", "world"]
-
 
 KEY = ("warm", "big")
 

@@ -1,6 +1,6 @@
 """What a pipeline makes of refusals and of answers that never came, by its configuration."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
@@ -10,21 +10,19 @@ from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.base.retry import Retries, Retry
 from tests.pipeline.office import CONFIG, FrailPool, Office, open_office
-from tests.queue.world import new_world
+from tests.queue.world import World
 
 Opener = Callable[[Config], Awaitable[Office]]
 
 
 @pytest.fixture
-async def office_with(pool: Pool) -> AsyncIterator[Opener]:
+async def office_with(pool: Pool, world: World) -> Opener:
     """A worker's pipeline with this configuration."""
-    async with pool.acquire() as conn:
-        world = await new_world(pool, conn)
 
-        async def make(config: Config) -> Office:
-            return Office(world, FrailPool(pool), await world.worker(), config=config)
+    async def make(config: Config) -> Office:
+        return Office(world, FrailPool(pool), await world.worker(), config=config)
 
-        yield make
+    return make
 
 
 @pytest.mark.parametrize(("policy", "sent"), [("give_up", []), ("retry", ["ann@reader.test"])])

@@ -1,19 +1,17 @@
 """Sources that are being warmed up: the day's plan over all workers, at midnight, and who gets what is left."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from mtad.base.db import Pool
 from mtad.base.source import Source, Warmup
 from mtad.pipeline import allowances
 from mtad.queue import suspensions, warmup
 from mtad.source.warmup import Day, Step
 from tests.pipeline.office import HastyClock
+from tests.pipeline.place import COLD, Place
 from tests.pipeline.receiver import Receiver
-from tests.pipeline.test_sources import COLD, Place
-from tests.queue.world import World, new_world
+from tests.queue.world import World
 
 
 class Calendar(HastyClock):
@@ -32,20 +30,8 @@ def new(*plan: int) -> Source:
 @pytest.fixture(autouse=True)
 def calendar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Calendar, "days", 0)
-    monkeypatch.setattr("tests.pipeline.test_sources.HastyClock", Calendar)
+    monkeypatch.setattr("tests.pipeline.place.HastyClock", Calendar)
     monkeypatch.setattr(allowances, "AGAIN", 0.05)
-
-
-@pytest.fixture
-async def world(pool: Pool) -> AsyncIterator[World]:
-    async with pool.acquire() as conn:
-        yield await new_world(pool, conn)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as open_:
-        yield open_
 
 
 async def test_a_days_plan_is_kept_exactly_over_two_workers_and_the_rest_overflows(
