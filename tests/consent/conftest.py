@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from engine.service import unsubscribe
 from mtad.base.clock import SystemClock
@@ -21,10 +20,10 @@ from mtad.compose.apply import apply_stream
 from mtad.consent.desk import ConsentDesk
 from mtad.consent.forms import Applied, apply_form
 from tests.tracker.made import KEYS
+from tests.tracker.outside import served
 from tracker.bearer import EventKeys
 from tracker.desk import Act, Confirmed, Person, Visitor
 from tracker.service import Tracker
-from tracker.web import make_runner
 
 STREAM = """
 name = "{name}"
@@ -154,14 +153,11 @@ async def serving(office: Office) -> AsyncIterator[tuple[str, Tracker]]:
             sites=["www.example.com"],
         )
         running = asyncio.create_task(tracker.run())
-        runner = make_runner(tracker.app())
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
         try:
-            await tracker.journal.owned.wait()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}", tracker
+            async with served(tracker.app()) as base:
+                await tracker.journal.owned.wait()
+                yield base, tracker
         finally:
-            await runner.cleanup()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 

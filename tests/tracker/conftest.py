@@ -4,12 +4,11 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from mtad.base.clock import SystemClock
 from tests.tracker.made import BROWSER, KEYS
-from tests.tracker.outside import Outside
-from tracker.web import make_app, make_runner
+from tests.tracker.outside import Outside, served
+from tracker.web import make_app
 
 
 @pytest.fixture
@@ -24,14 +23,8 @@ async def outside() -> AsyncIterator[Outside]:
         ready=lambda: made.ready,
         clock=SystemClock(),
     )
-    runner = make_runner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with served(app) as made.base:
         yield made
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture

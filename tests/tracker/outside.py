@@ -1,14 +1,31 @@
 """A tracker for tests without disk or database, and the addresses that lead to it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
+
+from aiohttp import web
 
 from tests.tracker.made import KEYS
 from tracker import tokens
 from tracker.hits import Hit
 from tracker.links import Link
 from tracker.tokens import Purpose
+from tracker.web import make_runner
+
+
+@asynccontextmanager
+async def served(app: web.Application) -> AsyncIterator[str]:
+    """The address of an application on loopback, http://HOST:PORT, while the block runs."""
+    runner = make_runner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 class Outside:

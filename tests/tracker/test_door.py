@@ -13,7 +13,7 @@ from aiohttp import web
 
 from mtad.base.clock import SystemClock
 from tests.tracker.made import BROWSER, KEYS
-from tests.tracker.outside import Outside, clicked, forged, leaving, opened
+from tests.tracker.outside import Outside, clicked, forged, leaving, opened, served
 from tracker.hits import Hit
 from tracker.links import Link
 from tracker.plain import MOST_BYTES, MOST_HEADERS, read_plain
@@ -76,13 +76,8 @@ async def slowly() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Event]]:
         keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
         ready=lambda: True, clock=SystemClock(),
     )  # fmt: skip
-    runner = make_runner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield runner.addresses[0][1], asked, durable
-    finally:
-        await runner.cleanup()
+    async with served(app) as base:
+        yield int(base.rpartition(":")[2]), asked, durable
 
 
 async def _said(port: int, chunks: Sequence[bytes]) -> bytes:

@@ -8,18 +8,17 @@ from uuid import UUID
 
 import aiohttp
 import pytest
-from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtad.base.clock import SystemClock
 from tests.tracker.made import KEYS
-from tests.tracker.outside import Outside, leaving
+from tests.tracker.outside import Outside, leaving, served
 from tracker import tokens
 from tracker.desk import BURST, WIDER, Act, Asking, Confirmed, Form, Person, Subscription, Visitor
 from tracker.hits import Kind
 from tracker.limits import Limits
-from tracker.web import make_app, make_runner
+from tracker.web import make_app
 
 FORM = Form("site", 2, "de", "", "Der Brief", "", "Ja, schreibt mir.", "Messt mich.")
 GOOD = {"form": "site", "version": "2", "email": "ann@reader.test", "consent": "1"}
@@ -103,14 +102,8 @@ async def http(desk: FakeDesk, outside: Outside) -> AsyncIterator[aiohttp.Client
         clock=SystemClock(),
         desk=desk,
     )
-    runner = make_runner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
-            yield session
-    finally:
-        await runner.cleanup()
+    async with served(app) as base, aiohttp.ClientSession(base) as session:
+        yield session
 
 
 def confirming(job: int = 7) -> str:

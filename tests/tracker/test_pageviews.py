@@ -15,12 +15,12 @@ from aiohttp import web
 from mtad.base.clock import SystemClock
 from mtad.base.db import Connection, Pool
 from tests.tracker.made import BROWSER, KEYS, World
-from tests.tracker.outside import Outside
+from tests.tracker.outside import Outside, served
 from tests.tracker.test_tracker import clicked, serving, until
 from tracker.handover import GOOD_FOR, Handover
 from tracker.occurrences import Occurrence
 from tracker.pageviews import BURST, SCRIPT
-from tracker.web import make_app, make_runner
+from tracker.web import make_app
 
 SITE = "127.0.0.1"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
@@ -197,14 +197,8 @@ async def quiet() -> AsyncIterator[aiohttp.ClientSession]:
         sites=["shop.test"],
         redeem=redeem,
     )
-    runner = make_runner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
-            yield session
-    finally:
-        await runner.cleanup()
+    async with served(app) as base, aiohttp.ClientSession(base) as session:
+        yield session
 
 
 async def test_nobody_sees_more_pages_than_a_person_can_and_others_may_go_on(quiet: aiohttp.ClientSession) -> None:

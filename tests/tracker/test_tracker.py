@@ -11,13 +11,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from engine.service import unsubscribe as leave
 from mtad.base.clock import SystemClock
 from mtad.base.db import Connection, Pool, open_pool
 from tests.tracker import made
 from tests.tracker.made import BROWSER, KEYS, World, hit
+from tests.tracker.outside import served
 from tracker import store, tokens
 from tracker.bearer import EventKeys
 from tracker.hits import Hit
@@ -27,7 +27,6 @@ from tracker.occurrences import Offer, offered_to_nobody
 from tracker.service import Tracker, ripen
 from tracker.store import Sign
 from tracker.tokens import Purpose
-from tracker.web import make_runner
 
 
 @asynccontextmanager
@@ -57,17 +56,14 @@ async def serving(
         offer=offer,
     )
     task = asyncio.create_task(tracker.run())
-    runner = make_runner(tracker.app())
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with aiohttp.ClientSession(
-            f"http://127.0.0.1:{runner.addresses[0][1]}", headers={"User-Agent": BROWSER}
-        ) as http:
+        async with (
+            served(tracker.app()) as base,
+            aiohttp.ClientSession(base, headers={"User-Agent": BROWSER}) as http,
+        ):
             await until(tracker.journal.owned.wait)
             yield http, tracker
     finally:
-        await runner.cleanup()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

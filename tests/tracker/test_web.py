@@ -4,16 +4,15 @@ import asyncio
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from mtad.base.clock import SystemClock
 from mtad.base.ids import unix_ms_of
 from tests.tracker.made import BROWSER, KEYS
-from tests.tracker.outside import Outside, clicked, forged, leaving, opened, raw
+from tests.tracker.outside import Outside, clicked, forged, leaving, opened, raw, served
 from tracker.hits import Hit, Kind, Method
 from tracker.links import Link
 from tracker.noting import DROPPED
-from tracker.web import make_app, make_runner
+from tracker.web import make_app
 
 ODD_URLS = [
     "https://a.test",
@@ -151,20 +150,13 @@ async def test_nothing_is_answered_before_it_is_durable(
         keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
         ready=lambda: True, clock=SystemClock(),
     )  # fmt: skip
-    runner = make_runner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}{opened()}"
-    answer = asyncio.ensure_future(http.get(url).__aenter__())
-    try:
+    async with served(app) as base:
+        answer = asyncio.ensure_future(http.get(base + opened()).__aenter__())
         await asked.wait()
         await http.get("/healthz")  # a whole round trip later
         assert not answer.done()
         durable.set()
         (await answer).release()
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_full_disk_is_logged_once_until_it_is_over(
