@@ -6,7 +6,7 @@ begin takes what an idle session holds in its hand.
     claimer   takes due jobs, asks the gate, gives the mails that may go to their lanes
     site      the mails of one site that wait here, by pool, and whose session takes them
     lane      the sessions from one source to one site: when they open and close
-    standing  what the lane has learnt from its mails: whether it is open, and what it bears
+    reception  what the lane has learnt from its mails: whether it is open, and what it bears
     places    how many of them there may be, agreed upon with other workers
     session   one of them: sign, begin, send, one mail after the other
     sources   which sources there are, and which of them are well

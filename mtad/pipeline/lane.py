@@ -18,8 +18,8 @@ from mtad.pipeline.backlog import TRANSACTIONAL
 from mtad.pipeline.door import CLOSED_LONGEST, SHUT_FOR
 from mtad.pipeline.endings import Mail
 from mtad.pipeline.places import Places
+from mtad.pipeline.reception import Reception
 from mtad.pipeline.session import PATIENCE, SessionRunner
-from mtad.pipeline.standing import Standing
 from mtad.pipeline.tools import Tools
 from mtad.pipeline.watchdog import Phase, Step
 from mtad.queue import store
@@ -70,7 +70,7 @@ class LaneRunner:
 
     def __init__(self, lane: store.Lane, shape: Shape, site: Site, tools: Tools, group: asyncio.TaskGroup) -> None:
         self.lane = lane
-        self.standing = Standing(lane, shape, tools, close=self._is_closed, bears_more=site.open_for_backlog)
+        self.reception = Reception(lane, shape, tools, close=self._is_closed, bears_more=site.open_for_backlog)
         self._places = Places(lane, shape, tools)
         self._dialling = 0  # sessions that no server has greeted yet
         self._shape = shape
@@ -104,13 +104,13 @@ class LaneRunner:
 
     def room(self, now: float) -> int:
         """How many further sessions it may ask for."""
-        if now < self._full_until or not self.standing.can(now):
+        if now < self._full_until or not self.reception.can(now):
             return 0
-        return self.standing.concurrency.allowed - self.opened
+        return self.reception.concurrency.allowed - self.opened
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
-        return not self._tasks and self.standing.door.is_spotless(now)
+        return not self._tasks and self.reception.door.is_spotless(now)
 
     def open(self, number: int, *, growing: bool = False) -> None:
         """Ask for so many further sessions, no more than it has room for."""
@@ -153,7 +153,7 @@ class LaneRunner:
     async def _take(self) -> None:
         """Open the sessions that were asked for, as many as there are places for."""
         while self._places.asked:
-            if self.standing.allowance is not None and not await self.standing.allowance.ready():
+            if self.reception.allowance is not None and not await self.reception.allowance.ready():
                 self._places.asked = 0
                 break
             opened, all_ = await self._places.take()
@@ -177,7 +177,7 @@ class LaneRunner:
         again = True
         while again:
             worn = await self._tools.watchdog.guard(self._open_and_send, self._given_up)
-            fits = self.running <= self.standing.concurrency.allowed
+            fits = self.running <= self.reception.concurrency.allowed
             again = worn and fits and self._site.stays(self)
             if handed_on := worn and self._places.hand_on():
                 # This one asks again after it.
@@ -187,7 +187,7 @@ class LaneRunner:
 
     async def _open_and_send(self, step: Step) -> bool:
         """One connection, from its greeting to its end; whether it was worn out."""
-        since = self.standing.concurrency.falls
+        since = self.reception.concurrency.falls
         self._dialling += 1
         try:
             if not await self._may_dial():
@@ -204,17 +204,17 @@ class LaneRunner:
             return False
         leaves = hung_up = False
         try:
-            leaves = await SessionRunner(opened, step, self, self.standing, self._shape, self._tools).run()
+            leaves = await SessionRunner(opened, step, self, self.reception, self._shape, self._tools).run()
             hung_up = not opened.usable
         finally:
             await opened.close()
             self._leaving -= leaves
         if opened.deliveries:
-            self.standing.door.connected()
+            self.reception.door.connected()
         elif hung_up and self._site.waits(self) and not leaves and not self._site.draining:
             # Dialled again at once, such a server would be dialled for ever.
             await self._cannot_connect(Lost(Stage.EHLO, "the server closed before the first mail", opened.host), since)
-        return opened.deliveries >= self.standing.most_deliveries
+        return opened.deliveries >= self.reception.most_deliveries
 
     async def _may_dial(self) -> bool:
         """Whether a connection may be opened; waits a moment until it may. False: no other session before then."""
@@ -238,7 +238,7 @@ class LaneRunner:
             case Phase.SEND, Mail() as mail:
                 lost = Lost(Stage.DOT, "ended by the watchdog", self.lane.name)
                 trip = Trip(self.lane.source, "", site=self.lane.name)
-                rows.append(self.standing.ending(mail, lost, self.standing.concurrency.falls, trip))
+                rows.append(self.reception.ending(mail, lost, self.reception.concurrency.falls, trip))
         for row in rows:
             await self._tools.settler.batcher.submit(row)
 
@@ -251,7 +251,7 @@ class LaneRunner:
 
     def is_crowded(self) -> bool:
         """Whether this session is to end because there are too many; then it counts as one that leaves."""
-        leaves = self._places.running - self._leaving > self.standing.most_sessions
+        leaves = self._places.running - self._leaving > self.reception.most_sessions
         self._leaving += leaves
         return leaves
 
@@ -299,10 +299,10 @@ class LaneRunner:
     async def _cannot_connect(self, failure: Result, since: int) -> None:
         """One mail pays for the attempt where no other source could take it; the others wait until the lane opens."""
         now = self._tools.clock.monotonic()
-        if not self.standing.door.is_open(now):
+        if not self.reception.door.is_open(now):
             return  # several sessions were being opened at once; the first to fail has closed the lane
         # Closed for us at once: the lane is not to have its mail back.
-        closed = self.standing.door.cannot_connect(now)
+        closed = self.reception.door.cannot_connect(now)
         await self._pay(failure, since)
         if closed:
             outcome = classify(failure)
@@ -328,11 +328,11 @@ class LaneRunner:
         if mail is None or self._site.put_back(mail, self):
             return
         await self._settle(
-            self.standing.ending(mail, failure, since, Trip(self.lane.source, failure.host, site=self.lane.name))
+            self.reception.ending(mail, failure, since, Trip(self.lane.source, failure.host, site=self.lane.name))
         )
 
     async def _shut(self, closed: float = SHUT_FOR, why: str = "") -> None:
-        self.standing.door.shut(self._tools.clock.monotonic(), closed, why)
+        self.reception.door.shut(self._tools.clock.monotonic(), closed, why)
         await self._site.shut()
 
     async def _settle(self, row: Ending) -> None:

@@ -17,8 +17,8 @@ from mtad.base.shape import Shape
 from mtad.compose.faults import ContentFault
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, ended_by_skip
+from mtad.pipeline.reception import Reception
 from mtad.pipeline.signer import Signed
-from mtad.pipeline.standing import Standing
 from mtad.pipeline.tools import Tools
 from mtad.pipeline.watchdog import BEGIN, IDLE, SEND, SIGN, Step
 from mtad.queue import store
@@ -69,15 +69,15 @@ class SessionRunner:
     """Sends by an open `session` what waits for `lane`."""
 
     def __init__(
-        self, session: Session, step: Step, lane: Lane, standing: Standing, shape: Shape, tools: Tools
+        self, session: Session, step: Step, lane: Lane, reception: Reception, shape: Shape, tools: Tools
     ) -> None:
         """`step` is where the watchdog sees it."""
         self._session = session
         self._step = step
         self._lane = lane
         self._shape = shape
-        self._standing = standing
-        self._allowance = standing.allowance
+        self._reception = reception
+        self._allowance = reception.allowance
         self._tools = tools
 
     async def run(self) -> bool:
@@ -85,7 +85,7 @@ class SessionRunner:
         session, step, lane = self._session, self._step, self._lane
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         leaves = False
-        while session.alive() and session.deliveries < self._standing.most_deliveries:
+        while session.alive() and session.deliveries < self._reception.most_deliveries:
             step.phase = IDLE
             if leaves := lane.is_crowded():
                 break
@@ -132,7 +132,7 @@ class SessionRunner:
             begun = await self._begin(mail)
             if begun is None:
                 return None
-            since = self._standing.concurrency.falls
+            since = self._reception.concurrency.falls
             step.phase = SEND
             try:
                 result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
@@ -145,7 +145,7 @@ class SessionRunner:
                     lane.lane.source, result.host, signed.return_path, len(signed.message), *session.encryption,
                     lane.lane.name, self._tools.sources.pool_of(mail.stream), session.local, session.number,
                 )  # fmt: skip
-                return self._standing.ending(mail, result, since, trip)
+                return self._reception.ending(mail, result, since, trip)
             if not session.usable:
                 # Closed by the server while idle: not an attempt.
                 await self._release(mail)

@@ -62,7 +62,7 @@ class SiteRunner:
         self._lanes = [LaneRunner(lane, shape, self, tools, group) for lane, shape in lanes]
         self._queues: dict[str, _Queue] = {}
         # Without [[source]] there is nothing to choose, and each mail comes by here.
-        choice = len(lanes) > 1 or len(tools.sources.pools) > 1 or self._lanes[0].standing.is_warming
+        choice = len(lanes) > 1 or len(tools.sources.pools) > 1 or self._lanes[0].reception.is_warming
         self._only = None if choice else self._queue(DEFAULT).backlog
         self._more = False  # the last claim took as much as it may
         self._behind_since = 0.0  # monotonic; since when mails wait without an end
@@ -103,7 +103,7 @@ class SiteRunner:
     def is_shut(self, now: float) -> bool:
         """Whether nothing should be claimed for it."""
         asked = self._tools.sources.is_asked
-        return not any(lane.standing.can(now) for lane in self._lanes if asked(lane.lane.source))
+        return not any(lane.reception.can(now) for lane in self._lanes if asked(lane.lane.source))
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it once no mail waits."""
@@ -169,11 +169,11 @@ class SiteRunner:
         """The next mail for this lane, or the next transactional one; that of the longest of its queues."""
         if self._only is not None:
             return self._only.take(urgent=urgent)
-        if not lane.standing.can(self._tools.clock.monotonic()):
+        if not lane.reception.can(self._tools.clock.monotonic()):
             return None
         queues = [queue for queue in self._queues.values() if lane in queue.lanes]
         queues.sort(key=lambda queue: len(queue.backlog), reverse=True)
-        if lane.standing.is_warming and not urgent:
+        if lane.reception.is_warming and not urgent:
             return next((mail for queue in queues if (mail := queue.backlog.take_best()) is not None), None)
         for hurry in (True,) if urgent else (True, False):
             for queue in queues:
@@ -185,7 +185,7 @@ class SiteRunner:
         """Have another lane than this one take it; False where none can."""
         queue = self._queues[self._pool_of(mail)]
         now = self._tools.clock.monotonic()
-        if self.draining or not any(other.standing.can(now) for other in queue.lanes if other is not lane):
+        if self.draining or not any(other.reception.can(now) for other in queue.lanes if other is not lane):
             return False
         queue.backlog.put_back(mail)
         self._wake()
@@ -219,7 +219,7 @@ class SiteRunner:
     async def strand(self) -> None:
         """What was added and cannot go goes back."""
         now = self._tools.clock.monotonic()
-        if not all(any(lane.standing.can(now) for lane in queue.lanes) for queue in self._queues.values()):
+        if not all(any(lane.reception.can(now) for lane in queue.lanes) for queue in self._queues.values()):
             await self.shut()
 
     async def shut(self) -> None:
@@ -230,7 +230,7 @@ class SiteRunner:
         if shut:
             self._more = False
         for queue in self._queues.values():
-            if any(lane.standing.can(now) for lane in queue.lanes):
+            if any(lane.reception.can(now) for lane in queue.lanes):
                 continue
             mails = queue.backlog.clear()
             if shut:
@@ -245,10 +245,10 @@ class SiteRunner:
     # How
 
     def _stranded(self, queue: _Queue, mails: Sequence[Mail], now: float) -> Iterator[Returned]:
-        opens = min((lane.standing.opens_in(now) for lane in queue.lanes), default=STRANDED_FOR)
+        opens = min((lane.reception.opens_in(now) for lane in queue.lanes), default=STRANDED_FOR)
         delay = min(max(opens, STRANDED_LEAST), STRANDED_FOR)
         whys = ", ".join(
-            f"{lane.lane.source}: {lane.standing.door.why}" for lane in queue.lanes if lane.standing.door.why
+            f"{lane.lane.source}: {lane.reception.door.why}" for lane in queue.lanes if lane.reception.door.why
         )
         why = f"no source of pool {queue.pool!r} can send here now{whys and f' ({whys})'}"
         for mail in mails:
@@ -280,7 +280,7 @@ class SiteRunner:
         for queue in self._queues.values():
             waiting = len(queue.backlog)
             for lane in queue.lanes:
-                if waiting and (len(self._lanes) == 1 or lane.standing.can(now)):
+                if waiting and (len(self._lanes) == 1 or lane.reception.can(now)):
                     waiting -= lane.wake(waiting)
 
     def _by_pool(self, mails: Sequence[Mail]) -> Iterable[tuple[str, Sequence[Mail]]]:

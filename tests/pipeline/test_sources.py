@@ -6,8 +6,8 @@ import pytest
 
 from mtad.base.shape import Knobs, Shaping
 from mtad.base.source import Source
+from mtad.pipeline.reception import ATTEMPTS
 from mtad.pipeline.sources import OUT
-from mtad.pipeline.standing import ATTEMPTS
 from mtad.queue import store, suspensions
 from tests.pipeline.place import COLD, WARM, Place
 from tests.pipeline.receiver import Receiver

@@ -1,4 +1,4 @@
-"""How one lane stands with its receiver, as one worker knows it: what became of its mails, and what that allows.
+"""How the mail of one lane is received, as one worker knows it: what became of it, and what that allows.
 
 It says whether the lane is open, how many sessions it bears and how many mails each of
 them, and when a mail that was not taken is tried again.
@@ -37,7 +37,7 @@ def _attempts(source: str, provider: str) -> dict[type[Outcome], Counter]:
     }  # fmt: skip
 
 
-class Standing:
+class Reception:
     """Hears of every attempt of the lane."""
 
     def __init__(
