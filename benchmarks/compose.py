@@ -4,16 +4,15 @@ The message has HTML and plain text, five links, a pixel and personal values, as
 benchmarks.send. Nothing is signed or sent, and no database is asked.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 
 from benchmarks.cpu import Cost, costs, exhaust, rest
 from benchmarks.entry import finish, machine
 from benchmarks.letters import Letters, letters
+from benchmarks.rehearsal import Plan, plan_of
 from mtad.compose import mime
 from mtad.compose.composer import Composed
 from mtad.compose.links import CALL
@@ -21,19 +20,7 @@ from mtad.compose.sandbox import Ours
 from mtad.compose.template import compiled, compiled_html, compiled_text, context, rendered
 from tracker.tokens import Purpose, click_url, contact_token, link_token, pixel_url, return_path
 
-MOST_MAILS = 20_000
 _BASE = "https://t.example.com"
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """The command line."""
-
-    mails: int
-    size: int
-    rounds: int
-    seed: int
-    limit: float
-    json: Path | None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -59,24 +46,8 @@ class _Link(Ours):
 
 def main() -> None:
     """Run, print a line, write the JSON."""
-    plan = _plan(sys.argv[1:])
+    plan = plan_of(sys.argv[1:], "compose", __doc__.partition("\n")[2], mails=2000, done="composed")
     finish("compose", measure(plan), limit=plan.limit, json=plan.json, line=_line, good=lambda _: True)
-
-
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.compose", description=__doc__.partition("\n")[2])
-    parser.add_argument("--mails", type=int, default=2000, help=f"composed in one round, at most {MOST_MAILS:,}")
-    parser.add_argument("--size", type=int, default=15_000, help="bytes of a message with its signature, about")
-    parser.add_argument("--rounds", type=int, default=15, help="of all parts in turn")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=300, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
-    if not 1 <= found.mails <= MOST_MAILS:
-        parser.error(f"--mails: 1 to {MOST_MAILS:,}, is {found.mails}")
-    if found.rounds < 1:
-        parser.error("--rounds: at least 1")
-    return Plan(**vars(found))
 
 
 async def measure(plan: Plan) -> Report:

@@ -4,11 +4,9 @@ The mails are those of benchmarks.compose, in DKIM's canonical form already, whi
 signer is told as it is by the daemon.
 """
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -18,23 +16,11 @@ from benchmarks.cpu import Cost, costs, exhaust
 from benchmarks.entry import finish, machine
 from benchmarks.letters import NOW, letters
 from benchmarks.mailing import DOMAIN
+from benchmarks.rehearsal import Plan, plan_of
 from mtad.compose.composer import Composed
 from mtad.dkim.canon import ended, relaxed_body, relaxed_value
 from mtad.dkim.keys import Key, new_ed25519_key, new_key, signature
 from mtad.dkim.sign import SIGNED, Identity, Signer
-
-MOST_MAILS = 20_000
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """The command line."""
-
-    mails: int
-    size: int
-    rounds: int
-    seed: int
-    limit: float
-    json: Path | None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -60,24 +46,8 @@ class _NoKey:
 
 def main() -> None:
     """Run, print a line, write the JSON."""
-    plan = _plan(sys.argv[1:])
+    plan = plan_of(sys.argv[1:], "sign", __doc__.partition("\n")[2], mails=1000, done="signed")
     finish("sign", measure(plan), limit=plan.limit, json=plan.json, line=_line, good=lambda _: True)
-
-
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.sign", description=__doc__.partition("\n")[2])
-    parser.add_argument("--mails", type=int, default=1000, help=f"signed in one round, at most {MOST_MAILS:,}")
-    parser.add_argument("--size", type=int, default=15_000, help="bytes of a message with its signature, about")
-    parser.add_argument("--rounds", type=int, default=15, help="of all parts in turn")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=300, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
-    if not 1 <= found.mails <= MOST_MAILS:
-        parser.error(f"--mails: 1 to {MOST_MAILS:,}, is {found.mails}")
-    if found.rounds < 1:
-        parser.error("--rounds: at least 1")
-    return Plan(**vars(found))
 
 
 async def measure(plan: Plan) -> Report:
