@@ -6,13 +6,11 @@ answer: a proxy's page of errors, a cache or a parked domain is not our tracker.
 
 import asyncio
 import secrets
-import socket
 import ssl
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from engine.service import noticed, recall
 from mtad.base.clock import Clock
@@ -20,7 +18,7 @@ from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.sqlfiles import queries
 from mtad.ops.answers.unheard import Asked, asked
 from mtad.ops.reach import Reach, after
-from mtad.wire.dns import Unresolved
+from mtad.wire.names import Names
 from mtad.wire.resolver import Resolver
 from tracker.tokens import Keys, is_proof, probe_url
 
@@ -52,6 +50,8 @@ class Probe:
         async with self._pool.acquire() as conn:
             streams = await asked(conn)
         wrong = await self._ask({one.url or self._default for one in streams})
+        # A worker that was busy for once, or a packet that was lost, holds up nothing.
+        wrong |= await self._ask({address for address, why in wrong.items() if why})
         at = self._clock.now()
         await in_transaction(self._pool, lambda conn: self._write(conn, streams, wrong, at))
         return 0
@@ -63,7 +63,7 @@ class Probe:
         places = asyncio.Semaphore(ABREAST)
         # Nothing of this is remembered: a recipient comes for the first time.
         tls = await asyncio.to_thread(ssl.create_default_context)
-        names = _Names(self._resolver)
+        names = Names(self._resolver)
         connector = aiohttp.TCPConnector(resolver=names, use_dns_cache=False, force_close=True, ssl=tls)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(PATIENCE)) as http:
 
@@ -123,30 +123,3 @@ async def _answer(http: aiohttp.ClientSession, address: str, keys: Keys) -> str:
     if is_proof(keys, number, body.decode("ascii", "replace")):
         return ""
     return f"it answers {answer.status}, but not what our tracker would"
-
-
-class _Names(AbstractResolver):
-    """Addresses of hosts from DNS as it is configured, not from files of this machine."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        try:
-            # Which DNS need not know (RFC 6761 section 6.3).
-            found = ["127.0.0.1", "::1"] if host == "localhost" else await self._resolver.addresses(host)
-        except Unresolved as error:
-            raise OSError(f"DNS does not answer: {error}") from None
-        kinds = [(socket.AF_INET6 if ":" in one else socket.AF_INET, one) for one in found]
-        if not found:
-            raise OSError("DNS has no address of it")
-        return [
-            ResolveResult(hostname=host, host=one, port=port, proto=0, flags=socket.AI_NUMERICHOST, family=kind)
-            for kind, one in kinds
-            if family in (socket.AF_UNSPEC, kind)
-        ]
-
-    async def close(self) -> None:
-        """Nothing of it is ours to close."""

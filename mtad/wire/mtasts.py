@@ -6,18 +6,16 @@ policy that is known counts until it ends, so that nobody on the way can talk us
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections.abc import Callable
-from functools import cached_property
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from prometheus_client import Counter
 
 from mtad.base.clock import Clock
 from mtad.wire.dns import Unresolved
 from mtad.wire.hosts import is_public
+from mtad.wire.names import Names
 from mtad.wire.policy import MOST_OCTETS, Policy, parsed, policy_id
 from mtad.wire.resolver import Resolver
 
@@ -54,6 +52,7 @@ class Policies:
         self._port = port
         self._may_dial = may_dial
         self._room = asyncio.Semaphore(ABREAST)
+        self._trust: ssl.SSLContext | None = None
 
     async def policy_of(self, domain: str, known: Policy | None) -> Policy | None:
         """The policy of a domain (ASCII, lower case) that counts now; `known` is what this said before."""
@@ -80,14 +79,12 @@ class Policies:
         GOT.inc()
         return fresh
 
-    @cached_property
-    def _context(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
-
     async def _fetch(self, host: str) -> str:
         """The text at a host; ValueError for an answer that is none, ClientError and OSError where none comes."""
+        if self._trust is None:  # 20 ms for reading all authorities of the machine
+            self._trust = await asyncio.to_thread(ssl.create_default_context)
         connector = aiohttp.TCPConnector(
-            resolver=_Addresses(self._resolver, self._may_dial), ssl=self._context, force_close=True
+            resolver=Names(self._resolver, may_dial=self._may_dial), ssl=self._trust, force_close=True
         )
         session = aiohttp.ClientSession(
             connector=connector,
@@ -108,38 +105,3 @@ class Policies:
                 if len(body) > MOST_OCTETS:
                     raise ValueError(f"{host} sends more than {MOST_OCTETS} octets")
             return body.decode()  # UnicodeDecodeError is a ValueError
-
-
-class _Addresses(AbstractResolver):
-    """Asks our name servers, and leads nobody into our network: the name is a stranger's."""
-
-    def __init__(self, resolver: Resolver, may_dial: Callable[[str], bool]) -> None:
-        self._resolver = resolver
-        self._may_dial = may_dial
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """What may be dialled; OSError where there is nothing."""
-        del family
-        try:
-            found = await self._resolver.addresses(host)
-        except Unresolved as error:
-            raise OSError(str(error)) from None
-        addresses = [address for address in found if self._may_dial(address)]
-        if not addresses:
-            raise OSError(f"{host} has no public address")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing is kept open."""

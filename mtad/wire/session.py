@@ -11,7 +11,7 @@ import os
 import random
 import ssl
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Self, assert_never
 
 import msgspec
@@ -145,6 +145,7 @@ class Dialer:
         self._unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._unverified.check_hostname = False
         self._unverified.verify_mode = ssl.CERT_NONE
+        self._verified: ssl.SSLContext | None = None
 
     @classmethod
     def from_config(
@@ -154,9 +155,11 @@ class Dialer:
         routed = [route.site for route in config.route]
         return cls(config.hostname, resolver, clock, routed=routed, logins=logins, trace=trace)
 
-    @cached_property
-    def _verified(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
+    async def _trusting(self) -> ssl.SSLContext:
+        """For a server that has to prove who it is; all authorities of the machine take 20 ms to read, once."""
+        if self._verified is None:
+            self._verified = await asyncio.to_thread(ssl.create_default_context)
+        return self._verified
 
     async def open(
         self, hosts: Sequence[str], terms: Terms | None = None, egress: Egress = ANY
@@ -214,6 +217,7 @@ class Dialer:
             name, f"{host} [{address}]:{port}", try_tls=try_tls, login=login, ignored=terms.ignored
         )
         timeouts = terms.patience()
+        context = await self._trusting() if terms.tls.verified else self._unverified
         connection = Connection(client, self._clock, timeouts)
         limit = timeouts[Stage.CONNECT]
         try:
@@ -228,9 +232,8 @@ class Dialer:
             return Lost(Stage.CONNECT, f"no connection: {why}", client.host)
         await connection.settled()
         if client.wants_tls:
-            verified = terms.tls.verified
-            server = host if verified or not _is_address(host) else None
-            await connection.start_tls(self._verified if verified else self._unverified, server)
+            server = host if terms.tls.verified or not _is_address(host) else None
+            await connection.start_tls(context, server)
             await connection.settled()
         result = client.take_result()
         if result is None and client.usable:
