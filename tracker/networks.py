@@ -55,7 +55,10 @@ class Networks:
     def _known(self, text: str | None) -> Known:
         if text is None:
             return _NO_ADDRESS
-        version, number = _number(text)
+        version = 6 if ":" in text else 4
+        if not (self._proxies[version] or self._scanners[version] or self._trusted[version]):
+            return _NOTHING
+        number = _number(text)
         last = number | (1 << (_WIDTH[version] - KEPT_BITS[version])) - 1
         if any(first <= last and number <= end for first, end in self._proxies[version]):
             return _NO_ADDRESS
@@ -108,13 +111,13 @@ def _by_bits(networks: Sequence[Network]) -> _Lookup:
     return found
 
 
-def _number(text: str) -> tuple[int, int]:
-    """Version and first address of a range as tracker.origin writes it."""
+def _number(text: str) -> int:
+    """The first address of a range as tracker.origin writes it."""
     address = text.partition("/")[0]
     if ":" in address:
-        return 6, int(ipaddress.IPv6Address(address))
+        return int(ipaddress.IPv6Address(address))
     first, second, third, last = address.split(".")
-    return 4, int(first) << 24 | int(second) << 16 | int(third) << 8 | int(last)
+    return int(first) << 24 | int(second) << 16 | int(third) << 8 | int(last)
 
 
 def _found(lookup: _Lookup, version: int, number: int) -> Iterator[Network]:
