@@ -33,10 +33,10 @@ async def heard_on(conn: Connection, streams: Collection[int], at: datetime | No
     return {stream: min(at, deaf.get(stream, at)) for stream in streams}
 
 
-async def outages(conn: Connection, since: datetime, streams: Collection[int]) -> dict[int, Outages]:
-    """When nobody of each stream could be heard, as far as we know: from, to; empty for most."""
+async def outages(conn: Connection, since: datetime, streams: Collection[int] | None = None) -> dict[int, Outages]:
+    """When nobody of each stream could be heard, as far as we know: from, to; most streams are missing."""
     found: defaultdict[int, Outages] = defaultdict(list)
-    for row in await conn.fetch(SQL["outages"], since, sorted(streams)):
+    for row in await conn.fetch(SQL["outages"], since, None if streams is None else sorted(streams)):
         found[row[0]].append((row[1], row[2]))
     return found
 

@@ -97,10 +97,10 @@ async def not_heard(conn: Connection, waits: Mapping[int, float]) -> dict[int, d
     if not waits:
         return {}
     since = await store.now(conn) - LONGEST_OUTAGE
-    over = await store.waits_over(conn, list(waits))
-    outages = await past.outages(conn, since, {key[0] for *_, key in over})
+    outages = await past.outages(conn, since)
     if not outages and not await held_after(conn, since):
         return {}
+    over = await store.waits_over(conn, list(waits))
     held = await holds_over(conn, {key for *_, key in over}, since)
     untils = {
         entry: (due, heard_until(mailed, due, waits[entry], outages.get(key[0], []) + held.get(key, [])))

@@ -25,9 +25,9 @@ select least(
 select stream_id, good from reach where holds;
 
 -- name: outages
--- Spans since $1 in which nobody of streams $2 could be heard: no worker that hears hits was alive,
--- as far as workers' rows tell, for at least 5 minutes (a window of days is not prolonged by a
--- restart); or their tracking address was out of reach.
+-- Spans since $1 in which nobody of streams $2 (null: of any) could be heard: no worker that hears
+-- hits was alive, as far as workers' rows tell, for at least 5 minutes (a window of days is not
+-- prolonged by a restart); or their tracking address was out of reach.
 with alive as (
   select started as since, case when dead is null then greatest(beat, clock_timestamp() - interval '20 s') else beat end
            as until
@@ -38,10 +38,12 @@ with alive as (
     from alive
 )
 select s.id, g.since, g.until
-  from gaps g, unnest($2::int[]) as s (id)
- where g.until > $1 and g.until - g.since >= interval '5 min'
+  from gaps g, stream s
+ where ($2::int[] is null or s.id = any($2)) and g.until > $1 and g.until - g.since >= interval '5 min'
  union all
-select stream_id, since, until from unreached where stream_id = any($2::int[]) and until > $1
+select stream_id, since, until
+  from unreached
+ where ($2::int[] is null or stream_id = any($2)) and until > $1
  order by 1, 2;
 
 -- name: mails_of
