@@ -1,4 +1,4 @@
-"""The mails that wait in memory for the sessions of one lane: class by class, each in its order. Pure."""
+"""The mails of one pool that wait in memory at a site: class by class, each in its order. Pure."""
 
 from collections import deque
 from collections.abc import Iterable
