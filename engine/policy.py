@@ -7,7 +7,7 @@ import msgspec
 
 from engine.policytable import PolicyTable, parse_policy, with_preset
 from engine.rules import Points, Policy
-from engine.tables import Table, decoded, name
+from engine.tables import decoded, name
 from mtad.base.address import Address, parse_address
 from mtad.base.errors import InputError
 
@@ -21,8 +21,8 @@ _MAILBOX = re.compile(r"(?:(?P<display>[^<>]*)<(?P<inside>[^<>]+)>|(?P<bare>[^<>
 _BASE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[A-Za-z0-9._~/-]*)?")
 
 
-class StreamDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a stream: sender identity and policy."""
+class _Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream's file and its versions have alike."""
 
     name: str
     from_: str = msgspec.field(name="from")
@@ -38,6 +38,11 @@ class StreamDefinition(msgspec.Struct, frozen=True, kw_only=True):
     language: str = "en"
     pool: str = "default"
     """The [[pool]] of the configuration whose sources send it."""
+
+
+class StreamDefinition(_Stream, frozen=True, kw_only=True):
+    """One version of a stream: sender identity and policy."""
+
     policy: Policy = Policy()
 
     @property
@@ -53,17 +58,7 @@ class StreamDefinition(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(obj, cls)
 
 
-class _StreamTable(Table, frozen=True, kw_only=True):
-    name: str
-    from_: str = msgspec.field(name="from")
-    title: str = ""
-    reply_to: str = ""
-    imprint: str = ""
-    list_id: str = ""
-    tracking: TrackingMode
-    tracking_url: str = ""
-    language: str = "en"
-    pool: str = "default"
+class _StreamTable(_Stream, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: PolicyTable = PolicyTable()
 
 
