@@ -8,12 +8,13 @@ from uuid import UUID
 
 from aiohttp import web
 
+from mtad.base.clock import SystemClock
 from tests.tracker.made import KEYS
 from tracker import tokens
 from tracker.hits import Hit
 from tracker.links import Link
 from tracker.tokens import Purpose
-from tracker.web import make_runner
+from tracker.web import make_app, make_runner
 
 
 @asynccontextmanager
@@ -61,6 +62,24 @@ class Outside:
 
     async def find(self, link_id: int) -> bool:
         return not self.away
+
+
+@asynccontextmanager
+async def slowly() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Event]]:
+    """A tracker's port, what is set when it has a hit to record, and what makes all of them durable."""
+    outside = Outside()
+    asked, durable = asyncio.Event(), asyncio.Event()
+
+    async def slow(_hit: Hit) -> None:
+        asked.set()
+        await durable.wait()
+
+    app = make_app(
+        keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
+        ready=lambda: True, clock=SystemClock(),
+    )  # fmt: skip
+    async with served(app) as base:
+        yield int(base.rpartition(":")[2]), asked, durable
 
 
 async def raw(outside: Outside, request: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -6,14 +6,13 @@ import itertools
 import random
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
 
 from mtad.base.clock import SystemClock
 from tests.tracker.made import BROWSER, KEYS
-from tests.tracker.outside import Outside, clicked, forged, leaving, opened, served
+from tests.tracker.outside import Outside, clicked, forged, leaving, opened, slowly
 from tracker.hits import Hit
 from tracker.links import Link
 from tracker.plain import MOST_BYTES, MOST_HEADERS, read_plain
@@ -60,24 +59,6 @@ async def both(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
     yield made
     for runner in runners:
         await runner.cleanup()
-
-
-@asynccontextmanager
-async def slowly() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Event]]:
-    """A tracker's port, what is set when it has a hit to record, and what makes all of them durable."""
-    outside = Outside()
-    asked, durable = asyncio.Event(), asyncio.Event()
-
-    async def slow(_hit: Hit) -> None:
-        asked.set()
-        await durable.wait()
-
-    app = make_app(
-        keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
-        ready=lambda: True, clock=SystemClock(),
-    )  # fmt: skip
-    async with served(app) as base:
-        yield int(base.rpartition(":")[2]), asked, durable
 
 
 async def _said(port: int, chunks: Sequence[bytes]) -> bytes:

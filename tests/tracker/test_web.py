@@ -5,14 +5,12 @@ import asyncio
 import aiohttp
 import pytest
 
-from mtad.base.clock import SystemClock
 from mtad.base.ids import unix_ms_of
-from tests.tracker.made import BROWSER, KEYS
-from tests.tracker.outside import Outside, clicked, forged, leaving, opened, raw, served
-from tracker.hits import Hit, Kind, Method
+from tests.tracker.made import BROWSER
+from tests.tracker.outside import Outside, clicked, forged, leaving, opened, raw, slowly
+from tracker.hits import Kind, Method
 from tracker.links import Link
 from tracker.noting import DROPPED
-from tracker.web import make_app
 
 ODD_URLS = [
     "https://a.test",
@@ -140,18 +138,8 @@ async def test_nothing_is_answered_before_it_is_durable(
     http: aiohttp.ClientSession, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tracker.noting.JOURNAL_PATIENCE", 60.0)
-    asked, durable = asyncio.Event(), asyncio.Event()
-
-    async def slow(hit: Hit) -> None:
-        asked.set()
-        await durable.wait()
-
-    app = make_app(
-        keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
-        ready=lambda: True, clock=SystemClock(),
-    )  # fmt: skip
-    async with served(app) as base:
-        answer = asyncio.ensure_future(http.get(base + opened()).__aenter__())
+    async with slowly() as (port, asked, durable):
+        answer = asyncio.ensure_future(http.get(f"http://127.0.0.1:{port}{opened()}").__aenter__())
         await asked.wait()
         await http.get("/healthz")  # a whole round trip later
         assert not answer.done()
