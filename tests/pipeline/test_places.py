@@ -9,8 +9,10 @@ import pytest
 
 from mtad.base.config import Shape
 from mtad.pipeline import sessions
+from mtad.pipeline.places import Places
 from mtad.pipeline.signer import Signer as Signing
 from mtad.queue import store
+from mtad.queue.store import Wish
 from mtad.shape.feedback import INITIAL
 from tests.pipeline.office import Office, is_so, open_office, turns
 
@@ -189,4 +191,32 @@ async def test_a_drain_waits_for_sessions_that_are_granted_while_it_runs(
         await turns()  # whoever does not wait for the session goes home now
         office.post.answers.set()
 
+    assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 0
+
+
+async def test_of_two_sessions_that_end_together_neither_goes_on_in_the_others_place(office: Office) -> None:
+    tools = office.pipeline._tools
+    hold, answered = tools.sessions.hold, asyncio.Event()
+
+    async def slowly(wish: Wish, now: int) -> int:
+        granted = await hold(wish, now)
+        await answered.wait()
+        return granted
+
+    async with open_office(office):
+        (lane,) = await store.lanes_of(
+            office.world.rows.conn, [store.Limit(office.world.site, 100, 100, Shape().connection_limit)]
+        )
+        places = Places(lane, Shape(), tools)
+        places.ask(2, growing=False)
+        taken = await places.take()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tools.sessions, "hold", slowly)
+            ending = [asyncio.create_task(places.leave(again=False, handed_on=False)) for _ in range(2)]
+            await turns()
+            answered.set()
+            again = await asyncio.gather(*ending)
+
+    assert taken == (2, True)
+    assert again == [False, False]
     assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 0
