@@ -76,8 +76,9 @@ class Shaper:
         """The limits of the lane from a source to a site."""
         provider = self.provider(hosts)
         domain, name = _taken_apart(site)
-        known = name if name in self._routes or name in self._shaping.site else None
         secured = is_secured(site)
+        its = self._shaping.site
+        known = name if name in self._routes or name in its or name + _SECURED in its else None
         key = (provider, source, known, domain if domain in self._shaping.domain else None, secured)
         shape = self._shapes.get(key)
         if shape is None:
@@ -107,6 +108,7 @@ class Shaper:
 
     def _layers(self, site: str, provider: str | None, source: str) -> Iterator[tuple[str, Knobs]]:
         """What is said of a lane, from the general to the particular, with the names of the tables."""
+        secured = is_secured(site)
         domain, site = _taken_apart(site)
         shaping = self._shaping
         yield from _of(shaping, source, "shape")
@@ -118,6 +120,8 @@ class Shaper:
             yield from _of(self._routes[site], source, "route", "shape")
         if site in shaping.site:
             yield from _of(shaping.site[site], source, "shape", "site", site)
+        if secured and (name := site + _SECURED) in shaping.site:
+            yield from _of(shaping.site[name], source, "shape", "site", name)
         if domain in shaping.domain:
             yield from _of(shaping.domain[domain], source, "shape", "domain", domain)
 

@@ -157,6 +157,18 @@ def test_a_domain_shares_the_site_of_its_hosts_unless_it_has_a_table() -> None:
     assert shaper.shape(site_name(shaping, "gmail.com", "g"), GMAIL, "default").connection_limit == 3
 
 
+def test_a_site_that_the_policies_of_domains_made_has_the_tables_of_its_hosts_and_its_own() -> None:
+    shaping = Shaping(site={"g": Layer(**limit(2)), "g+mta-sts": Layer(max_message_rate="1/s")})
+    shaper = Shaper(shaping, {})
+
+    shapes = [shaper.shape(name, GMAIL, "default") for name in ("g", "g+mta-sts", "x.test via g+mta-sts", "h+mta-sts")]
+
+    told = [(shape.connection_limit, shape.max_message_rate, shape.enable_tls) for shape in shapes]
+    assert told == [
+        (2, "100/s", "RequiredInsecure"), (2, "1/s", "MTA-STS"), (2, "1/s", "MTA-STS"), (5, "100/s", "MTA-STS"),
+    ]  # fmt: skip
+
+
 def test_the_large_receivers_are_known() -> None:
     known = shipped_providers()
 
