@@ -92,8 +92,19 @@ async def noticed(conn: Connection, stream: int, since: datetime, until: datetim
 
 
 async def recall(conn: Connection, stream: int, since: datetime, provider: str = EVERYBODY) -> None:
-    """What was concluded after `since` of people at the provider is looked at anew by the next sweep: we were deaf."""
+    """What was concluded after `since` of people at the provider is looked at anew by sweeps: we were deaf."""
     await conn.execute(SQL["recall"], stream, provider, since)
+
+
+async def recall_page(conn: Connection, *, stream: int) -> bool:
+    """Have sweeps replay some more of those who are to be; False when there are none left."""
+    row = await conn.fetchrow(SQL["next_recall"], stream)
+    if row is None:
+        return False
+    provider, since, done = row
+    last = await conn.fetchval(SQL["recall_page"], stream, provider, since, done)
+    await conn.execute(SQL["recalled"], stream, provider, since, last)
+    return True
 
 
 async def holds(conn: Connection, stream: int | None = None) -> list[Hold]:

@@ -18,7 +18,7 @@ from prometheus_client import Gauge
 from engine import past as tables
 from engine import store
 from engine.listening import HELD as PROVIDERS_HELD
-from engine.listening import holds, listen
+from engine.listening import holds, listen, recall_page
 from engine.rows import FIRST, Kept, bases, take_due
 from engine.score import Key
 from engine.silence import may_pause
@@ -75,6 +75,8 @@ async def sweep(pool: Pool) -> int:
 
 async def _sweep_stream(pool: Pool, stream: int, heard: datetime) -> int:
     await in_transaction(pool, partial(_listen, stream=stream, heard=heard))
+    while await in_transaction(pool, partial(recall_page, stream=stream)):
+        pass
     changed, after = 0, FIRST
     moving: dict[Key, datetime | None] = {}
     while len(moving) < MOST:

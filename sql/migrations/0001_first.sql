@@ -249,6 +249,16 @@ create table unreached (
   primary key (stream_id, since)
 );
 
+-- From when on what was concluded of a stream's people at a provider ('*': at any) is to be replayed,
+-- for we were deaf; up to `done` of its contacts the sweep knows by now.
+create table recall (
+  stream_id int not null references stream,
+  provider text collate "C" not null,
+  since timestamptz not null,
+  done bigint not null default 0,
+  primary key (stream_id, provider, since)
+);
+
 create table program (
   id int generated always as identity primary key,
   name text not null unique,

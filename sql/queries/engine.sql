@@ -398,11 +398,12 @@ select contact_id from rows;
 -- ── Sweeps, and what holds them ─────────────────────────────────────────────
 
 -- name: swept_streams
--- Streams with something due at $1 whose sweeps are not held.
+-- Streams with something due at $1, or to be replayed, whose sweeps are not held.
 select s.id
   from stream s
  where not exists (select from brake b where b.stream_id = s.id and b.stopped is not null)
-   and exists (select from engagement e where e.stream_id = s.id and e.wake_at <= $1)
+   and (exists (select from engagement e where e.stream_id = s.id and e.wake_at <= $1)
+        or exists (select from recall where stream_id = s.id))
  order by s.id;
 
 -- name: brake_of

@@ -67,12 +67,25 @@ on conflict (stream_id, provider, since) do update
   set until = excluded.until, why = coalesce(nullif(excluded.why, ''), h.why), lifted = null;
 
 -- name: recall
--- Of stream $1, at provider $2 ('*': at any), whoever had a window closed, or was paused, after $3 is
--- replayed by the next sweep. Reads all of the stream, which so rare a thing may.
-with late as materialized (
+-- Of stream $1, at provider $2 ('*': at any), whoever had a window closed, or was paused, after $3 is to be replayed.
+insert into recall (stream_id, provider, since) values ($1, $2, $3) on conflict do nothing;
+
+-- name: next_recall
+-- What is to be replayed of stream $1: provider, since when, behind which contact; locked.
+select provider, since, done from recall where stream_id = $1 order by provider, since limit 1
+   for no key update skip locked;
+
+-- name: recall_page
+-- Of the next 5,000 contacts of stream $1 behind $4, at provider $2: have the sweep replay those of whom anything
+-- was concluded after $3. Returns the last contact, null where there are no more.
+-- Plan: a range of the primary key.
+with page as materialized (
+  select contact_id from engagement where stream_id = $1 and contact_id > $4 order by contact_id limit 5000
+), late as materialized (
   select e.contact_id
-    from engagement e
-   where e.stream_id = $1 and e.told > $3 and (e.ignored + e.unclear > 0 or e.state = 'cooling')
+    from page
+    join engagement e on e.stream_id = $1 and e.contact_id = page.contact_id
+   where e.told > $3 and (e.ignored + e.unclear > 0 or e.state = 'cooling')
      and ($2 = '*' or exists (
        select
          from contact c
@@ -81,11 +94,20 @@ with late as materialized (
         where c.id = e.contact_id and r.provider = $2))
    order by e.contact_id
      for no key update of e
+), woken as (
+  update engagement e
+     set held = least(e.held, $3), wake_at = least(e.wake_at, $3)
+    from late
+   where e.stream_id = $1 and e.contact_id = late.contact_id
 )
-update engagement e
-   set held = least(e.held, $3), wake_at = least(e.wake_at, $3)
-  from late
- where e.stream_id = $1 and e.contact_id = late.contact_id;
+select max(contact_id) from page;
+
+-- name: recalled
+-- Of stream $1, provider $2, since $3: all up to contact $4, or (null) all there are.
+with gone as (
+  delete from recall where stream_id = $1 and provider = $2 and since = $3 and $4::bigint is null
+)
+update recall set done = $4 where stream_id = $1 and provider = $2 and since = $3 and $4::bigint is not null;
 
 -- name: lift
 update provider_hold set lifted = now() where stream_id = $1 and provider = $2 and lifted is null;
