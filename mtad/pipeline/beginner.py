@@ -8,6 +8,7 @@ a session is ever between begin and the ledger.
 
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 
 import msgspec
 from prometheus_client import Histogram
@@ -30,6 +31,10 @@ VALID = 2.0
 # 64 at once cost Postgres a third of 8 times 8, and hold the lanes less often.
 MOST = 64
 LINGER = 0.05
+
+# And with a transactional mail among them, so that what one claim brought comes together: 50 of them a
+# second that waited for nobody made batches of 20 of bulk's 58, and waiting 24.
+HURRY = 0.015
 
 BEGIN_SECONDS = Histogram("mtad_begin_seconds", "Time of one begin, all offers of a batch together")
 
@@ -64,9 +69,9 @@ class Beginner:
         self._clock = clock
         self._worker = worker
         self._settler = settler
-        self._hurries = False  # a transactional mail is offered
+        self._hurry_by = inf  # monotonic: when a transactional mail that is offered has waited enough
         self._batcher: Batcher[Turn, Begun] = Batcher(
-            self._write, most=MOST, linger=LINGER, more=lambda: more() and not self._hurries
+            self._write, most=MOST, linger=LINGER, more=lambda: more() and clock.monotonic() < self._hurry_by
         )
 
     async def run(self) -> None:
@@ -74,11 +79,12 @@ class Beginner:
 
     async def begin(self, turn: Turn) -> Begun:
         """Settle the session's last mail, for certain, and ask to send its next now."""
-        self._hurries |= turn.offer.facts.class_ == TRANSACTIONAL
+        if turn.offer.facts.class_ == TRANSACTIONAL:
+            self._hurry_by = min(self._hurry_by, self._clock.monotonic() + HURRY)
         return await self._batcher.put(turn)
 
     async def _write(self, turns: Sequence[Turn]) -> Sequence[Begun]:
-        self._hurries = False
+        self._hurry_by = inf
         offers = [self._counted(turn.offer) for turn in turns]
         last = [turn.last for turn in turns if turn.last is not None]
         ended = [row for row in last if isinstance(row, Ended) and not row.suppress]
