@@ -71,7 +71,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     how: str = ""
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class Judgement(msgspec.Struct, frozen=True, gc=False):
     """A class and every reason that spoke against a person."""
 
     class_: HitClass

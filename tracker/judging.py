@@ -20,7 +20,7 @@ from tracker.ranges import SOON, Visit
 QUICKEST = timedelta(seconds=2)
 
 
-class Mail(msgspec.Struct, frozen=True):
+class Mail(msgspec.Struct, frozen=True, gc=False):
     """What is known of the mail that was hit.
 
     `accepted_at` is the time of its 250, None if it never got one. With `doubts`,

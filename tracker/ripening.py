@@ -176,7 +176,7 @@ def _sign(one: store.Verdict) -> store.Sign | None:
 def about(mail: store.MailHit) -> Mail:
     """What its hits are judged by. A settle window that is shorter than usual makes everything quicker."""
     settle = _settle(mail)
-    quickest = min(QUICKEST, settle * (QUICKEST / DEFAULT_SETTLE))
+    quickest = QUICKEST if settle >= DEFAULT_SETTLE else settle * (QUICKEST / DEFAULT_SETTLE)
     return Mail(mail.links, mail.dot_at, mail.accepted_at, mail.doubts, quickest)
 
 
