@@ -114,7 +114,7 @@ def _held(stream: str, hold: Hold) -> list[RenderableType]:
     elif hold.kind == "provider":
         lines.append(_indented("Its windows stay open until signs return; mail goes on."))
     else:
-        lines.append(_indented("Windows close later by that time; mail goes on."))
+        lines.append(_indented("Nobody is paused for silence meanwhile; mail goes on."))
     return lines
 
 

@@ -333,6 +333,28 @@ async def test_without_a_probe_nothing_waits_for_it(world: World, host: Host) ->
     assert ((await state(world))[0], await prober.wrong()) == ("cooling", [])
 
 
+async def test_host_that_died_with_hits_unread_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    await world.stream()
+    await read(world, NOW)
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, beat, ingested_until, dead)"
+        " values ('there', 0, 1, $1, $2, $2, $3)",
+        NOW - DAY, NOW - 2 * MINUTE, NOW - MINUTE,
+    )  # fmt: skip
+    ears = Ears(world.pool, ManualClock(NOW))
+
+    await ears.run()
+
+    (found,) = await unheard(world.conn)
+    assert (found.about, found.name, found.since, found.holds) == ("host", "there", NOW - 2 * MINUTE, True)
+    assert "there: a worker died at" in found.why
+    assert [held.kind for held in (await audience(world.conn, "sales", 1)).holds] == ["tracker"]
+    assert UNHEARD.labels(about="host")._value.get() == 1
+    assert [record.message for record in caplog.records] == ["people cannot be heard"]
+    ears.end()
+    assert UNHEARD.labels(about="host")._value.get() == 0
+
+
 async def test_an_address_that_comes_and_goes_is_one_span(world: World, host: Host) -> None:
     stream = await world.stream()
     prober = Prober(world.pool, host.url)

@@ -51,7 +51,7 @@ async def unheard(conn: Connection) -> list[Unheard]:
     ]
     for host, read, dead in await conn.fetch(SQL["unread_hosts"]):
         why = (
-            f"{host}: a worker died there at {local(dead)} and left hits that nobody has read; until they are, for"
+            f"{host}: a worker died at {local(dead)} and left hits that nobody has read; until they are, for"
             f" 7 days at most, silence is believed up to {local(read)} only"
         )
         found.append(Unheard("host", host, why, f"start mtad on {host}, with its state folder", read, holds=True))
