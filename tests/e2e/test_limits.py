@@ -25,7 +25,7 @@ from tests.e2e.place import Place, running_place
 pytestmark = pytest.mark.timeout(120)
 
 RATE, BURST, SESSIONS = 50, 5, 8
-PEOPLE = 1200
+PEOPLE = 2000  # more than there is time for: the test ends when it has seen enough
 SHAPE = f"""
 [shape.domain."reader.test"]
 max_message_rate = "{RATE}/s,max_burst={BURST}"
