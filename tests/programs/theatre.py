@@ -171,7 +171,8 @@ class Theatre:
     async def nobody_listened(self) -> None:
         """From the day before yesterday to yesterday, as the rows of workers tell."""
         await self.conn.execute(
-            "insert into worker (host, slot, pid, started, beat, ingested_until, dead) select 'here', 1, 1, since, until, until, until"
+            "insert into worker (host, slot, pid, started, beat, ingested_until, dead)"
+            " select 'here', 1, 1, since, until, until, until"
             " from (values (now() - interval '30 d', now() - interval '2 d'), (now() - interval '1 d', now()))"
             " as lived (since, until)"
         )
