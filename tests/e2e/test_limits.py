@@ -139,8 +139,8 @@ async def test_rate_and_sessions_hold_over_workers_that_stop_and_die_and_are_use
             continued = time.time_ns() // 1000
             await place.sink.wait_for(len(place.sink.messages) + 20)
             await place.kill(workers[0])
-            await place.until_count("select count(*) from worker where dead is not null", 1)
-            freed = await place.pool.fetchval("select dead from worker where dead is not null")
+            await place.until_count("select count(dead) from worker where pid = $1", 1, workers[0])
+            freed = await place.pool.fetchval("select dead from worker where pid = $1", workers[0])
             await place.until_count(ENOUGH_SINCE, ENOUGH, freed, ENOUGH)
             arrived = await arrivals(place)
             begins, most_open = await begun(place)
