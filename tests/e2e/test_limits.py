@@ -130,7 +130,6 @@ async def test_rate_and_sessions_hold_over_workers_that_stop_and_die_and_are_use
         starved = Starved([workers[1], os.getpid(), *(row[0] for row in backends)])
         async with starved.watched():
             await place.mtad("resume", "source", "default")
-            # One that found the source suspended looks again after a second.
             await place.until_count("select count(distinct worker) from note", 2)
             stopped = time.time_ns() // 1000
             os.kill(workers[0], signal.SIGSTOP)
@@ -171,6 +170,12 @@ async def queue_with_refusals(place: Place) -> None:
     people = [f"p{n}@reader.test" for n in range(PEOPLE)]
     await place.import_people(people)
     await place.apply_campaign("news")
+    # A lane that is known is not claimed for while it is suspended: then both workers have their share from the start.
+    await place.until_count("select count(*) from domain where site_id is not null", 1)
+    await place.pool.execute(
+        "insert into lane (source, site_id, rate, burst, sessions) select 'default', site_id, $1, $2, $3 from domain",
+        RATE, BURST, SESSIONS,
+    )  # fmt: skip
     await place.mtad("suspend", "source", "default")
     await place.mtad("program", "start", "news")
     refused = place.write("refused.txt", "\n".join(people[n] for n in range(PEOPLE) if n % 10 < 3))
