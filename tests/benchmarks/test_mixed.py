@@ -11,7 +11,7 @@ def test_campaign_hits_and_transactional_mail_all_come_through(tmp_path: Path) -
     out = tmp_path / "mixed.json"
     code, said = run(
         "mixed", "--contacts", "60", "--size", "3000", "--workers", "1", "--sink", "lab", "--hits", "20",
-        "--transactional", "10", "--limit", "110", "--json", str(out),
+        "--transactional", "10", "--limit", "280", "--json", str(out),
     )  # fmt: skip
 
     assert code == 0, said

@@ -11,10 +11,8 @@ from mtad.lab.installation import Installation
 from mtad.ops.install import install
 from mtad.ops.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(120)
-
 PLAN = Plan(
-    contacts=200, ineligible=77, rounds=1, workers=2, sites=4, sessions=4, unfenced=False, seed=5, limit=60, json=None
+    contacts=200, ineligible=77, rounds=1, workers=2, sites=4, sessions=4, unfenced=False, seed=5, limit=280, json=None
 )
 
 

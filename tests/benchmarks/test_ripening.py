@@ -11,7 +11,7 @@ def test_every_hit_is_folded_after_its_settle_window(tmp_path: Path) -> None:
     out = tmp_path / "ripening.json"
     code, said = run(
         "ripening", "--rate", "20", "--seconds", "1", "--settle", "0.2", "--workers", "1", "--sink", "lab",
-        "--limit", "100", "--json", str(out),
+        "--limit", "280", "--json", str(out),
     )  # fmt: skip
 
     assert code == 0, said

@@ -24,7 +24,7 @@ def test_toy_run_sends_everybody_one_verified_copy_and_says_what_it_used(tmp_pat
     out = tmp_path / "send.json"
     code, said = run(
         "send", "--contacts", "60", "--size", "15000", "--sink", "lab", "--domains", "20", "--verify",
-        "--dkim", "both", "--rsa-seconds", "1", "--limit", "100", "--json", str(out),
+        "--dkim", "both", "--rsa-seconds", "1", "--limit", "280", "--json", str(out),
     )  # fmt: skip
 
     assert code == 0, said

@@ -14,7 +14,7 @@ def test_toy_soak_loses_nothing_and_tells_how_everything_went(tmp_path: Path) ->
     out, plot = tmp_path / "soak.json", tmp_path / "soak.svg"
     code, said = run(
         "soak", "--minutes", "0.06", "--rate", "10", "--period", "1.5", "--hits", "10", "--every", "0.5",
-        "--size", "3000", "--workers", "1", "--sink", "lab", "--limit", "110", "--json", str(out), "--svg", str(plot),
+        "--size", "3000", "--workers", "1", "--sink", "lab", "--limit", "280", "--json", str(out), "--svg", str(plot),
     )  # fmt: skip
 
     assert code == 0, said

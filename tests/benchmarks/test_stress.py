@@ -13,7 +13,7 @@ def test_no_answered_hit_is_lost_or_doubled_by_a_kill_or_an_outage_and_no_click_
     out = tmp_path / "stress.json"
     code, said = run(
         "stress", "--kills", "1", "--outage", "0.5", "--rate", "100", "--connections", "8", "--contacts", "20",
-        "--sink", "lab", "--limit", "110", "--json", str(out),
+        "--sink", "lab", "--limit", "280", "--json", str(out),
     )  # fmt: skip
 
     assert code == 0, said

@@ -23,7 +23,7 @@ def test_every_answered_hit_is_in_postgres_once_and_nginx_is_asked_too(tmp_path:
     out = tmp_path / "tracking.json"
     code, said = run(
         "tracking", "--seconds", "1", "--connections", "4", "--rate", "50", "--contacts", "20", "--sink", "lab",
-        "--limit", "100", "--json", str(out),
+        "--limit", "280", "--json", str(out),
     )  # fmt: skip
 
     assert code == 0, said

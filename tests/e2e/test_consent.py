@@ -21,7 +21,6 @@ consent = "Ja, die Schule darf mir schreiben."
 """
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("place", [500], indirect=True)
 async def test_who_signs_up_and_confirms_is_mailed_and_who_takes_a_break_is_not(place: Place) -> None:
     made = await place.mtad("form", "apply", place.write("form.toml", FORM))

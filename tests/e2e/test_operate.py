@@ -10,8 +10,6 @@ import pytest
 from mtad.base.errors import Problem
 from tests.e2e.place import Place
 
-pytestmark = pytest.mark.timeout(180)
-
 
 async def lines(place: Place, *arguments: str) -> list[Any]:
     """What a command prints, a document a line."""

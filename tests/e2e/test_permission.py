@@ -9,7 +9,6 @@ from mtad.lab.letter import read_letter
 from tests.e2e.place import Place
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("place", [500], indirect=True)
 async def test_who_left_or_is_suppressed_is_never_mailed_again_and_a_forecast_says_so(place: Place) -> None:
     people = [f"p{n}@reader.test" for n in range(60)]
@@ -40,7 +39,6 @@ async def test_who_left_or_is_suppressed_is_never_mailed_again_and_a_forecast_sa
     assert forecast["send"] == report["delivered"] == 49
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("place", [500], indirect=True)
 async def test_a_preview_and_a_test_show_the_mail_without_counting_for_anybody(place: Place) -> None:
     await place.import_people(["ann@reader.test"])

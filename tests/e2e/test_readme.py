@@ -6,8 +6,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import pytest
-
 from mtad.lab.installation import Installation, free_port
 from mtad.lab.sink import Sink
 
@@ -20,8 +18,6 @@ APART = re.compile(r"make |python3 -m venv|mtad (?:init|check|run)\b")
 
 # A file says its name in its first line.
 NAMED = re.compile(r"(?:#|<!--) (\S+\.(?:toml|html))\b")
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def commands() -> list[list[str]]:

@@ -8,8 +8,6 @@ from mtad.lab.verify import Verifier
 from mtad.queue import store
 from tests.e2e.place import SERIES, Place
 
-pytestmark = pytest.mark.timeout(180)
-
 OTHERS = [f"other{n}@reader.test" for n in range(300)]
 CLOSED = 3600.0
 

@@ -6,10 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 
-
-@pytest.mark.timeout(300)
 def test_the_demo_ends_with_books_that_agree(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mtad", "demo", "--contacts", "200", "--seed", "3", "--json"],

@@ -3,14 +3,10 @@
 from collections import Counter
 from datetime import datetime, timedelta
 
-import pytest
-
 from mtad.pipeline.claimer import VERDICTS
 from tests.pipeline.place import Place
 from tests.pipeline.receiver import Receiver
 from tests.queue.world import World
-
-pytestmark = pytest.mark.timeout(120)
 
 PEOPLE, PROGRAMS = 120, 5
 WEEK = timedelta(days=7)
