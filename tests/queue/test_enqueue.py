@@ -293,6 +293,7 @@ async def test_a_series_that_ends_in_silence_makes_inactive_once_all_was_heard_a
         await conn.execute("update engagement set first_sent = now()")
         await conn.execute("update engagement set last_sign = now() where contact_id = $1", contact)
         tracker = await store.register_worker(conn, "here", 0, 1)
+        await conn.execute("update worker set started = now() - interval '1 h'")
 
     assert await advance.advance(pool, Catalogue(pool), CONFIG) == 0, "a journal is not read up to then yet"
     await pool.execute("update worker set ingested_until = now() where id = $1", tracker)
