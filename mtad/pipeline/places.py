@@ -36,15 +36,17 @@ class Places:
     async def take(self) -> tuple[int, bool]:
         """Take those that were asked for: how many there were for sessions to be opened, and whether that is all."""
         async with self._counting:
-            number, growing = self.asked, self._grows
+            # Places of sessions that end meanwhile are not for these: they are given back behind us.
+            number, growing, running = self.asked, self._grows, self.running
             self._grows = False
-            await self._hold(self.running + number, growing=growing)
+            await self._hold(running + number, growing=growing)
             # In this order: a lane that is closed must not keep the provider's from others.
-            allowed = await self._provider_allows(self._held - self.running)
-            self._is_tight = allowed < self._held - self.running
+            granted = self._held - running
+            allowed = await self._provider_allows(granted)
+            self._is_tight = allowed < granted
             if self._is_tight:
-                await self._hold(self.running + allowed, growing=growing)
-            opened = self._held - self.running
+                await self._hold(running + allowed, growing=growing)
+            opened = max(0, self._held - running)
             self.running += opened
             self.asked -= number
         await self._provider_has_back(allowed - opened)

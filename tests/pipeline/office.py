@@ -104,6 +104,8 @@ class Postman(Session):
             await self._office.accepts.wait()
         self._office.waiting -= 1
         self._office.sent.append(recipient)
+        if len(self._office.sent) == self._office.stops_after:
+            self._office.accepts.clear()
         if self._office.refusals:
             self._office.refusals -= 1
             if not self._office.refusals:
@@ -122,6 +124,7 @@ class PostOffice(Dialer):
         self.opened = 0
         self.opened_at: list[float] = []
         self.sent: list[str] = []
+        self.stops_after = 0  # mails, after which no more are answered; 0: never
         self.waiting = 0  # mails that were offered and are not answered
         self.refusals = 0  # mails that get a 421; those after them are not answered
         self.hangs_up = False

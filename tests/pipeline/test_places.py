@@ -1,7 +1,8 @@
 """How many sessions a lane has: as many as it may, bears and has mail for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from math import inf
 from typing import Any
 
@@ -82,9 +83,8 @@ async def test_a_lane_begins_with_few_sessions_has_more_with_success_and_half_wi
 
     async with open_office(office):
         await office.until(mails_on_the_wire(INITIAL))
+        office.post.stops_after = 20
         office.post.accepts.set()
-        await office.until_count("select (count(*) >= 20)::int from ledger", 1)
-        office.post.accepts.clear()
         await office.until(mails_on_the_wire(most))
         office.post.refusals = most
         office.post.accepts.set()
@@ -194,29 +194,53 @@ async def test_a_drain_waits_for_sessions_that_are_granted_while_it_runs(
     assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 0
 
 
-async def test_of_two_sessions_that_end_together_neither_goes_on_in_the_others_place(office: Office) -> None:
-    tools = office.pipeline._tools
-    hold, answered = tools.sessions.hold, asyncio.Event()
+@contextlib.asynccontextmanager
+async def places_of(office: Office) -> AsyncIterator[tuple[Places, asyncio.Event]]:
+    """Places of the lane, and the event without which nobody hears how many it holds."""
+    tools, heard = office.pipeline._tools, asyncio.Event()
+    hold = tools.sessions.hold
+    heard.set()
 
     async def slowly(wish: Wish, now: int) -> int:
         granted = await hold(wish, now)
-        await answered.wait()
+        await heard.wait()
         return granted
 
-    async with open_office(office):
-        (lane,) = await store.lanes_of(
-            office.world.rows.conn, [store.Limit(office.world.site, 100, 100, Shape().connection_limit)]
-        )
-        places = Places(lane, Shape(), tools)
+    limit = store.Limit(office.world.site, 100, 100, Shape().connection_limit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tools.sessions, "hold", slowly)
+        async with open_office(office):
+            (lane,) = await store.lanes_of(office.world.rows.conn, [limit])
+            yield Places(lane, Shape(), tools), heard
+
+
+async def test_of_two_sessions_that_end_together_neither_goes_on_in_the_others_place(office: Office) -> None:
+    async with places_of(office) as (places, heard):
         places.ask(2, growing=False)
         taken = await places.take()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tools.sessions, "hold", slowly)
-            ending = [asyncio.create_task(places.leave(again=False, handed_on=False)) for _ in range(2)]
-            await turns()
-            answered.set()
-            again = await asyncio.gather(*ending)
+        heard.clear()
+        ending = [asyncio.create_task(places.leave(again=False, handed_on=False)) for _ in range(2)]
+        await turns()
+        heard.set()
+        again = await asyncio.gather(*ending)
 
     assert taken == (2, True)
     assert again == [False, False]
     assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 0
+
+
+async def test_a_session_that_ends_while_places_are_asked_for_leaves_its_own_to_nobody(office: Office) -> None:
+    async with places_of(office) as (places, heard):
+        places.ask(1, growing=False)
+        await places.take()
+        heard.clear()
+        places.ask(1, growing=False)
+        taking = asyncio.create_task(places.take())
+        await turns()
+        ending = asyncio.create_task(places.leave(again=False, handed_on=False))
+        await turns()
+        heard.set()
+        taken, again = await taking, await ending
+
+    assert (taken, again) == ((1, True), False)
+    assert await office.world.pool.fetchval("select sum(sessions) from lane_session") == 1
