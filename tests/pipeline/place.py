@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from engine.service import Catalogue
 from mtad.base.config import Config, Route
@@ -67,9 +67,18 @@ class Place:
                 task.cancel()
 
     async def until(self, query: str) -> None:
+        """For what stays so: what comes and goes may be over when we look."""
         while not await self.world.pool.fetchval(query):
-            await store.refresh_hints(self.world.rows.conn)
-            await asyncio.sleep(0.01)
+            await self._look_again()
+
+    async def until_so(self, fact: Callable[[], bool]) -> None:
+        """The same of what this process knows."""
+        while not fact():
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        await store.refresh_hints(self.world.rows.conn)
+        await asyncio.sleep(0.01)
 
     async def until_delivered(self, number: int) -> None:
         await self.until(f"select count(*) = {number} from ledger where outcome = 'delivered'")

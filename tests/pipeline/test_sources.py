@@ -1,14 +1,13 @@
 """Several sources on real addresses of the loopback network: weights, health, limits, what the ledger says."""
 
-import asyncio
-
 import pytest
 
 from mtad.base.shape import Knobs, Shaping
 from mtad.base.source import Source
+from mtad.pipeline.claimer import VERDICTS
 from mtad.pipeline.reception import ATTEMPTS
 from mtad.pipeline.sources import OUT
-from mtad.queue import store, suspensions
+from mtad.queue import suspensions
 from tests.pipeline.place import COLD, WARM, Place
 from tests.pipeline.receiver import Receiver
 from tests.queue.world import World
@@ -53,7 +52,7 @@ async def test_with_every_source_out_nothing_is_claimed_and_nobody_pays(world: W
     await place.queue(20)
 
     async with place.workers():
-        await place.until("select exists (select from job where worker is not null)")
+        await place.until_so(lambda: OUT.labels(source=GONE.name)._value.get() == 1)
         await place.until("select not exists (select from job where worker is not null)")
 
     assert await world.pool.fetchval("select count(*) from job where attempt = 0 and due <= now()") == 20
@@ -66,9 +65,7 @@ async def test_limits_hold_for_each_source_over_two_workers(world: World, receiv
     receiver.answers.clear()
 
     async with place.workers(2):
-        while receiver.open != {"127.0.0.2": 4, "127.0.0.3": 2}:
-            await store.refresh_hints(world.rows.conn)
-            await asyncio.sleep(0.01)
+        await place.until_so(lambda: receiver.open == {"127.0.0.2": 4, "127.0.0.3": 2})
         receiver.answers.set()
         await place.until_delivered(200)
 
@@ -144,9 +141,11 @@ async def test_mail_that_cannot_go_keeps_its_time_where_no_other_pool_has_mail(
     place = Place(world, receiver, WARM, COLD, pools={"default": {"cold": 1}, "news": {"warm": 1}})
     await place.queue(20)
     await suspensions.suspend(world.rows.conn, "source", "cold", until=None, reason="blocked", by="ann")
+    claimed = VERDICTS.labels(verdict="send", reason="")
+    before = claimed._value.get()
 
     async with place.workers():
-        await place.until("select exists (select from job where worker is not null)")
+        await place.until_so(lambda: claimed._value.get() >= before + 20)
         await place.until("select not exists (select from job where worker is not null)")
 
     assert await world.pool.fetchval("select count(*) from job where due <= now() and reason is null") == 20
