@@ -634,11 +634,14 @@ select w.*
      select from worker v
       where v.host = w.host and v.dead is null and v.ingested_until >= w.dead and v.ingested_until < 'infinity');
 
--- Up to when every hit that a tracker received is in the database.
+-- Up to when every hit that a tracker received is in the database; where the last that heard is gone
+-- and others live, up to its end: they would hear nobody.
 create function read_until() returns timestamptz language sql stable as $$
   select coalesce(
     (select least(min(greatest(w.ingested_until, w.started)),
-                  (select min(greatest(u.ingested_until, u.started)) from unread u))
+                  (select min(greatest(u.ingested_until, u.started)) from unread u),
+                  case when min(w.ingested_until) = 'infinity'
+                       then (select max(dead) from worker where ingested_until < 'infinity') end)
        from worker w
       where w.dead is null),
     '-infinity')

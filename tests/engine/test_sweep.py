@@ -177,6 +177,24 @@ async def test_silence_waits_for_hits_that_are_not_judged(world: World) -> None:
     assert await sweep(world.pool) == 0
 
 
+async def test_nobody_is_silent_while_no_tracker_lives_whoever_sends(world: World) -> None:
+    """The only one left in order, with nothing unread."""
+    stream = await world.stream(policy=POLICY)
+    contact = await world.contact("a@example.com", stream)
+    await in_window(world, stream, contact, ignored=1)
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, started, ingested_until, dead)"
+        " values ('here', 0, 1, $1, $2, $3), ('there', 0, 1, $1, 'infinity', null)",
+        NOW - 300 * DAY, NOW + 28 * DAY, NOW - 2 * DAY,
+    )  # fmt: skip
+
+    assert await sweep(world.pool) == 0
+    assert await world.conn.fetchval("select read_until()") == NOW - 2 * DAY
+
+    await hears(world)
+    assert await sweep(world.pool) == 1
+
+
 @pytest.mark.parametrize("senders", [0, 1])
 async def test_window_is_prolonged_by_the_time_in_which_no_tracker_lived(world: World, senders: int) -> None:
     """Whatever workers without one did on other hosts."""
