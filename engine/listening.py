@@ -71,7 +71,7 @@ async def _decide(conn: Connection, stream: int, ends: Sequence[datetime], half:
         # What was usual is forgotten at last, as of a provider.
         still = Finding(since, "") if since and since > end - memory else None
         everybody = still or unheard(known)
-        if everybody and not await noticed(conn, stream, everybody.since, end + timedelta(seconds=half)):
+        if everybody and not await noticed(conn, [stream], everybody.since, end + timedelta(seconds=half)):
             found[EVERYBODY] = everybody
         for provider, one in found.items():
             # Until the next half window can be counted.
@@ -85,9 +85,9 @@ async def _decide(conn: Connection, stream: int, ends: Sequence[datetime], half:
         held = {provider: one.since for provider, one in found.items()}
 
 
-async def noticed(conn: Connection, stream: int, since: datetime, until: datetime) -> bool:
-    """Whether anybody, or any machine, asked for what stands in mail of the stream, from `since` to before `until`."""
-    found: bool = await conn.fetchval(SQL["noticed"], stream, since, until)
+async def noticed(conn: Connection, streams: Sequence[int], since: datetime, until: datetime) -> bool:
+    """Whether anybody, or any machine, asked for what stands in mail of the streams, from `since` to before `until`."""
+    found: bool = await conn.fetchval(SQL["noticed"], streams, since, until)
     return found
 
 

@@ -7,6 +7,7 @@ answer: a proxy's page of errors, a cache or a parked domain is not our tracker.
 import asyncio
 import secrets
 import ssl
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -61,7 +62,7 @@ class Probe:
         if not addresses:
             return {}
         places = asyncio.Semaphore(ABREAST)
-        # Nothing of this is remembered: a recipient comes for the first time.
+        # Nothing is remembered but what DNS said, for as long as it allows: a recipient comes for the first time.
         tls = await asyncio.to_thread(ssl.create_default_context)
         names = Names(self._resolver)
         connector = aiohttp.TCPConnector(resolver=names, use_dns_cache=False, force_close=True, ssl=tls)
@@ -75,11 +76,15 @@ class Probe:
             return dict(zip(ordered, await asyncio.gather(*map(ask, ordered)), strict=True))
 
     async def _write(self, conn: Connection, streams: Sequence[Asked], wrong: Mapping[str, str], at: datetime) -> None:
+        of: defaultdict[str, list[Asked]] = defaultdict(list)
+        for one in streams:
+            of[one.url or self._default].append(one)
+        failing = (address for address, why in wrong.items() if why)
+        came = {address for address in failing if await _came_through(conn, address, of[address], at)}
         found: dict[int, Reach] = {}
         for one in streams:
             address = one.url or self._default
-            came = bool(wrong[address]) and await _came_through(conn, one, address, at)
-            found[one.id], over = after(one.found, address, at, wrong[address], noticed=came)
+            found[one.id], over = after(one.found, address, at, wrong[address], noticed=address in came)
             if over:
                 await conn.execute(SQL["note_unreached"], one.id, over.since, over.until)
                 # What was concluded before the first failure was found.
@@ -100,13 +105,15 @@ def _values(reach: Reach) -> tuple[object, ...]:
     return tuple(getattr(reach, name) for name in Reach.__struct_fields__)
 
 
-async def _came_through(conn: Connection, one: Asked, address: str, at: datetime) -> bool:
-    """Whether a recipient has, although the address never answered; once that was so it is not asked again."""
-    if one.found is None or one.found.address != address or one.found.answered:
+async def _came_through(conn: Connection, address: str, streams: Sequence[Asked], at: datetime) -> bool:
+    """Whether a recipient of any stream has, although the address never answered; after that it is not asked again."""
+    known = {one.id: one.found for one in streams if one.found and one.found.address == address}
+    if not known or any(found.answered for found in known.values()):
         return False
-    if one.found.failures and not one.found.holds:
+    if any(found.failures and not found.holds for found in known.values()):
         return True
-    return await noticed(conn, one.id, max(one.found.good, one.found.asked - LATE), at)
+    since = min(max(found.good, found.asked - LATE) for found in known.values())
+    return await noticed(conn, list(known), since, at)
 
 
 async def _answer(http: aiohttp.ClientSession, address: str, keys: Keys) -> str:

@@ -53,7 +53,10 @@ def after(before: Reach | None, address: str, at: datetime, wrong: str, *, notic
 
 
 def _over(before: Reach | None, at: datetime) -> Span | None:
-    return Span(before.good, at) if before and before.holds and before.failures >= OUTAGE else None
+    # A clock that was put back, or another host's, must not make a span that ends before it begins.
+    if before is None or not before.holds or before.failures < OUTAGE or before.good >= at:
+        return None
+    return Span(before.good, at)
 
 
 def trouble(reach: Reach) -> str:

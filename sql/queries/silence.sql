@@ -31,15 +31,16 @@ on conflict (stream_id, provider, at) do update
   set mails = s.mails + excluded.mails, answered = s.answered + excluded.answered;
 
 -- name: noticed
--- Whether anybody, or any machine, asked for what stands in mail of stream $1 from $2 to before $3.
--- Plan: a piece of the primary key of event, to the first that is found; where there is none of
--- this stream that is all of it, so it is asked once a half window, and where no mail was answered.
+-- Whether anybody, or any machine, asked for what stands in mail of streams $1 from $2 to before $3.
+-- Plan: a piece of the primary key of event, to the first that is found; where there is none of these
+-- streams that is all of it, so it is asked once a half window where no mail was answered, and of an
+-- hour, for all streams of one address together, where the probe never had an answer.
 select exists (
   select
     from event
    where id >= (lpad(to_hex(floor(1000 * extract(epoch from $2::timestamptz))::bigint), 12, '0') || repeat('0', 20))::uuid
      and id < (lpad(to_hex(floor(1000 * extract(epoch from $3::timestamptz))::bigint), 12, '0') || repeat('0', 20))::uuid
-     and stream_id = $1 and kind in ('open', 'click'));
+     and stream_id = any($1::int[]) and kind in ('open', 'click'));
 
 -- name: forget_signs
 -- Of stream $1, what is older than $2.

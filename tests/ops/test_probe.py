@@ -95,6 +95,12 @@ def test_what_was_out_of_reach_by_an_address_that_is_given_up_is_over() -> None:
     )
 
 
+def test_clock_that_was_put_back_makes_no_span() -> None:
+    reach, _ = story("", "x", "x")
+
+    assert after(reach, URL, NOW - MINUTE, "", noticed=False) == (Reach(URL, NOW - MINUTE, True, NOW - MINUTE), None)
+
+
 # ── What it does ────────────────────────────────────────────────────────────
 
 
@@ -295,8 +301,9 @@ async def test_blip_changes_nothing(world: World, host: Host) -> None:
 
 
 async def test_one_that_never_answered_holds_until_a_recipient_came_through(world: World, host: Host) -> None:
-    """Then it is this host that cannot see it: said in every place, but nobody's silence waits for it."""
+    """Then it is this host that cannot see it: said in every place, but nobody's silence waits for it, on no stream."""
     stream, _, _ = await small_stream(world)
+    await world.stream("of nobody")
     await host.stop()
     prober = Prober(world.pool, host.url)
     first = NOW - 5 * DAY
@@ -316,6 +323,12 @@ async def test_one_that_never_answered_holds_until_a_recipient_came_through(worl
 
     assert (await state(world))[0] == "cooling"
     assert "would go unnoticed" in (await prober.wrong())[0]
+    assert await world.conn.fetchval("select count(*) from reach where holds") == 0
+    # Of an address that answered once no recipient proves anything.
+    await world.conn.execute("update reach set answered = true where stream_id = $1", stream)
+    await world.conn.execute("delete from reach where stream_id <> $1", stream)
+    await prober.at(first + 4 * MINUTE)
+    assert await world.conn.fetchval("select count(*) from reach where holds") == 2
 
 
 async def test_without_a_probe_nothing_waits_for_it(world: World, host: Host) -> None:
