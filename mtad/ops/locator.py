@@ -22,6 +22,14 @@ class Located(msgspec.Struct, frozen=True):
     policy: Policy | None = None
 
 
+class Barred(Unresolved):
+    """The policy of a domain allows none of its hosts; it is to be kept like any other."""
+
+    def __init__(self, why: str, policy: Policy) -> None:
+        super().__init__(why)
+        self.policy = policy
+
+
 class Locator:
     """Asks `resolver`, and `policies` where the configuration wants them heard."""
 
@@ -37,7 +45,7 @@ class Locator:
         return cls(config, resolver, Policies(resolver, clock))
 
     async def locate(self, domain: str, known: Policy | None = None) -> Located | NoMail:
-        """Where mail for a domain (ASCII, lower case) goes; `known` is its last policy. Raises Unresolved."""
+        """Where mail for a domain (ASCII, lower case) goes; `known` is its last policy. Raises Unresolved, Barred."""
         shaping = self._config.shape
         site = await self._resolver.site_of(domain, self._config)
         if isinstance(site, NoMail):
@@ -50,5 +58,5 @@ class Locator:
             return Located(name, site.hosts, site.ttl, policy)
         allowed = site.only(policy.allows)
         if allowed is None:
-            raise Unresolved(f"the MTA-STS policy of {domain} allows none of its hosts: {site.name}")
+            raise Barred(f"the MTA-STS policy of {domain} allows none of its hosts: {site.name}", policy)
         return Located(site_name(shaping, domain, allowed.name, secured=True), allowed.hosts, site.ttl, policy)

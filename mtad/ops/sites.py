@@ -9,7 +9,7 @@ from mtad.base.address import normal_domain
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.sqlfiles import queries
-from mtad.ops.locator import Located, Locator
+from mtad.ops.locator import Barred, Located, Locator
 from mtad.queue import store
 from mtad.queue.store import Due, Label
 from mtad.wire.dns import Unresolved
@@ -41,7 +41,7 @@ IN_HAND, ABREAST = 400, 200
 WRITTEN_EVERY = 0.1
 LABELLED_EVERY = 1.0
 
-Answer = Located | NoMail | str  # a text: why there is none
+Answer = Located | NoMail | Unresolved  # the last: why there is none
 
 
 async def resolve_domains(pool: Pool, locator: Locator) -> int:
@@ -57,7 +57,7 @@ async def resolve_domains(pool: Pool, locator: Locator) -> int:
             try:
                 return due, await locator.locate(due.name, _policy(due))
             except Unresolved as error:
-                return due, str(error)
+                return due, error
 
     asked = firsts = 0
     labelled = asyncio.get_running_loop().time()
@@ -146,8 +146,10 @@ def _label(due: Due, answer: Answer, ids: dict[str, int]) -> Label:
         case NoMail(why):
             again = FRESH if site else ABSENT_AGAIN if answer.absent else AGAIN_KNOWN
             return Label(due.id, site, again, why, absent=answer.absent, policy=due.policy)
-        case str(why):
-            return Label(due.id, None, AGAIN_KNOWN if due.known else AGAIN, why, policy=due.policy)
+        case Unresolved():
+            # A policy that bars all hosts counts also when nobody lets us ask for it any more.
+            policy = msgspec.to_builtins(answer.policy) if isinstance(answer, Barred) else due.policy
+            return Label(due.id, None, AGAIN_KNOWN if due.known else AGAIN, str(answer), policy=policy)
 
 
 async def label_jobs(pool: Pool) -> int:

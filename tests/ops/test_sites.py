@@ -11,7 +11,7 @@ from mtad.base.config import Config, Route
 from mtad.base.db import Pool
 from mtad.base.shape import Layer, Shaping
 from mtad.ops import sites
-from mtad.ops.locator import Located, Locator
+from mtad.ops.locator import Barred, Located, Locator
 from mtad.queue import store
 from mtad.wire.dns import Records, Unresolved
 from mtad.wire.policy import Policy
@@ -219,7 +219,7 @@ async def test_a_domain_is_asked_for_again_when_its_answer_is_no_longer_true(
 
 async def test_the_policy_of_a_domain_is_kept_and_told_to_whoever_looks_for_it_again(pool: Pool) -> None:
     await pool.execute("insert into domain (name) values ('reader.test')")
-    policy = Policy("1", "enforce", ("mx.test",), 3600, 1000.0)
+    policy, other = (Policy(id_, "enforce", (f"mx{id_}.test",), 3600, 1000.0) for id_ in "12")
     told: list[Policy | None] = []
 
     class Told(Locator):
@@ -227,13 +227,15 @@ async def test_the_policy_of_a_domain_is_kept_and_told_to_whoever_looks_for_it_a
             told.append(known)
             if len(told) == 2:
                 raise Unresolved(domain)
+            if len(told) == 3:
+                raise Barred("it allows none of its hosts", other)
             return Located("mx.test+mta-sts", ["10 mx.test:25"], 0.0, policy if len(told) == 1 else None)
 
-    for _ in range(4):
+    for _ in range(5):
         await pool.execute("update domain set resolve_at = now()")
         await sites.resolve_domains(pool, Told.from_config(CONFIG, Answers(), SystemClock()))
 
-    assert told == [None, policy, policy, None]
+    assert told == [None, policy, policy, other, None]
 
 
 async def test_a_slow_answer_holds_up_nobody(pool: Pool) -> None:

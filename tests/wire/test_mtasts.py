@@ -11,10 +11,10 @@ from aiohttp import web
 
 from mtad.base.clock import ManualClock, SystemClock
 from mtad.base.config import Config, load_config
-from mtad.ops.locator import Located, Locator
+from mtad.ops.locator import Barred, Located, Locator
 from mtad.shape.layers import Shaper
 from mtad.smtp.results import Lost, Stage
-from mtad.wire.dns import DnsLookup, Unresolved
+from mtad.wire.dns import DnsLookup
 from mtad.wire.mtasts import Policies
 from mtad.wire.policy import Policy, parsed
 from mtad.wire.resolver import Resolver
@@ -209,8 +209,10 @@ async def test_only_what_is_enforced_makes_a_site_of_its_own(domain: Domain, tex
 async def test_mail_waits_where_the_policy_allows_none_of_the_hosts(domain: Domain) -> None:
     domain.answer = lambda: web.Response(text=TEXT.replace("mx.x.test", "mx.y.test"))
 
-    with pytest.raises(Unresolved, match=r"policy of x\.test allows none of its hosts: mx\.x\.test,spare\.test"):
+    with pytest.raises(Barred, match=r"policy of x\.test allows none of its hosts: mx\.x\.test,spare\.test") as barred:
         await Locator(CONFIG, domain.resolver, domain.policies).locate("x.test")
+
+    assert barred.value.policy.mx == ("mx.y.test",)
 
 
 @pytest.mark.parametrize("table", ["[shape]", "[shape.site.'mx.x.test,spare.test']", "[shape.domain.'x.test']"])
