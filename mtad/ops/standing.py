@@ -9,7 +9,7 @@ later; and at the end once more at all of the queue.
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
@@ -25,9 +25,6 @@ from mtad.queue.suspensions import Kind
 SQL = queries("operate")
 
 log = logging.getLogger("mtad.standing")
-
-# The hold of a purge outlives it by so much: the last look comes after its end.
-LAST_LOOK = timedelta(minutes=1)
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -69,9 +66,11 @@ async def _all(conn: Connection) -> list[tuple[Order, _Progress]]:
 async def order_purge(conn: Connection, kind: Kind, key: str, *, until: datetime, why: str, by: str) -> int:
     """From now on suspend and purge what this names, until then; the id. Call it before what locks later than lanes.
 
+    The suspension has no end of its own: the last look may take long, or come late.
+
     What waits already is for the caller to purge, and to `count`; what it did not come to goes at the end.
     """
-    held = await suspensions.suspend(conn, kind, key, until=until + LAST_LOOK, reason=why, by=f"{by} (purge)")
+    held = await suspensions.suspend(conn, kind, key, until=None, reason=why, by=f"{by} (purge)")
     [(_, newest)] = await conn.fetch(SQL["ends_of_queue"])
     values = ("purge", kind, key, None, False, until, why, by, held.id, newest, 0)
     return int(await conn.fetchval(SQL["order_standing"], *values))

@@ -58,11 +58,12 @@ async def test_of_a_purge_that_is_broken_off_nothing_stays_behind(
     await world.job("waits@reader.test")
 
     result = await mtad("purge", "domain", "reader.test", "--for", "5m", "--yes")
-    [order] = await standing.orders(conn)
+    [order], [hold] = await standing.orders(conn), await suspensions.suspensions(conn)
     await conn.execute("update standing_order set until = now()")
     at_end = await standing.go_on(pool, CONFIG)
 
     assert result.exit_code != 0
+    assert hold.until is None, "it is held until the last look is over, whenever that is"
     assert (order.verb, order.changed, at_end) == ("purge", 0, 1)
     assert await jobs(conn) == []
     assert await suspensions.suspensions(conn) == []
