@@ -105,7 +105,7 @@ class Sink:
         self.messages: list[Received] = []
         self.taken = 0  # copies
         self.sessions = 0
-        self.attempts: Counter[str] = Counter()  # by address
+        self.attempts: Counter[str] = Counter()  # by address that chooses; of others there may be any number
         self.refused: Counter[str] = Counter()  # by reply, of what addresses chose
         self.ports: list[int] = []
         self._wanted = [0] * ports if isinstance(ports, int) else ports
@@ -175,7 +175,8 @@ class Sink:
     # What a dialogue asks, and tells.
 
     def rcpt(self, address: str) -> str:
-        self.attempts[address] += 1
+        if _NAMED.match(address):
+            self.attempts[address] += 1
         if refusal := behaviour_of(address, self.attempts[address]).at_rcpt:
             self.refused[refusal] += 1
         return refusal or "250 2.1.5 recipient fine"
