@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from engine import listening
+from engine import store as engine
 from mtad.base.db import Connection, Pool
 from mtad.queue import entries, programs, store
 
@@ -57,6 +59,12 @@ RETURNED = ", ".join([
     CONTACTS, many("1"),
 ])  # fmt: skip
 
+PLAIN = ", ".join([
+    many("gen_random_uuid()"), IDS, many("'open'::text"), many("1"), many("now()"), many("1"), CONTACTS,
+    many("null::bigint"), many("5::smallint"), many("'(1,1)'::text"),
+    "'{1}'", "'{20}'", "'{2}'", "'{86400}'", "now()",
+])  # fmt: skip
+
 PAGE = "array[" + ",".join(map(str, range(30001, 35001))) + "]::bigint[]"
 
 # query, arguments, most rows of the big tables that it may touch
@@ -79,6 +87,13 @@ HOT = {
         programs.SQL["audience_page"],
         "1, 0, '{}'::jsonb, 1, 'a', 0, false, array['birthday 05-12', 'birthday 02-29']", 60_000 + 2 * 165,
     ),
+    "lock_people": (
+        engine.SQL["lock_people"],
+        ", ".join([many("1"), CONTACTS, many("now()"), many("5"), many("null::int"), "now()"]),
+        64,
+    ),
+    "fold_plain": (engine.SQL["fold_plain"], PLAIN, 64),
+    "recall_page": (listening.SQL["recall_page"], "1, 'gmail', '-infinity', 30000", 5000),
     # Behind all that was written so far.
     "newly_eligible": (
         programs.SQL["newly_eligible"],

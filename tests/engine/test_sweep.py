@@ -2,14 +2,16 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from engine.listening import recall, recall_page
 from engine.policy import Policy
 from engine.rules import Brake
 from engine.service import brakes, fold, holds, not_heard, release_brake, retell, sweep, told_until
-from mtad.base.db import Connection
+from mtad.base.db import Connection, in_transaction
 from mtad.base.ids import uuid7
 from tests.engine.world import DAY, World, definition
 
@@ -350,6 +352,24 @@ async def audience(world: World, stream: int, size: int, silent: int) -> None:
         " select $1, id, $2, $2, $2 from contact on conflict do nothing",
         stream, NOW - 4 * DAY,
     )  # fmt: skip
+
+
+async def test_whom_to_replay_is_found_page_by_page_and_gone_on_with_where_it_stopped(world: World) -> None:
+    stream = await world.stream()
+    await world.contact("a@example.com")
+    await audience(world, stream, 5001, 5002)
+    since = NOW - 5 * DAY
+    for provider in ("gmail", "*"):
+        await recall(world.conn, stream, since, provider)
+
+    pages = []
+    while await in_transaction(world.pool, partial(recall_page, stream=stream)):
+        pages.append(
+            await world.conn.fetchval("select count(*) from engagement where (wake_at, held) = ($1, $1)", since)
+        )
+
+    assert pages == [5000, *[5002] * 5]  # of each provider two, and one time more to see that there are no others
+    assert await world.conn.fetchval("select count(*) from recall") == 0
 
 
 async def paused(world: World) -> int:
