@@ -132,15 +132,19 @@ class Providers:
         return any(until > now for other, until in self._short.get(key, {}).items() if other != lane)
 
     async def _take(self, paces: Sequence[Pace]) -> Sequence[float]:
+        keys = {(pace.source, pace.provider) for pace in paces}
+
         async def work(conn: Connection) -> list[float]:
-            await self._know(conn, {(pace.source, pace.provider) for pace in paces})
+            await self._know(conn, keys)
             return await store.take_paces(conn, paces)
 
         try:
-            return await in_transaction(self._pool, work)
+            waits = await in_transaction(self._pool, work)
         except AWAY as error:
             log.warning("mails not counted", extra={"why": repr(error)})
             return [AGAIN] * len(paces)
+        self._known |= keys
+        return waits
 
     async def _hold(self, asks: Sequence[Ask]) -> Sequence[int]:
         wanted: dict[Key, Hold] = {}
@@ -158,6 +162,7 @@ class Providers:
         except AWAY as error:
             log.warning("sessions with providers not counted", extra={"why": repr(error)})
             return [0] * len(asks)
+        self._known |= wanted.keys()
         free = {key: now - hold.running for (key, hold), now in zip(wanted.items(), found, strict=True)}
         granted = []
         for ask in asks:
@@ -167,6 +172,6 @@ class Providers:
         return granted
 
     async def _know(self, conn: Connection, keys: Collection[Key]) -> None:
+        """Those that are new; known they are once that is committed."""
         if new := sorted(set(keys) - self._known):
             await store.know(conn, new)
-            self._known.update(new)

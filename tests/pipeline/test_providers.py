@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtad.base.clock import ManualClock
+from mtad.base.clock import ManualClock, SystemClock
 from mtad.base.shape import Provider, Shaping
 from mtad.pipeline import lane
 from mtad.pipeline import providers as module
@@ -90,6 +90,25 @@ async def test_mails_to_a_provider_take_turns_for_its_tokens(world: World) -> No
 
     assert first == pytest.approx([0, 0, 0, 0, 0.1], abs=0.05), "one of the burst is kept in reserve"
     assert second == pytest.approx([0.1], abs=0.1), "who waits has taken nothing"
+
+
+async def test_a_provider_whose_row_was_never_committed_is_written_down_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace = Pace(*KEY, 10.0, 4.0)
+    all_of_them = Providers(world.pool, SystemClock(), await world.worker())
+    running = asyncio.create_task(all_of_them.run_paces())
+
+    async def broken(*_: object) -> list[float]:
+        raise ConnectionResetError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(providers, "take_paces", broken)
+        away = await all_of_them.pace(pace)
+    back = await asyncio.wait_for(all_of_them.pace(pace), 30)
+    running.cancel()
+
+    assert (away, back) == (module.AGAIN, 0)
 
 
 async def two_sites(place: Place, other: Receiver, number: int) -> None:
