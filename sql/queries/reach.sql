@@ -36,3 +36,11 @@ delete from reach;
 -- name: unread_hosts
 -- Hosts whose dead left hits that nobody has read: up to when these are read, and since when that is so.
 select host, min(greatest(ingested_until, started)), min(dead) from unread group by host order by host;
+
+-- name: deaf_since
+-- When the last worker that hears hits went, where only others live for a minute by now; null: somebody hears, or
+-- nobody ever did, or nobody lives at all.
+select case when bool_or(dead is null) and not bool_or(dead is null and ingested_until < 'infinity')
+                 and max(dead) filter (where ingested_until < 'infinity') < now() - interval '1 min'
+            then max(dead) filter (where ingested_until < 'infinity') end
+  from worker;

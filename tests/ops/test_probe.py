@@ -368,6 +368,21 @@ async def test_host_that_died_with_hits_unread_is_named(world: World, caplog: py
     assert UNHEARD.labels(about="host")._value.get() == 0
 
 
+async def test_that_no_worker_hears_is_said_while_others_live(world: World) -> None:
+    await world.conn.execute("insert into worker (host, slot, pid, ingested_until) values ('there', 0, 1, 'infinity')")
+    assert await unheard(world.conn) == []  # nor ever was there one
+    await world.conn.execute(
+        "insert into worker (host, slot, pid, ingested_until, dead) values ('here', 0, 1, $1, $2)", NOW + DAY, NOW - DAY
+    )
+
+    (found,) = await unheard(world.conn)
+
+    assert (found.about, found.since, found.holds) == ("host", NOW - DAY, True)
+    assert "no worker hears hits since" in found.why
+    await read(world, NOW)
+    assert await unheard(world.conn) == []
+
+
 async def test_an_address_that_comes_and_goes_is_one_span(world: World, host: Host) -> None:
     stream = await world.stream()
     prober = Prober(world.pool, host.url)

@@ -1,4 +1,4 @@
-"""What keeps us from hearing people now: addresses that do not answer, hosts that died with hits unread."""
+"""What keeps us from hearing people now: addresses that do not answer, hosts that died with hits unread, no tracker."""
 
 from datetime import datetime
 
@@ -40,7 +40,7 @@ async def asked(conn: Connection) -> list[Asked]:
 
 
 async def unheard(conn: Connection) -> list[Unheard]:
-    """Tracking addresses that are out of reach, and hosts whose journals nobody has read; none where all is well."""
+    """Addresses out of reach, hosts whose journals nobody has read, and no tracker at all; none where all is well."""
     by_address: dict[str, tuple[Reach, list[str]]] = {}
     for one in await asked(conn):
         if one.found and trouble(one.found):
@@ -55,4 +55,7 @@ async def unheard(conn: Connection) -> list[Unheard]:
             f" 7 days at most, silence is believed up to {local(read)} only"
         )
         found.append(Unheard("host", host, why, f"start mtad on {host}, with its state folder", read, holds=True))
+    if gone := await conn.fetchval(SQL["deaf_since"]):
+        why = f"no worker hears hits since {local(gone)}; silence is believed up to then only"
+        found.append(Unheard("host", "every host", why, "start mtad with the role tracker", gone, holds=True))
     return found
