@@ -54,7 +54,7 @@ async def _site(config: Config, domain: str, pool: Pool | None, locator: Locator
     except Unresolved as error:
         return "", (), f"unknown: {error}"
     except TimeoutError:
-        return "", (), f"unknown: DNS did not answer within {PATIENCE:g} s"
+        return "", (), f"unknown: no answer within {PATIENCE:g} s from DNS or the server of its policy"
     match answer:
         case NoMail(why):
             return "", (), f"none: {why}"

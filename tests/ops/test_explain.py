@@ -93,7 +93,7 @@ async def test_what_the_policy_of_a_domain_asks_for_lies_over_every_table(pool: 
     ("answer", "why"),
     [
         (Unresolved("DNS MX gmail.com: no answer"), "unknown: DNS MX gmail.com: no answer"),
-        (None, "unknown: DNS did not answer within 0.01 s"),
+        (None, "unknown: no answer within 0.01 s from DNS or the server of its policy"),
         (NoMail("there is no such domain"), "none: there is no such domain"),
     ],
 )
