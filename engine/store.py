@@ -133,14 +133,19 @@ async def take_hits(conn: Connection) -> list[Taken]:
 
 
 async def lock_people(
-    conn: Connection, signs: Sequence[Sign], policies: Mapping[int, Policy], heard: datetime
+    conn: Connection,
+    signs: Sequence[Sign],
+    policies: Mapping[int, Policy],
+    heard: datetime,
+    *,
+    all_gates: bool = False,
 ) -> tuple[set[int], dict[Key, str]]:
     """Lock the rows of those who gave signs, and before them the gates of those to whom more may happen than points.
 
-    Returns the contacts whose gates are locked, and the places of the rows that exist. A row that somebody
-    changed meanwhile may be missing.
+    Returns the contacts whose gates are locked (of all that have one: `all_gates`), and the places of the rows
+    that exist. A row that somebody changed meanwhile may be missing.
     """
-    rules = _plain_rules(policies)
+    rules = {} if all_gates else _plain_rules(policies)
     first: dict[Key, datetime] = {}
     most: dict[Key, int] = {}
     ends: set[Key] = set()

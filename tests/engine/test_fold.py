@@ -373,6 +373,26 @@ async def test_who_changes_while_a_fold_looks_is_folded_as_he_is_then(world: Wor
     assert await world.gate(contact) == 2
 
 
+async def test_a_fold_that_needs_one_more_gate_holds_no_row_while_it_waits(world: World) -> None:
+    """Else it is a deadlock with whoever holds that gate."""
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    first, second = [await world.contact(f"{n}@example.com", stream) for n in "ab"]
+    for contact in (first, second):
+        await world.engagement(stream, contact)
+        await world.hit(await world.mailed(program, contact), "open")
+    async with world.pool.acquire() as other, other.transaction():
+        await other.fetch("select from gate where contact_id = $1 for no key update", second)
+        async with world.pool.acquire() as changing, changing.transaction():
+            await changing.execute("update engagement set score = 15 where contact_id = $1", second)
+            folding = asyncio.create_task(fold(world.pool))
+            await waiting(world)
+        await other.fetch("select from engagement where contact_id = $1 for no key update", first)
+
+    assert await folding == 2
+    assert [await world.state(stream, contact) for contact in (first, second)] == [("active", 5), ("engaged", 20)]
+
+
 async def waiting(world: World) -> None:
     """Until somebody waits for a lock."""
     waits = (
