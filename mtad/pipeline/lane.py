@@ -106,7 +106,7 @@ class LaneRunner:
         """How many further sessions it may ask for."""
         if now < self._full_until or not self.reception.can(now):
             return 0
-        return self.reception.concurrency.allowed - self.opened
+        return int(min(self.reception.concurrency.allowed, self._places.kept)) - self.opened
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it."""
@@ -251,9 +251,19 @@ class LaneRunner:
 
     def is_crowded(self) -> bool:
         """Whether this session is to end because there are too many; then it counts as one that leaves."""
-        leaves = self._places.running - self._leaving > self.reception.most_sessions
+        if self._places.must_look():
+            self._run(self._look())
+        leaves = self._places.running - self._leaving > min(self.reception.most_sessions, self._places.kept)
         self._leaving += leaves
         return leaves
+
+    async def _look(self) -> None:
+        """Learn whether other workers lack sessions that are beyond our share; those that are idle end at once."""
+        await self._places.look()
+        surplus = self._places.running - self._leaving - self._places.kept
+        while surplus > 0 and self._idle:
+            _answer(self._idle.pop(0), False)
+            surplus -= 1
 
     def take(self) -> Mail | None:
         """The next mail for a session."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 
 from mtad.base.shape import Shape
 from mtad.pipeline.tools import Tools
@@ -18,6 +19,7 @@ class Places:
     def __init__(self, lane: store.Lane, shape: Shape, tools: Tools) -> None:
         self.running = 0  # places that sessions have
         self.asked = 0  # places that will be asked for
+        self.kept: float = inf  # no more than so many, for other workers lack some
         self._lane = lane.id
         self._provider = lane.source, lane.provider
         self._of_provider = shape.provider_connection_limit  # 0: without a limit
@@ -52,6 +54,19 @@ class Places:
         await self._provider_has_back(allowed - opened)
         return opened, opened == number
 
+    def must_look(self) -> bool:
+        """Whether it is time to look if others lack what is held here; once, then not for a while."""
+        now = self._tools.clock.monotonic()
+        looks = self.running > 1 and now >= self._held_until
+        if looks:
+            self._held_until = now + KEPT_FOR
+        return looks
+
+    async def look(self) -> None:
+        """Ask for what runs, to know how much of it is to be given up."""
+        async with self._counting:
+            await self._hold(self.running)
+
     async def take_handed(self, wanted: Callable[[], bool]) -> bool:
         """Where the provider allowed no more: stand in line for one place, and take it if it is `wanted` then."""
         stand = self._tools.providers.stand_in_line
@@ -85,7 +100,9 @@ class Places:
         return again
 
     async def _hold(self, wanted: int, *, growing: bool = False) -> None:
-        self._held = await self._tools.sessions.hold(Wish(self._lane, wanted, self.running, growing), self._held)
+        grant = await self._tools.sessions.hold(Wish(self._lane, wanted, self.running, growing), self._held)
+        self._held = grant.sessions
+        self.kept = grant.share if grant.others_lack else inf
         self._held_until = self._tools.clock.monotonic() + KEPT_FOR
 
     async def _provider_allows(self, number: int) -> int:

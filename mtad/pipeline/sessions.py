@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 from mtad.base.batcher import Batcher
 from mtad.base.db import AWAY, Connection, Pool, run_again
 from mtad.queue import store
-from mtad.queue.store import Wish
+from mtad.queue.store import Grant, Wish
 
 log = logging.getLogger("mtad.sessions")
 
@@ -29,7 +29,7 @@ class Sessions:
     def __init__(self, pool: Pool, worker: int) -> None:
         self._pool = pool
         self._worker = worker
-        self._batcher: Batcher[Wish, int | None] = Batcher(self._write, most=256)
+        self._batcher: Batcher[Wish, Grant | None] = Batcher(self._write, most=256)
         self.held = 0
 
     async def run(self) -> None:
@@ -39,20 +39,20 @@ class Sessions:
     def full(self) -> bool:
         return self.held >= MOST_SESSIONS
 
-    async def hold(self, wish: Wish, now: int) -> int:
+    async def hold(self, wish: Wish, now: int) -> Grant:
         """Change what a lane holds, `now` so many; how many it may hold. One wish a lane at a time.
 
         With the database away no more are granted, and what was given back is written later.
         """
         granted = await self._batcher.put(wish)
         if granted is None:
-            granted = min(wish.wanted, now)
-        self.held += granted - now
+            granted = Grant(min(wish.wanted, now), share=wish.wanted, others_lack=False)
+        self.held += granted.sessions - now
         OPEN.set(self.held)
         return granted
 
-    async def _write(self, wishes: Sequence[Wish]) -> Sequence[int | None]:
-        async def work(conn: Connection) -> dict[int, int]:
+    async def _write(self, wishes: Sequence[Wish]) -> Sequence[Grant | None]:
+        async def work(conn: Connection) -> dict[int, Grant]:
             return await store.hold_sessions(conn, self._worker, wishes)
 
         try:

@@ -264,6 +264,14 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     growing: bool = False  # beyond its fair share, where others leave some
 
 
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """How many sessions of a lane a worker may hold."""
+
+    sessions: int
+    share: int  # its fair one
+    others_lack: bool  # another has had less than its share lately, and no more
+
+
 async def site_hosts(conn: Connection, sites: Sequence[int]) -> dict[int, tuple[str, list[str]]]:
     """Names and hosts of sites: an MX set, or the host and port of a route."""
     return {row[0]: (row[1], row[2]) for row in await conn.fetch(SQL["site_hosts"], sites)}
@@ -276,10 +284,10 @@ async def lanes_of(conn: Connection, limits: Sequence[Limit]) -> list[Lane]:
     return [Lane(row[0], row[1], row[2], tuple(row[3]), *row_values(row)[4:]) for row in rows]
 
 
-async def hold_sessions(conn: Connection, worker: int, wishes: Sequence[Wish]) -> dict[int, int]:
+async def hold_sessions(conn: Connection, worker: int, wishes: Sequence[Wish]) -> dict[int, Grant]:
     """By lane: how many sessions this worker may hold now. At most one wish a lane."""
     columns = ([getattr(wish, name) for wish in wishes] for name in Wish.__struct_fields__)
-    return {row[0]: row[1] for row in await conn.fetch(SQL["hold_sessions"], worker, *columns)}
+    return {row[0]: Grant(row[1], row[2], row[3]) for row in await conn.fetch(SQL["hold_sessions"], worker, *columns)}
 
 
 async def close_lane(conn: Connection, lane_id: int, seconds: float, why: str) -> None:

@@ -686,6 +686,7 @@ create table lane_session (
   lane_id int not null references lane,
   worker int not null references worker,
   sessions int not null,
+  lacking timestamptz,  -- when it last got less than its share
   primary key (lane_id, worker)
 ) with (fillfactor = 50);
 

@@ -668,13 +668,13 @@ select l.id, l.site_id, g.name, g.hosts, l.sessions, l.source, l.provider
 
 -- name: hold_sessions
 -- Worker $1 wants to hold $3 sessions of lanes $2, and cannot hold fewer than $4; $5:
--- beyond its share of the lane, as long as others leave some. The share of a worker is
+-- beyond its share of the lane, as long as others leave some and none lacks any of its own. The share of a worker is
 -- what there would be for each if all had use for it. One statement, so that a worker which
 -- stands still in the middle keeps no lane locked; so what others hold is asked for by a
 -- function, which sees what they have taken while we waited for the lock. Counts
 -- are absolute: one that could not be written is put right by the next. A lane that is
 -- closed, or without tokens for longer than a session waits for one, gets no further: it
--- would be dialled in vain. Returns lane and count.
+-- would be dialled in vain. Returns Grants.
 with lanes as materialized (
   select id, sessions, most_sessions, closed_until, suspended_until, tat,
          least(rate, most_rate) as rate, least(burst, most_burst) as burst
@@ -682,26 +682,36 @@ with lanes as materialized (
    where id = any($2::int[])
    order by id
      for no key update
-), wishes as (
-  select w.*,
-         case when greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)
-                   < clock_timestamp() + interval '1 s' then least(l.sessions, l.most_sessions)
-              else 0 end as most,
-         sessions_of_others(l.id, $1) as others
-    from (select *, greatest(1, burst - greatest(1, rate * 0.05)) as reserved from lanes) l
-    join unnest($2::int[], $3::int[], $4::int[], $5::boolean[]) as w (lane_id, wanted, running, growing)
-      on w.lane_id = l.id
 ), living as (
   select count(*) as n from worker where dead is null
+), wishes as (
+  select w.*, l.share, sessions_of_others(l.id, $1) as others,
+         case when greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)
+                   < clock_timestamp() + interval '1 s' then l.most
+              else 0 end as most,
+         exists (
+           select
+             from lane_session s
+             join worker o on o.id = s.worker
+            where s.lane_id = l.id and s.worker <> $1 and o.dead is null
+              and s.lacking > now() - interval '10 s') as others_lack
+    from (select *, least(sessions, most_sessions) as most, (least(sessions, most_sessions) + n - 1) / n as share,
+                 greatest(1, burst - greatest(1, rate * 0.05)) as reserved
+            from lanes cross join living) l
+    join unnest($2::int[], $3::int[], $4::int[], $5::boolean[]) as w (lane_id, wanted, running, growing)
+      on w.lane_id = l.id
+), granted as (
+  select *, greatest(running, least(wanted, most - others,
+                                    case when growing and not others_lack then most else share end)) as sessions
+    from wishes
+), held as (
+  insert into lane_session as s (lane_id, worker, sessions, lacking)
+  select lane_id, $1, sessions, case when most > 0 and sessions < least(wanted, share) then now() end
+    from granted
+   order by lane_id
+  on conflict (lane_id, worker) do update set sessions = excluded.sessions, lacking = excluded.lacking
 )
-insert into lane_session as s (lane_id, worker, sessions)
-select lane_id, $1,
-       greatest(running, least(wanted, most - others, case when growing then most else (most + n - 1) / n end))
-  from wishes
- cross join living
- order by lane_id
-on conflict (lane_id, worker) do update set sessions = excluded.sessions
-returning lane_id, sessions;
+select lane_id, sessions, share, others_lack from granted;
 
 -- name: close_lane
 -- No begin for $2 seconds, because $3, and no claim until one of the site's lanes opens.

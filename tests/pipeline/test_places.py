@@ -13,7 +13,7 @@ from mtad.pipeline import sessions
 from mtad.pipeline.places import Places
 from mtad.pipeline.signer import Signer as Signing
 from mtad.queue import store
-from mtad.queue.store import Wish
+from mtad.queue.store import Grant, Wish
 from mtad.shape.feedback import INITIAL
 from tests.pipeline.office import Office, is_so, open_office, turns
 
@@ -54,7 +54,7 @@ async def test_where_others_hold_all_sessions_but_one_that_one_is_enough_and_no_
     asked = 0
     ask = store.hold_sessions
 
-    async def counted(*arguments: Any) -> dict[int, int]:
+    async def counted(*arguments: Any) -> dict[int, Grant]:
         nonlocal asked
         asked += 1
         return await ask(*arguments)
@@ -94,6 +94,30 @@ async def test_a_lane_begins_with_few_sessions_has_more_with_success_and_half_wi
         assert office.post.waiting == most // 2
         office.post.accepts.set()
         await office.until_count("select count(*) from job where attempt = 0", 0)
+
+
+async def test_a_worker_that_has_more_than_its_share_leaves_the_rest_to_one_that_comes_later(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtad.pipeline.places.KEPT_FOR", 0.0)
+    for n in range(300):
+        await office.world.job(f"p{n}@reader.test")
+    most = Shape().connection_limit
+    office.post.stops_after = 20
+
+    async def all_are_used() -> bool:
+        return office.post.waiting == most
+
+    async def other_has_its_share() -> bool:
+        return await office.world.hold(other, most // 2, growing=True) == most // 2
+
+    async with open_office(office):
+        await office.until(all_are_used)
+        other = await office.world.worker(1)
+        assert not await other_has_its_share()
+        office.post.accepts.set()
+        await office.until(other_has_its_share)
+        await office.until_delivered(300)
 
 
 async def test_a_worker_at_its_most_sessions_closes_idle_ones_for_other_sites(
@@ -171,7 +195,7 @@ async def test_a_drain_waits_for_sessions_that_are_granted_while_it_runs(
     asked, answer = asyncio.Event(), asyncio.Event()
     ask = store.hold_sessions
 
-    async def slowly(*arguments: Any) -> dict[int, int]:
+    async def slowly(*arguments: Any) -> dict[int, Grant]:
         asked.set()
         await answer.wait()
         return await ask(*arguments)
@@ -201,7 +225,7 @@ async def places_of(office: Office) -> AsyncIterator[tuple[Places, asyncio.Event
     hold = tools.sessions.hold
     heard.set()
 
-    async def slowly(wish: Wish, now: int) -> int:
+    async def slowly(wish: Wish, now: int) -> Grant:
         granted = await hold(wish, now)
         await heard.wait()
         return granted

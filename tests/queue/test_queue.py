@@ -165,7 +165,7 @@ async def test_sessions_of_all_workers_together_stay_within_the_limit(pool: Pool
 async def test_sessions_asked_for_at_once_stay_within_the_limit(world: World) -> None:
     workers = [await world.worker(slot) for slot in range(2)]
 
-    async def ask(worker: int) -> dict[int, int]:
+    async def ask(worker: int) -> dict[int, store.Grant]:
         async with world.pool.acquire() as conn:
             return await store.hold_sessions(conn, worker, [store.Wish(world.lane.id, 8, 0, growing=True)])
 
@@ -174,7 +174,7 @@ async def test_sessions_asked_for_at_once_stay_within_the_limit(world: World) ->
             await other.execute("select from lane for no key update")
             asking = [asyncio.create_task(ask(worker)) for worker in workers]
             await until_blocked(world.pool, 2)
-        held = [(await one)[world.lane.id] for one in asking]
+        held = [(await one)[world.lane.id].sessions for one in asking]
 
     assert sorted(held) == [0, 8]
 
@@ -189,6 +189,27 @@ async def test_what_others_do_not_use_can_be_had_and_is_given_back_session_by_se
         assert await world.hold(one, 4, 3) == 3, "one of its sessions has ended, and it holds more than its share"
         assert await world.hold(two, 1) == 1
         assert await world.hold(one, 0) == 0
+
+
+async def test_who_got_less_than_its_share_is_told_of_to_whoever_has_more_and_who_takes_no_more_then(
+    pool: Pool,
+) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, sessions=4)
+        one, two = await world.worker(0), await world.worker(1)
+
+        async def grant(worker: int, wanted: int, running: int, *, growing: bool = False) -> store.Grant:
+            wish = store.Wish(world.lane.id, wanted, running, growing)
+            return (await store.hold_sessions(conn, worker, [wish]))[world.lane.id]
+
+        assert await grant(one, 4, 0, growing=True) == store.Grant(4, share=2, others_lack=False)
+        assert await grant(two, 3, 0, growing=True) == store.Grant(0, share=2, others_lack=False)
+        assert await grant(one, 4, 4) == store.Grant(4, share=2, others_lack=True)
+        assert await grant(one, 4, 1, growing=True) == store.Grant(2, share=2, others_lack=True)
+        assert await grant(two, 3, 0) == store.Grant(2, share=2, others_lack=False)
+        assert await grant(one, 4, 2, growing=True) == store.Grant(2, share=2, others_lack=False)
+        assert await grant(two, 0, 0) == store.Grant(0, share=2, others_lack=False)
+        assert await grant(one, 4, 2, growing=True) == store.Grant(4, share=2, others_lack=False)
 
 
 async def test_a_worker_holds_at_least_what_runs(pool: Pool) -> None:

@@ -47,7 +47,7 @@ class World:
     async def hold(self, worker: int, wanted: int, running: int = 0, *, growing: bool = False) -> int:
         """Ask for sessions of the lane; how many this worker holds then."""
         wish = store.Wish(self.lane.id, wanted, running, growing)
-        return (await store.hold_sessions(self.rows.conn, worker, [wish]))[self.lane.id]
+        return (await store.hold_sessions(self.rows.conn, worker, [wish]))[self.lane.id].sessions
 
     def offers(self, claimed: Sequence[Facts]) -> list[Offer]:
         return [Offer(facts, self.lane.id) for facts in claimed]
