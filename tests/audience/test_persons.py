@@ -97,7 +97,8 @@ async def test_no_table_that_knows_people_is_forgotten(pool: Pool) -> None:
         " and column_name in ('contact_id', 'address', 'address_key') and table_name !~ '_\\d+$'"
     )
 
-    assert {row[0] for row in found} - set(TABLES) - {"enrolled"} == set()
+    # The address in `reach` is one of our own trackers'.
+    assert {row[0] for row in found} - set(TABLES) - {"enrolled", "reach"} == set()
 
 
 async def test_an_erasure_leaves_no_row_with_the_person_and_touches_nobody_else(

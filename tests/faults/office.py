@@ -23,7 +23,7 @@ from mtad.pipeline.sources import Sources
 from mtad.pipeline.tools import Tools
 from mtad.pipeline.watchdog import Watchdog
 from mtad.queue.settle import Ending
-from mtad.queue.store import Ended, Lane, Released, Returned, Wish
+from mtad.queue.store import Ended, Grant, Lane, Released, Returned, Wish
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer
 from tests.faults.loop import START, LoopClock
@@ -71,8 +71,8 @@ class Desk:
         done.set_result(await self.put(row))
         return done
 
-    async def hold(self, wish: Wish, _now: int) -> int:
-        return wish.wanted
+    async def hold(self, wish: Wish, _now: int) -> Grant:
+        return Grant(wish.wanted, share=wish.wanted, others_lack=False)
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
