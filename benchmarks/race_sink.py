@@ -13,6 +13,9 @@ import msgspec
 # Whose mailboxes do not exist.
 GONE = "gone"
 
+# Seconds.
+_UNUSED = 0.2
+
 _EHLO = b"250-sink.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
 _NO_MAILBOX = b"550 5.1.1 no such user\r\n"
 
@@ -35,9 +38,13 @@ class RaceSink:
         self.data: list[Data] = []
         self.answered = 0
         self.addresses: Sequence[tuple[str, int]] = ()
-        self.under_way: Counter[int] = Counter()  # by port, transactions between MAIL and the end of their mail
+        # By port: transactions between MAIL and the end of their mail, sessions between an answer and
+        # the next MAIL, and when the last answer was given.
+        self.under_way: Counter[int] = Counter()
+        self.free: Counter[int] = Counter()
+        self._last: dict[int, float] = {}
         self._most = 0
-        self._waiting: dict[asyncio.Transport, int] = {}  # for the answer to their mail, by age; the port
+        self._waiting: dict[_Session, None] = {}  # for the answer to their mail, by age
         self._reached: list[tuple[int, int, asyncio.Event]] = []  # a heap: mails, a number of its own
 
     def allow(self, most: int) -> None:
@@ -47,11 +54,15 @@ class RaceSink:
             self._answer(next(iter(self._waiting)))
 
     def nudge(self, port: int) -> None:
-        """Answer one more there if all that came there waits: a mail ahead of all others needs a session."""
-        if not self.under_way[port]:
-            transport = next((one for one, its in self._waiting.items() if its == port), None)
-            if transport:
-                self._answer(transport)
+        """Answer one more there if all sessions wait: a mail ahead of all others needs one.
+
+        Or if for a while none has used what the last answer gave it: it may be another worker's.
+        """
+        unused = time.monotonic() - self._last.get(port, 0.0) >= _UNUSED
+        if not self.under_way[port] and (unused or not self.free[port]):
+            session = next((one for one in self._waiting if one.port == port), None)
+            if session:
+                self._answer(session)
 
     async def reached(self, mails: int) -> None:
         """Return as soon as so many mails were answered."""
@@ -60,19 +71,20 @@ class RaceSink:
             heapq.heappush(self._reached, (mails, id(event), event))
             await event.wait()
 
-    def dot(self, transport: asyncio.Transport, port: int) -> None:
+    def dot(self, session: "_Session") -> None:
         """A mail has come to its end."""
-        self._waiting[transport] = port
+        self._waiting[session] = None
         self.allow(self._most)
 
-    def gone(self, transport: asyncio.Transport) -> None:
+    def gone(self, session: "_Session") -> None:
         """The connection has ended."""
-        self._waiting.pop(transport, None)
+        self._waiting.pop(session, None)
 
-    def _answer(self, transport: asyncio.Transport) -> None:
-        del self._waiting[transport]
+    def _answer(self, session: "_Session") -> None:
+        del self._waiting[session]
         self.answered += 1
-        transport.write(b"250 2.0.0 taken\r\n")
+        self._last[session.port] = time.monotonic()
+        session.taken()
         while self._reached and self._reached[0][0] <= self.answered:
             heapq.heappop(self._reached)[2].set()
 
@@ -88,12 +100,13 @@ class _Session(asyncio.Protocol):
         self._under_way = False  # between MAIL and the end of the mail
         self._text = False  # between DATA and its dot
         self._transport: asyncio.Transport
-        self._port = 0
+        self._free = False  # between an answer and the next MAIL
+        self.port = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._port = transport.get_extra_info("sockname")[1]
+        self.port = transport.get_extra_info("sockname")[1]
         transport.write(b"220 sink.test ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
@@ -106,7 +119,7 @@ class _Session(asyncio.Protocol):
             if self._text:
                 self._text = False
                 self._transaction(False)
-                self._sink.dot(self._transport, self._port)
+                self._sink.dot(self)
             else:
                 self._command(head)
 
@@ -139,11 +152,21 @@ class _Session(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._transaction(False)
-        self._sink.gone(self._transport)
+        self._sink.gone(self)
+
+    def taken(self) -> None:
+        """Its mail is answered."""
+        self._transport.write(b"250 2.0.0 taken\r\n")
+        self._is_free(True)
 
     def _transaction(self, under_way: bool) -> None:
-        self._sink.under_way[self._port] += under_way - self._under_way
+        self._sink.under_way[self.port] += under_way - self._under_way
         self._under_way = under_way
+        self._is_free(False)
+
+    def _is_free(self, free: bool) -> None:
+        self._sink.free[self.port] += free - self._free
+        self._free = free
 
 
 @contextlib.asynccontextmanager
