@@ -10,15 +10,13 @@ from engine.rules import Points, Policy
 from engine.tables import decoded, name
 from mtad.base.address import Address, parse_address
 from mtad.base.errors import InputError
+from mtad.base.tracker import public_url
 
 __all__ = ["Points", "Policy", "StreamDefinition", "mailbox", "parse_stream"]
 
 TrackingMode = Literal["full", "hygiene", "aggregate", "none"]
 
 _MAILBOX = re.compile(r"(?:(?P<display>[^<>]*)<(?P<inside>[^<>]+)>|(?P<bare>[^<>]+))")
-
-# Stands in headers and in every link, before a path of ours.
-_BASE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[A-Za-z0-9._~/-]*)?")
 
 
 class _Stream(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +32,7 @@ class _Stream(msgspec.Struct, frozen=True, kw_only=True):
     list_id: str = ""
     tracking: TrackingMode
     tracking_url: str = ""
-    """Public base of this stream's links; '' is the configuration's."""
+    """Public base of this stream's links, https; '' is the configuration's."""
     language: str = "en"
     pool: str = "default"
     """The [[pool]] of the configuration whose sources send it."""
@@ -73,8 +71,11 @@ def parse_stream(raw: dict[str, Any]) -> StreamDefinition:
     _, sender = mailbox("from", table.from_)
     if table.reply_to:
         mailbox("reply_to", table.reply_to)
-    if table.tracking_url and not _BASE_URL.fullmatch(table.tracking_url):
-        raise InputError(f"tracking_url: write https://host or https://host/path, is {table.tracking_url!r}")
+    if table.tracking_url:
+        try:
+            public_url(table.tracking_url)
+        except ValueError as error:
+            raise InputError(f"tracking_url: {error}") from None
     return StreamDefinition(
         name=name("name", table.name),
         from_=table.from_,

@@ -13,7 +13,8 @@ from mtad.base.section import Section, seconds
 
 # RFC 8058 section 3.1 wants https; a demo or a test on loopback has no certificate.
 _PUBLIC_URL = re.compile(
-    r"https://[a-z0-9.-]+(?::\d+)?(?:/[\w./-]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?"
+    r"https://[a-z0-9.-]+(?::\d+)?(?:/[\w./-]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?",
+    re.ASCII,
 )
 
 
@@ -44,7 +45,7 @@ class Tracker(Section, frozen=True, kw_only=True):
 
 def texts(tracker: Tracker, url: str) -> Iterator[tuple[str, Callable[[str], object], str]]:
     """Every text with a grammar: its key, what parses it or raises ValueError, the text; `url` where it says none."""
-    yield "tracker.url", _public_url, url
+    yield "tracker.url", public_url, url
     yield "tracker.listen", host_and_port, tracker.listen
     yield "tracker.probe", _probe, tracker.probe
     for network in tracker.trusted_proxies:
@@ -53,7 +54,8 @@ def texts(tracker: Tracker, url: str) -> Iterator[tuple[str, Callable[[str], obj
         yield "tracker.sites", _site, site
 
 
-def _public_url(text: str) -> None:
+def public_url(text: str) -> None:
+    """ValueError unless it is a base of public addresses, of all streams or of one."""
     if not _PUBLIC_URL.fullmatch(text):
         raise ValueError(f"write https://host; http only for this machine, is {text!r}")
 

@@ -44,6 +44,8 @@ def test_defaults_of_file_and_struct_are_the_same() -> None:
         ("demo@example.com>", "demo@example.com>\\nBcc: x@y.test", "is not an address"),
         ("[policy]", 'reply_to = "nobody"\n[policy]', "reply_to: 'nobody': no @ in it"),
         ("[policy]", 'tracking_url = "t.example.com"\n[policy]', "tracking_url: write https://host"),
+        ("[policy]", 'tracking_url = "http://t.example.com"\n[policy]', "tracking_url: write https://host"),
+        ("[policy]", 'tracking_url = "https://t.example.com/ä"\n[policy]', "tracking_url: write https://host"),
         ("[policy]", 'tracking_url = "https://t.example.com\\r\\nX: y"\n[policy]', "tracking_url: write https://host"),
         ("[policy]", 'tracking_url = "https://t.example.com/?a=1"\n[policy]', "tracking_url: write https://host"),
         ("day =", "dya =", "policy: unknown key `dya`"),
