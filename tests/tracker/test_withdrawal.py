@@ -37,15 +37,23 @@ async def withdrawn(pool: Pool, _: Path) -> None:
     await pool.execute("update subscription set tracking = 'none'")
 
 
-@pytest.mark.parametrize("how", [erased, withdrawn])
+async def arrived(world: World) -> None:
+    await world.ended(1)
+
+
+async def in_doubt(world: World) -> None:
+    await world.queued(1, doubts=1)
+
+
+@pytest.mark.parametrize(("how", "mail"), [(erased, arrived), (withdrawn, arrived), (erased, in_doubt)])
 async def test_clicks_on_old_mail_redirect_and_leave_no_row_no_record_and_no_line(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    how: Callable[[Pool, Path], Awaitable[None]],
+    how: Callable[[Pool, Path], Awaitable[None]], mail: Callable[[World], Awaitable[None]],
 ) -> None:  # fmt: skip
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr("tracker.writer.MAX_AGE", 0.0)  # what is ingested leaves the disk at once
     world = await World(pool).seed(settle=0.0)
-    await world.ended(1)
+    await mail(world)
     worker = await world.worker()
     await how(pool, tmp_path)
     before = await everything(pool)
