@@ -200,6 +200,8 @@ async def _deliver(
             group.create_task(heart.run(), name="heart"),
             group.create_task(lag.run(), name="lag meter"),
         ]
+        if place.slot == 0:
+            background.append(group.create_task(retention.tend_files(pool, config, clock), name="old files"))
         if "engine" in place.roles:
             locator = Locator.from_config(config, resolver, clock)
             asking = Probe(pool, clock, keys, config.tracker_url, resolver)

@@ -5,10 +5,7 @@ keyed hash among the suppressions. A confirmed proof of consent stays for its ow
 What was being sent or judged in that moment is erased by a sweep (`erase_leftovers`).
 """
 
-import csv
-import io
 import os
-import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +14,7 @@ from typing import Any
 import msgspec
 
 from engine.service import Suppress, suppress
-from mtad.audience import store
+from mtad.audience import rejects, store
 from mtad.audience.keyed import SuppressionKey, is_hash
 from mtad.base.address import Address, parse_address
 from mtad.base.config import Config
@@ -127,7 +124,7 @@ async def erase(pool: Pool, config: Config, address: str, by: str) -> Erased:
         return len(ids), rows
 
     contacts, rows = await in_transaction(pool, work)
-    return Erased(hashed, contacts, rows, await _clean_rejects(pool, person.key))
+    return Erased(hashed, contacts, rows, await rejects.take_lines_of(pool, person.key))
 
 
 async def erase_again(pool: Pool, config: Config, hashes: Path | None, by: str) -> int:
@@ -170,13 +167,6 @@ async def erase_leftovers(pool: Pool) -> int:
         return len(ids)
 
     return await in_transaction(pool, work)
-
-
-async def add_rejects_file(pool: Pool, path: Path | None) -> None:
-    """Know of a file of rejects, so that it goes when its time has come."""
-    if path is not None:
-        async with pool.acquire() as conn:
-            await conn.execute(SQL["add_rejects_file"], socket.gethostname(), _absolute(path))
 
 
 async def erased_among(conn: Connection, config: Config | None) -> list[tuple[int, str]]:
@@ -263,43 +253,6 @@ def _note_hash(state: Path, hashed: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-async def _clean_rejects(pool: Pool, address_key: str) -> list[str]:
-    """Take the lines of this address out of the files of rejects on this machine; their paths."""
-    rows = await pool.fetch(SQL["rejects_files"], socket.gethostname())
-    return [row[0] for row in rows if without_address(Path(row[0]), address_key)]
-
-
-def without_address(path: Path, address_key: str) -> bool:
-    """Whether a file of rejects had lines with this address, which are gone; False for a file that is."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        return False
-    rows = list(csv.reader(io.StringIO(text, newline="")))
-    kept = [row for row in rows if len(row) < 2 or _key_of(row[1]) != address_key]
-    if len(kept) == len(rows):
-        return False
-    fresh = path.with_name(f".{path.name}.new")
-    handle = os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(kept)
-        file.flush()
-        os.fsync(handle)
-    fresh.replace(path)
-    return True
-
-
-def _absolute(path: Path) -> str:
-    return str(path.absolute())
-
-
-def _key_of(text: str) -> str | None:
-    try:
-        return parse_address(text).key
-    except ValueError:
-        return None
 
 
 def _address(text: str) -> Address:

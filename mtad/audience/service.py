@@ -17,8 +17,8 @@ from engine.service import Suppress, suppress
 from mtad.audience import store
 from mtad.audience.columns import Columns, columns_of
 from mtad.audience.csvfile import CsvFile
-from mtad.audience.persons import add_rejects_file, erased_among
-from mtad.audience.rejects import RejectsFile
+from mtad.audience.persons import erased_among
+from mtad.audience.rejects import RejectsFile, add_rejects_file
 from mtad.audience.rows import BASES, Permission, Rejected, RowReader, Types, read_rows
 from mtad.audience.suppressions import Listed, suppressions_of
 from mtad.audience.values import Type

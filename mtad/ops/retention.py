@@ -6,26 +6,33 @@ made to say the same by a test.
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
-from mtad.audience.persons import erase_leftovers
+from mtad.audience import rejects
+from mtad.audience.persons import erase_leftovers, read_suppression_key
+from mtad.base.clock import Clock
 from mtad.base.config import Config
-from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.db import AWAY, Connection, Pool, in_transaction
+from mtad.base.errors import ConfigError
 from mtad.base.sqlfiles import queries
+from mtad.ops.housekeeper import SWEPT
 
 SQL = queries("privacy")
 
 log = logging.getLogger("mtad.retention")
 
 NOBODY = UUID(int=0)
+
+# The sweep of files.
+FILES = "retention: rejects"
+HOUR = 3600.0
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -44,8 +51,8 @@ KINDS = (
     Kind("ids of counted hits (they name nobody)", "7 days", "deleted", "retention: counted"),
     Kind("keys of events that servers told", "31 days", "deleted", "retention: keys"),
     Kind("journal", "until ingested, and a minute", "deleted", "ingest"),
-    Kind("segments of the journal put aside", "rejects", "deleted", "retention: rejects"),
-    Kind("FILE.rejects.csv of imports", "rejects", "deleted", "retention: rejects"),
+    Kind("segments of the journal put aside", "rejects", "deleted, on each machine", FILES),
+    Kind("FILE.rejects.csv of imports", "rejects", "deleted, on each machine; lines of who is erased sooner", FILES),
     Kind("proofs of consent, confirmed", "proofs", "deleted; counted from the end of the consent", "retention: proofs"),
     Kind("who signed up and did not confirm", "7 days", "deleted", "forget unconfirmed"),
     Kind("addresses from which forms are used", "until used as rarely as others, 10 minutes", "deleted",
@@ -65,23 +72,22 @@ class Swept(msgspec.Struct, frozen=True):
 
 
 def sweeps(pool: Pool, config: Config) -> dict[str, Callable[[], Awaitable[int]]]:
-    """Each sweep by its name; it returns how many rows or files it removed, and may be run at any time."""
+    """Each sweep of the database by its name; it returns how many rows it removed, and may be run at any time."""
     terms = config.privacy.terms
     return {
         "retention: hits": Stripper(pool, terms["hits"]).run,
         "retention: events": partial(drop_events, pool, terms["events"]),
         "retention: counted": partial(_changed, pool, "drop_counted"),
         "retention: keys": partial(_changed, pool, "drop_keys"),
-        "retention: rejects": partial(drop_files, pool, config.state, terms["rejects"]),
         "retention: proofs": partial(drop_proofs, pool, terms["proofs"]),
         "erase leftovers": partial(erase_leftovers, pool),
     }
 
 
 async def apply(pool: Pool, config: Config) -> list[Swept]:
-    """Run every sweep until it finds nothing more."""
+    """Run every sweep until it finds nothing more, and that of this machine's files."""
     done = []
-    for name, sweep in sweeps(pool, config).items():
+    for name, sweep in {**sweeps(pool, config), FILES: Files(pool, config).run}.items():
         removed = 0
         while more := await sweep():
             removed += more
@@ -133,21 +139,45 @@ async def drop_events(pool: Pool, term: timedelta) -> int:
         return removed + int(await conn.fetchval(SQL["drop_old_counts"], term))
 
 
-async def drop_files(pool: Pool, state: Path, term: timedelta) -> int:
-    """Delete this machine's files of rejects, and segments put aside, that are older than `term`; how many."""
-    removed = await asyncio.to_thread(_drop_segments, state / "journal", term.total_seconds())
-    host = socket.gethostname()
-    async with pool.acquire() as conn:
-        for (path,) in await conn.fetch(SQL["old_rejects_files"], host, term):
-            try:
-                await asyncio.to_thread(Path(path).unlink, missing_ok=True)
-            except OSError as error:
-                # In somebody's home, where the service may not go: `mtad retention apply` may.
-                log.warning("a file of rejects is too old", extra={"path": path, "why": error.strerror})
-                continue
-            await conn.execute(SQL["drop_rejects_file"], host, path)
-            removed += 1
-    return removed
+class Files:
+    """Files that only their own machine can remove: those of rejects, and segments of the journal put aside.
+
+    Both go when they are old. Before, lines of who was erased from another machine leave files of rejects.
+    """
+
+    def __init__(self, pool: Pool, config: Config) -> None:
+        self._pool = pool
+        self._config = config
+        self._cleaned: datetime | None = None  # of who was erased before, nothing is left here
+
+    async def run(self) -> int:
+        """How many files were removed or changed."""
+        term = self._config.privacy.terms["rejects"]
+        removed = await asyncio.to_thread(_drop_segments, self._config.state / "journal", term.total_seconds())
+        return removed + await rejects.drop_old(self._pool, term) + await self._clean()
+
+    async def _clean(self) -> int:
+        now: datetime = await self._pool.fetchval("select now()")
+        try:
+            key = read_suppression_key(self._config)
+        except ConfigError:
+            return 0  # nobody was erased, or nobody can say who; `mtad check` does
+        changed = await rejects.take_lines_of_erased(self._pool, key, self._cleaned)
+        self._cleaned = now
+        return changed
+
+
+async def tend_files(pool: Pool, config: Config, clock: Clock) -> None:
+    """Each hour, until cancelled. One worker of every machine does it."""
+    files = Files(pool, config)
+    while True:
+        try:
+            SWEPT.labels(sweep=FILES).inc(await files.run())
+        except AWAY as error:
+            log.warning("old files stay for another hour", extra={"why": str(error) or type(error).__name__})
+        except Exception:
+            log.exception("old files stay for another hour")
+        await clock.sleep(HOUR)
 
 
 def _drop_segments(journal: Path, term: float) -> int:

@@ -56,7 +56,7 @@ select from job
 -- Of the suppressions of address $1 only the key $2 stays. $3: who did it.
 with gone as (delete from suppression where key = $1)
 insert into suppression (key, scope, reason, source) values ($2, 'all', 'erased', $3)
-    on conflict (key, scope) where released is null do nothing;
+    on conflict (key, scope) where released is null do update set created = now(); -- erased again: since now
 
 -- name: empty_contacts
 -- Nothing of contacts $1 is left but the number.
@@ -167,6 +167,18 @@ select path from rejects_file where host = $1 order by path;
 
 -- name: add_rejects_file
 insert into rejects_file (host, path) values ($1, $2) on conflict (host, path) do update set made = now();
+
+-- name: erased_since_rejects
+-- Files of rejects on host $1 that were made before somebody was erased after $2 (null: ever), with the
+-- hashes of these. An hour sooner, for an erasure is seen later than it began.
+select f.path, array_agg(s.key order by s.key)
+  from rejects_file f
+  join suppression s
+    on s.key >= '#' and s.key < '$' and s.released is null and s.created >= f.made
+   and ($2::timestamptz is null or s.created > $2::timestamptz - interval '1 hour')
+ where f.host = $1
+ group by f.path
+ order by f.path;
 
 -- name: old_rejects_files
 -- Files of rejects on host $1 that are older than $2.

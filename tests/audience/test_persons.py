@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mtad.audience.keyed import SuppressionKey
-from mtad.audience.persons import TABLES, erase, erase_again, erase_leftovers, export, without_address
+from mtad.audience.persons import TABLES, erase, erase_again, erase_leftovers, export
+from mtad.audience.rejects import without_addresses
 from mtad.audience.service import Options, import_contacts
 from mtad.base.config import Config
 from mtad.base.db import Pool
@@ -231,7 +232,7 @@ async def test_lines_of_the_erased_leave_files_of_rejects(
 
     assert done.rejects == [str(rejects)]
     assert rejects.read_text().splitlines()[1:] == [line for line in rejects.read_text().splitlines() if "bea@" in line]
-    assert not without_address(rejects, "ann@smith.test")
+    assert not without_addresses(rejects, "ann@smith.test".__eq__)
 
 
 def test_hashes_differ_by_address_and_key_and_show_neither() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mtad.audience.persons import erase
+from mtad.audience.rejects import add_rejects_file
 from mtad.base.config import Config, Privacy
 from mtad.base.db import Pool
 from mtad.base.ids import uuid7
 from mtad.ops import retention
-from mtad.ops.retention import KINDS, apply
+from mtad.ops.retention import KINDS, Files, apply
 from tests.rows import Rows
 
 NOW = datetime.now(UTC)
@@ -99,6 +101,37 @@ async def test_files_of_rejects_and_segments_put_aside_go_after_their_term(
 
     assert _files(tmp_path) == ["9.bad", "9.rejects.csv"]
     assert await pool.fetchval("select count(*) from rejects_file") == 2
+
+
+async def test_each_machine_drops_its_own_files_and_the_lines_of_who_was_erased_on_another(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(host: str) -> Config:
+        monkeypatch.setattr(socket, "gethostname", lambda: host)
+        config = Config(domain="example.com", folder=tmp_path / host)
+        key = config.path(config.privacy.suppression_key)
+        key.parent.mkdir(parents=True, exist_ok=True)
+        key.write_text("5e" * 32)
+        return config
+
+    here = on("here")
+    for name in ("ann", "old"):
+        (tmp_path / name).write_text("line,email,reason\n2,Ann@x.test,a\n3,bea@x.test,b\n")
+        await add_rejects_file(pool, tmp_path / name)
+    await pool.execute("update rejects_file set made = now() - interval '31 days' where path like '%old'")
+    (here.state / "journal" / "0").mkdir(parents=True)
+    (here.state / "journal" / "0" / "1.bad").write_text("x")
+    os.utime(here.state / "journal" / "0" / "1.bad", times=(0, 0))
+    there = on("there")
+    assert (await erase(pool, there, "ann@x.test", "test")).rejects == []
+    assert await Files(pool, there).run() == 0
+    files = Files(pool, on("here"))
+    assert await files.run() == 3
+
+    assert (tmp_path / "ann").read_text().split() == ["line,email,reason", "3,bea@x.test,b"]
+    assert not (tmp_path / "old").exists()
+    assert _files(here.state) == []
+    assert await files.run() == 0
 
 
 def _files(folder: Path) -> list[str]:
