@@ -8,6 +8,9 @@ APART = timedelta(hours=1)
 MOST = 3
 SPAN = timedelta(hours=24)
 
+# What is not confirmed by then is forgotten (sql/queries/consent.sql has it too), so no mail goes later.
+TERM = timedelta(days=7)
+
 # Who would be asked later than that is not asked: nobody remembers having signed up.
 PATIENCE = timedelta(hours=24)
 

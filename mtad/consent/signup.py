@@ -9,7 +9,7 @@ from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.ids import message_id
 from mtad.consent import store
-from mtad.consent.limits import APART, next_slot
+from mtad.consent.limits import APART, TERM, next_slot
 from mtad.consent.words import TRANSACTIONAL
 from mtad.queue.intake import COMMAND_SLOT
 from mtad.queue.store import wake_sites
@@ -49,7 +49,7 @@ async def ask(
         contact_id=contact_id,
         site_id=site_id,
         due=due,
-        not_after=due + config.max_age(TRANSACTIONAL),
+        not_after=min(due + config.max_age(TRANSACTIONAL), now + TERM),
         slot=COMMAND_SLOT,
         proof=(
             # The mail goes to the address as it is known, and that is whose consent it proves.

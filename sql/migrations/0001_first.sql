@@ -461,7 +461,7 @@ create table proof (
   asked_agent text not null,
   message_id text not null,
   due timestamptz not null,                  -- not before that was the mail sent
-  sent timestamptz,                          -- its 250, and what it said
+  sent timestamptz,                          -- when that mail ended, and what the server said
   reply text,
   confirmed timestamptz,
   confirmed_ip inet,
@@ -555,6 +555,17 @@ create index pending_job_idx on pending (job_id);
 -- In a backlog each batch of the fold finds its rows at one end, whatever waits behind.
 create index pending_judged_idx on pending (event_id) where class in ('human', 'proxy');
 
+-- Page views that wait until the click that led to the site is judged.
+create table visit (
+  event_id uuid primary key,
+  job_id bigint not null,
+  clicked timestamptz not null,              -- the second of that click
+  at timestamptz not null,
+  url text not null,
+  agent text not null,
+  network inet
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
 -- Hits that are nobody's: mode aggregate, and what modes leave of the hits of others. Which
 -- have been counted is known for a while, so that a journal may be read again.
 create table hit_count (
@@ -645,6 +656,15 @@ create function read_until() returns timestamptz language sql stable as $$
        from worker w
       where w.dead is null),
     '-infinity')
+$$;
+
+-- Up to when hits may be judged: what live workers hold comes first, and what the dead left unread, for as long
+-- as it takes others to begin on their host. A host that stays away must not hold up everybody's scores.
+create function judged_until() returns timestamptz language sql stable as $$
+  select least(
+    clock_timestamp(),
+    (select min(ingested_until) from worker where dead is null),
+    (select min(greatest(ingested_until, started)) from unread where dead > now() - interval '2 min'))
 $$;
 
 -- egress source × site. Rate is GCRA: `tat` is the time at which the bucket

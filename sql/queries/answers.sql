@@ -269,7 +269,8 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
        n.ended is not null, n.why,
        f.version, p.fence, p.status::text, t.version, e.version,
        case when j.doubts > 0
-            then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end,
+            then least((select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')),
+                       (select p.confirmed from proof p where p.job_id = j.id)) end,
        f.sent, f.sent_on, j.slot,
        v.definition, w.definition, j.due
   from job j

@@ -172,12 +172,13 @@ select p.contact_id, p.stream_id, 'form:' || f.name,
 update proof set confirmed = $2, confirmed_ip = $3::text::inet, confirmed_agent = $4 where job_id = $1;
 
 -- name: note_answers
--- Proofs outlive the ledger, so what the server said to the mail is kept with them.
+-- Proofs outlive the ledger, so what the server said to the mail is kept with them; where that was no 250
+-- (an answer that was lost, and a mail that was confirmed all the same), behind what the mail ended as.
 with answered as materialized (
-  select p.job_id, l.ended, l.reply
+  select p.job_id, l.ended,
+         case when l.outcome = 'delivered' then l.reply else l.outcome || ': ' || coalesce(l.reply, l.reason) end as reply
     from proof p
-    join lateral (
-      select ended, reply from ledger where job_id = p.job_id and outcome = 'delivered' limit 1) l on true
+    join lateral (select outcome, ended, reply, reason from ledger where job_id = p.job_id limit 1) l on true
    where p.confirmed is not null and p.sent is null
    order by p.job_id
      for no key update of p
@@ -196,9 +197,11 @@ select exists (
 lock table attribute in share row exclusive mode;
 
 -- name: expired
+-- A proof leads to its contact, so it stays until its mail has ended.
 select job_id, contact_id
   from proof
  where confirmed is null and asked <= now() - interval '7 days'
+   and not exists (select from job where id = proof.job_id)
  order by asked
  limit 500;
 

@@ -12,8 +12,11 @@
 -- site's `passed` is the last job of the last prio that was claimed from: the next claim goes
 -- on behind it. What comes to stand before it is found by refresh_hints, within a second.
 -- now(), not clock_timestamp(): only what is stable can be an index condition.
--- Which prios a site has is found by leaping through the index from one to the next: of
--- most sites it has one, and asking for each of six, twice, was half of the work.
+-- A scan of an index reads all of a page that matches, whatever its limit: up to 250 entries of
+-- jobs that are due later. So each look-up has two bounds: jobs of the prio that was claimed from last
+-- (at first: of bulk) are asked for if due, those that are due later within the next hour; what
+-- is due after that is seen by refresh_hints. Which other prios a site has is found by leaping
+-- from one to the next: most have none, and asking for each of six, twice, was half of the work.
 -- Of transactional jobs whose lanes are closed only the first 256 are looked at; those
 -- behind them are found by their sites.
 -- The commit does not wait for its flush: a claim that a crash of the server takes back is one
@@ -33,27 +36,37 @@ with recursive urgent as materialized (
    where s.ready_at <= now() and h.site_id <> all($2::int[])
    limit 64
 ), sites as materialized (
-  select id, passed_prio, passed_due, passed_id
+  select id, coalesce(passed_prio, 4) as passed_prio, passed_due, passed_id
     from site
    where ready_at <= now() and id <> all($2::int[]) and id <> all($3::int[])
    order by ready_at
    limit $4
      for no key update skip locked
 ), heads as (
-  select s.id as site_id, n.prio, n.due
-    from sites s
-   cross join lateral (
-     select prio, due from job where site_id = s.id and not parked order by prio, due limit 1) n
+  select id as site_id, passed_prio as prio, '-infinity'::timestamptz as due, passed_prio as below
+    from sites
    union all
-  select h.site_id, n.prio, n.due
+  select s.id, n.prio, n.due, b.below
+    from sites s
+   cross join lateral (values (-1::smallint, s.passed_prio), (s.passed_prio, 99::smallint)) b (above, below)
+   cross join lateral (
+     select prio, due
+       from job
+      where site_id = s.id and not parked and prio > b.above and prio < b.below
+      order by prio, due
+      limit 1
+   ) n
+   union all
+  select h.site_id, n.prio, n.due, h.below
     from heads h
    cross join lateral (
      select prio, due
        from job
-      where site_id = h.site_id and not parked and prio > h.prio
+      where site_id = h.site_id and not parked and prio > h.prio and prio < h.below
       order by prio, due
       limit 1
    ) n
+   where h.prio < h.below - 1
 ), ready as materialized (
   select s.id, s.passed_prio, s.passed_due, s.passed_id,
          array_agg(h.prio order by h.prio) filter (where h.due <= now()) as prios,
@@ -71,8 +84,8 @@ with recursive urgent as materialized (
         select due, id
           from job
          where site_id = r.id and prio = p.prio and worker is null and not parked and due <= now()
-           and (due, id) > (case when p.prio = r.passed_prio then r.passed_due else '-infinity' end,
-                            case when p.prio = r.passed_prio then r.passed_id else 0 end)
+           and (due, id) > (coalesce(case when p.prio = r.passed_prio then r.passed_due end, '-infinity'),
+                            coalesce(case when p.prio = r.passed_prio then r.passed_id end, 0))
          order by due, id
          limit 64
            for no key update skip locked
@@ -99,7 +112,8 @@ with recursive urgent as materialized (
                      cross join lateral (
                        select due
                          from job
-                        where site_id = r.id and prio = v.prio and not parked and due > now()
+                        where site_id = r.id and prio = v.prio and not parked
+                          and due > now() and due <= now() + interval '1 h'
                         order by due
                         limit 1
                      ) d)), 'infinity')
@@ -125,7 +139,8 @@ select j.id, j.contact_id, j.stream_id, j.program_id, j.version, j.message_id, j
        n.ended is not null, n.why,
        f.version, p.fence, p.status::text, t.version, e.version,
        case when j.doubts > 0
-            then (select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')) end,
+            then least((select min(h.at) from pending h where h.job_id = j.id and h.class in ('human', 'proxy')),
+                       (select p.confirmed from proof p where p.job_id = j.id)) end,
        f.sent, f.sent_on, j.slot
   from claimed j
   join lateral (select * from contact where id = j.contact_id limit 1) c on true

@@ -379,10 +379,16 @@ async def test_the_first_mail_on_a_stream_begins_the_round_of_who_had_no_row(wor
     assert tuple(row.values()) == ("active", at, at, 0)
 
 
-async def test_a_mail_in_doubt_that_a_person_has_read_is_due_now_with_the_proof(world: World) -> None:
+async def test_a_mail_in_doubt_that_a_person_has_read_or_confirmed_is_claimed_with_the_proof(world: World) -> None:
     read = await world.job("a@reader.test", doubts=1, attempt=1, due=datetime.now(UTC) + timedelta(hours=1))
     await world.job("b@reader.test", doubts=1, attempt=1, due=datetime.now(UTC) + timedelta(hours=1))
+    confirmed = await world.job("c@reader.test", doubts=1, attempt=1)
     at = datetime.now(UTC)
+    await world.pool.execute(
+        "insert into proof (job_id, contact_id, stream_id, form_id, form_version, address, page, consent, asked,"
+        " asked_agent, message_id, due, confirmed) values ($1, 1, 1, 1, 1, '', '', '', $2, '', '', $2, $2)",
+        confirmed, at,
+    )  # fmt: skip
     await world.pool.execute(
         "insert into pending (event_id, job_id, kind, link_id, at, method, agent, class)"
         " values (gen_random_uuid(), $1, 'open', $2, $3, 'GET', 'Firefox', 'human')",
@@ -391,5 +397,5 @@ async def test_a_mail_in_doubt_that_a_person_has_read_is_due_now_with_the_proof(
 
     assert await store.wake_proven(world.rows.conn) == 1
 
-    (facts,) = await world.claim(await world.worker())
-    assert (facts.job_id, facts.proven) == (read, at)
+    found = await world.claim(await world.worker())
+    assert {(facts.job_id, facts.proven) for facts in found} == {(read, at), (confirmed, at)}
