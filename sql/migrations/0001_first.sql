@@ -33,9 +33,9 @@ create table site (
   name text not null unique,
   hosts text[] not null,
   ready_at timestamptz not null default '-infinity',
-  passed_prio smallint,                      -- a hint, too: of this prio nothing waits up to and with this job
-  passed_due timestamptz,
-  passed_id bigint
+  passed_prio smallint not null default 4,   -- a hint, too: of this prio nothing waits up to and with this job
+  passed_due timestamptz not null default '-infinity',
+  passed_id bigint not null default 0
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 create index site_ready_idx on site (ready_at);
 

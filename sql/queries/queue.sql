@@ -36,7 +36,7 @@ with recursive urgent as materialized (
    where s.ready_at <= now() and h.site_id <> all($2::int[])
    limit 64
 ), sites as materialized (
-  select id, coalesce(passed_prio, 4) as passed_prio, passed_due, passed_id
+  select id, passed_prio, passed_due, passed_id
     from site
    where ready_at <= now() and id <> all($2::int[]) and id <> all($3::int[])
    order by ready_at
@@ -84,8 +84,8 @@ with recursive urgent as materialized (
         select due, id
           from job
          where site_id = r.id and prio = p.prio and worker is null and not parked and due <= now()
-           and (due, id) > (coalesce(case when p.prio = r.passed_prio then r.passed_due end, '-infinity'),
-                            coalesce(case when p.prio = r.passed_prio then r.passed_id end, 0))
+           and (due, id) > (case when p.prio = r.passed_prio then r.passed_due else '-infinity' end,
+                            case when p.prio = r.passed_prio then r.passed_id else 0 end)
          order by due, id
          limit 64
            for no key update skip locked
@@ -565,7 +565,7 @@ with recursive heads as (
      for no key update of s skip locked
 )
 update site
-   set ready_at = stale.at, passed_prio = case when not stale.behind then site.passed_prio end
+   set ready_at = stale.at, passed_due = case when stale.behind then '-infinity' else site.passed_due end
   from stale
  where site.id = stale.id;
 

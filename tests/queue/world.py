@@ -41,7 +41,7 @@ class World:
         return job
 
     async def claim(self, worker: int, shut: Sequence[int] = (), full: Sequence[int] = ()) -> list[Facts]:
-        await self.rows.conn.execute("update site set ready_at = '-infinity', passed_prio = null")
+        await self.rows.conn.execute("update site set ready_at = '-infinity', passed_due = '-infinity'")
         return await store.claim(self.rows.conn, worker, shut, full)
 
     async def hold(self, worker: int, wanted: int, running: int = 0, *, growing: bool = False) -> int:
