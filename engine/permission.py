@@ -19,7 +19,7 @@ from mtad.base.sqlfiles import queries
 
 SQL = queries("permission")
 
-__all__ = ["stop_measuring", "subscribe", "take_break", "undo"]
+__all__ = ["agreed_since", "stop_measuring", "subscribe", "take_break", "undo"]
 
 
 async def subscribe(
@@ -48,6 +48,11 @@ async def subscribe(
         # Mail from before the yes could not be heard, so no replay may take it for ignored.
         fresh = mode == "full" and before != "full"
         await _happened(conn, {(stream_id, contact_id)}, event_id, event, base=fresh)
+
+
+async def agreed_since(conn: Connection, contact_id: int, stream_id: int, at: datetime) -> bool:
+    """Whether the person has agreed anew since it left `at` that time, which we hear only now. Its gate is locked."""
+    return bool(await conn.fetchval(SQL["agreed_since"], contact_id, stream_id, at))
 
 
 async def undo(conn: Connection, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, how: str) -> bool:

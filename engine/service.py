@@ -15,6 +15,7 @@ from engine.fold import fold, fold_signs
 from engine.history import ended
 from engine.listening import held_after, holds, holds_over, noticed, recall
 from engine.offers import offer, retell, told_until
+from engine.permission import agreed_since
 from engine.reactivation import stop_stranded
 from engine.replay import Fact
 from engine.rows import lock_rows
@@ -150,7 +151,8 @@ async def unsubscribe(
     """A contact leaves a stream, or the stream of a program. When this returns, no mail of it begins any more.
 
     The event is written here and nowhere else: an `event_id` that is known changes nothing,
-    so a journal may be read again after the person has subscribed anew. False then, and when
+    so a journal may be read again after the person has subscribed anew. False then, when the
+    person has agreed anew since `at` (a host that was away for days tells late), and when
     there is no such contact, program or stream, and of who was erased, whose old mail leaves no row.
     """
 
@@ -163,6 +165,8 @@ async def unsubscribe(
         if not await store.add_event(
             conn, event_id, "unsubscribe", at, {"how": how, "program": program_id}, contact=contact_id, stream=stream
         ):
+            return False
+        if await agreed_since(conn, contact_id, stream, at):
             return False
         await store.unsubscribe(conn, contact_id, stream, at, how)
         await store.raise_gates(conn, [contact_id])

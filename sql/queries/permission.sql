@@ -71,3 +71,12 @@ on conflict (stream_id, contact_id) do update
       tracking = case when $6 then excluded.tracking else subscription.tracking end,
       break_until = null, changed = excluded.changed, changed_by = excluded.changed_by
 returning (select tracking from before);
+
+-- name: agreed_since
+-- Whether contact $1 has agreed to stream $2 anew, by a confirmed form or an undo, after it left at $3.
+-- Ten minutes after, for hosts' clocks differ, and in doubt the refusal counts.
+select exists (
+  select from subscription
+   where stream_id = $2 and contact_id = $1 and status = 'subscribed'
+     and (source like 'form:%' and consent_at between $3::timestamptz + interval '10 minutes' and now()
+          or changed_by like '%, undone' and changed between $3::timestamptz + interval '10 minutes' and now()));

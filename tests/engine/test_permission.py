@@ -50,6 +50,36 @@ async def test_the_same_unsubscribe_read_again_after_a_new_permission_changes_no
     assert await world.gate(contact) == 2
 
 
+@pytest.mark.parametrize(
+    ("since", "stays"),
+    [
+        ("source = 'form:site', consent_at = now()", True),
+        ("changed_by = 'preferences, undone', changed = now()", True),
+        ("changed_by = 'preferences', changed = now(), break_until = now() + interval '30 d'", False),
+        ("source = 'form:site', consent_at = now() - interval '355 minutes'", False),
+        ("source = 'a file', consent_at = now()", False),
+        ("source = 'form:site', consent_at = 'infinity'", False),
+    ],
+)
+async def test_an_unsubscribe_that_is_told_late_takes_back_no_permission_that_the_person_gave_since(
+    world: World, since: str, stays: bool
+) -> None:
+    stream = await world.stream()
+    contact = await world.contact("a@example.com", stream)
+    entry = await world.entry(await world.program(stream, definition()), contact)
+    await world.conn.execute(f"update subscription set {since}")
+    at = await world.conn.fetchval("select now() - interval '6 hours'")
+
+    for _ in range(2):
+        await unsubscribe(
+            world.pool, contact_id=contact, stream_id=stream, event_id=event_id(1), at=at, how="one_click"
+        )
+
+    status = await world.conn.fetchval("select status::text from subscription")
+    assert (status, await world.why(entry)) == (("subscribed", None) if stays else ("unsubscribed", "unsubscribed"))
+    assert await world.conn.fetchval("select kind from event") == "unsubscribe"
+
+
 async def test_the_same_unsubscribe_twice_at_once_is_one(world: World) -> None:
     stream = await world.stream()
     contact = await world.contact("a@example.com", stream)
