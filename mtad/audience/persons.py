@@ -90,6 +90,9 @@ async def export(pool: Pool, address: str, key: SuppressionKey | None = None) ->
             rows = [row[0] for row in await conn.fetch(f"select to_jsonb(t) from {table} t where {of_person}", ids)]  # noqa: S608 - our own names
             if rows:
                 found[table] = rows
+        proofs = [row[0] for row in await conn.fetch(SQL["proofs_of_erased"])]
+        if kept := [proof for proof in proofs if _address(proof["address"]).key == person.key]:
+            found["proof"] = [*kept, *found.get("proof", ())]
         hashed = [key.hash(person.key)] if key else []
         suppressions = await conn.fetch(
             "select to_jsonb(s) from suppression s where key = any($1::text[])",

@@ -16,6 +16,10 @@ with recursive person as (
 )
 select c.id from contact c join person using (id) where not c.erased order by c.id;
 
+-- name: proofs_of_erased
+-- Whose address it is, only the address says: the contact is a number.
+select to_jsonb(p) from contact c join proof p on p.contact_id = c.id where c.erased order by p.job_id;
+
 -- name: keyed_suppressions
 -- The keys of erased people.
 select distinct key from suppression

@@ -151,6 +151,11 @@ async def test_a_confirmed_proof_survives_for_its_own_term_and_an_unconfirmed_do
     await erase(pool, config, BEA, "operator:test")
 
     assert [tuple(row) for row in await pool.fetch("select address, ended is not null from proof")] == [(ANN, True)]
+    found = await export(pool, "ann@smith.test")
+    assert [proof["address"] for proof in found["proof"]] == [ANN], "it is all that an export finds"
+    assert set(found) == {"address", "made", "proof", "names"}
+    with pytest.raises(InputError, match="nothing is known"):
+        await export(pool, "bea@other.test")
 
 
 async def test_no_import_brings_an_erased_address_back(
