@@ -24,11 +24,9 @@ _APPLE = "Mozilla/5.0"
 # links as a browser of 2015 with another.
 _GMAIL_PREFETCH_TAIL = " Mozilla/5.0"
 
-# Not here: okhttp, Dalvik, Apache-HttpClient and CFNetwork, with which mail
-# programs on phones load the images of a mail that is being read; and "bot" in
-# CUBOT, a maker of phones.
+# Not here: "bot" in CUBOT, a maker of phones.
 _ROBOTS = re.compile(
-    r"(?<!cu)bot\b|crawl|spider|slurp|scanner|"
+    r"(?<!cu)bot\b|crawl|spider|slurp|scanner|scrapy|bingpreview|^java/|"
     r"curl/|wget/|python-|python/|aiohttp|httpx|go-http-client|libwww|node-fetch|axios/|undici|"
     r"content-sampling|headless|phantomjs|puppeteer|playwright|selenium|"
     r"barracuda|mimecast|proofpoint|safelinks|trendmicro|symantec|"
@@ -36,11 +34,16 @@ _ROBOTS = re.compile(
     re.IGNORECASE,
 )
 
+# With these, mail programs on phones load the pictures of a mail that is being read. A link they give to
+# the browser; whoever follows one with them is a program.
+_LIBRARIES = re.compile(r"(?!Mozilla/).*(?:okhttp/|dalvik/|apache-httpclient/|cfnetwork/)", re.IGNORECASE)
+
 
 class Agent(Enum):
     """Kinds of user agents."""
 
     BROWSER = "browser"
+    LIBRARY = "library"
     NONE = "none"
     ROBOT = "robot"
     IMAGE_PROXY = "image proxy"
@@ -59,4 +62,4 @@ def kind_of_agent(text: str) -> Agent:
         return Agent.PRIVACY_PROXY
     if text.endswith(_GMAIL_PREFETCH_TAIL) or _ROBOTS.search(text):
         return Agent.ROBOT
-    return Agent.BROWSER
+    return Agent.LIBRARY if _LIBRARIES.match(text) else Agent.BROWSER

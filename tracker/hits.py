@@ -52,8 +52,9 @@ _PRECEDENCE = {name: rank for rank, name in enumerate(HitClass)}
 class Hit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One request whose token was ours. What stands in the journal, in this order.
 
-    Opens, clicks and page views have `job_id` (0: nobody's) and `link_id`; the others have
-    `contact_id` and `program_id`. `agent` is cut to 200 characters, `network` is
+    Opens, clicks and page views have `job_id` (0: nobody's) and `link_id`, page views there the
+    second (since 1970) of the click that led to the site; the others have `contact_id` and
+    `program_id`. `agent` is cut to 200 characters, `network` is
     the address without the part that names a household.
     """
 
@@ -108,7 +109,9 @@ def signs_of_request(kind: Kind, method: Method, text: str) -> tuple[tuple[HitCl
             signs.append((HitClass.PROXY, "agent:image_proxy"))
         case Agent.PRIVACY_PROXY:
             signs.append((HitClass.VEILED, "agent:privacy_proxy"))
-        case Agent.BROWSER:
+        case Agent.LIBRARY if kind is not Kind.OPEN:
+            signs.append((HitClass.MACHINE, "agent:library"))
+        case Agent.BROWSER | Agent.LIBRARY:
             pass
     return tuple(signs)
 

@@ -19,9 +19,9 @@ from prometheus_client import Counter, Gauge
 from mtad.base.clock import Clock
 from mtad.base.db import AWAY, WRONG_DATA, Pool, in_transaction
 from tracker import store
-from tracker.hits import Hit, Kind, by_request
+from tracker.hits import Hit, Kind
 from tracker.journal import decode, encode
-from tracker.occurrences import Offer, keep_views, offered_to_nobody
+from tracker.views import queue_views
 from tracker.writer import Journal, Segment, Slot, put_aside
 
 log = logging.getLogger("mtad.tracker")
@@ -61,11 +61,9 @@ class Ingest:
         worker: Callable[[], int | None],
         clock: Clock,
         *,
-        offer: Offer = offered_to_nobody,
         period: float = 0.5,
     ) -> None:
         self._pool = pool
-        self._offer = offer
         self._journal = journal
         self._unsubscribe = unsubscribe
         self._worker = worker
@@ -213,17 +211,13 @@ class Ingest:
                 known = await store.known_events(conn, [hit.event_id for hit in others])
             others = [hit for hit in others if hit.event_id not in known]
         if views := [hit for hit in others if hit.kind is Kind.PAGE]:
-            await self._keep_views(views)
+            INGESTED.inc(await in_transaction(self._pool, lambda conn: queue_views(conn, views)))
             others = [hit for hit in others if hit.kind is not Kind.PAGE]
         if others:
             self._new.discard(path)  # until it is committed, nobody knows whether it is
             INGESTED.inc(await in_transaction(self._pool, lambda conn: store.ingest(conn, others)))
             if new:
                 self._new.add(path)
-
-    async def _keep_views(self, views: list[Hit]) -> None:
-        classes = [by_request(view).class_ for view in views]
-        INGESTED.inc(await in_transaction(self._pool, lambda conn: keep_views(conn, views, classes, self._offer)))
 
     async def _pay(self) -> None:
         """Commit the unsubscribes that nobody could commit when they came.

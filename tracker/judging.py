@@ -61,6 +61,16 @@ def judge(
     return found
 
 
+def judge_view(view: Hit, click: HitClass | None, networks: Networks) -> Judgement:
+    """Who saw a page: whoever made the click that led there; None: nobody knows who that was."""
+    signs = list(signs_of_request(view.kind, view.method, view.agent))
+    if label := networks.known(view.network).clicks:
+        signs.append((HitClass.SCANNER, f"network:{label}"))
+    if click not in (None, HitClass.HUMAN):
+        signs.append((click, "click"))
+    return judgement_of(tuple(signs))
+
+
 def visits(hits: Iterable[Hit], mail: Mail, contact_id: int, networks: Networks) -> Iterator[tuple[str, Visit]]:
     """Of the hits on one mail, what its ranges are remembered by."""
     if mail.accepted_at is None or mail.doubts:

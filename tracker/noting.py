@@ -27,8 +27,9 @@ _COUNTED = {(kind, method): HITS.labels(kind, method) for kind in Kind for metho
 # How long a person waits for our disk.
 JOURNAL_PATIENCE = 2.0
 
-# In which a browser says that nobody looks yet.
+# In which a browser says that nobody looks yet; `preview` is that of a thumbnail.
 _PURPOSES = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+_NOBODY_YET = ("prefetch", "prerender", "preview")
 
 
 class Noting:
@@ -142,7 +143,7 @@ def _prefetches(headers: Mapping[str, str]) -> bool:
     for name in _PURPOSES:
         if name in headers:
             purpose = headers[name].lower()
-            if "prefetch" in purpose or "prerender" in purpose:
+            if any(word in purpose for word in _NOBODY_YET):
                 return True
     return False
 

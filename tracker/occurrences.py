@@ -1,4 +1,4 @@
-"""What happened beside the mail: told by servers, or seen by our script. SQL: sql/queries/intake.sql.
+"""What happened beside the mail, as servers tell it. SQL: sql/queries/intake.sql.
 
 Each is written once, and what it means for people is folded in the same transaction: durable
 before it is acknowledged, and counted once, whoever asks how often.
@@ -13,7 +13,6 @@ import msgspec
 
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.sqlfiles import queries
-from tracker.hits import Hit
 from tracker.intake import Refused, Told
 
 SQL = queries("intake")
@@ -187,52 +186,3 @@ def _fits(value: str | float | bool, type_: str) -> bool:
             return True
         case _:
             return isinstance(value, str)
-
-
-async def keep_views(conn: Connection, views: Sequence[Hit], classes: Sequence[str], offer: Offer) -> int:
-    """Write page views from the journal down, once each, of those who may be measured; how many were new.
-
-    `classes`: of each view. `offer` gets those of people.
-    """
-    rows = await conn.fetch(SQL["visited_mails"], sorted({view.job_id for view in views}))
-    owners = {row[0]: row[1] for row in rows}
-    kept = [(view, class_) for view, class_ in zip(views, classes, strict=True) if view.job_id in owners]
-    if not kept:
-        return 0
-    added = await conn.fetch(
-        SQL["add_occurrences"],
-        [view.event_id for view, _ in kept],
-        ["page"] * len(kept),
-        [view.at for view, _ in kept],
-        [owners[view.job_id] for view, _ in kept],
-        [
-            {"url": view.how, "agent": view.agent, "network": view.network, "class": class_, "job": view.job_id}
-            for view, class_ in kept
-        ],
-    )
-    fresh = {row[0] for row in added}
-    people = [
-        Occurrence(
-            event_id=view.event_id,
-            contact_id=owners[view.job_id],
-            event="page",
-            at=view.at,
-            properties={"url": view.how},
-        )
-        for view, class_ in kept
-        if class_ == "human" and view.event_id in fresh
-    ]
-    if people:
-        await offer(conn, people)
-    return len(fresh)
-
-
-async def redeem(pool: Pool, token: str, job_id: int, event_id: UUID) -> bool:
-    """Use up what a click handed over: True once, for somebody who may be measured whole."""
-
-    async def work(conn: Connection) -> bool:
-        if not await conn.fetch(SQL["visited_mails"], [job_id]):
-            return False
-        return bool(await conn.fetch(SQL["take_keys"], "visit", [token], [event_id]))
-
-    return await in_transaction(pool, work)

@@ -19,7 +19,7 @@ from mtad.base.clock import Clock
 from mtad.base.db import AWAY
 from mtad.base.ids import uuid7
 from tracker.answers import body
-from tracker.handover import Handover
+from tracker.handover import Came, Handover
 from tracker.hits import Hit
 from tracker.limits import Limits
 from tracker.noting import Noting
@@ -49,8 +49,8 @@ class View(msgspec.Struct):
     consent: bool = False
 
 
-# A request as a hit: on a job, of an address.
-HitOf = Callable[[web.Request, int, str], Hit]
+# A request as a hit: by whom, of an address.
+HitOf = Callable[[web.Request, Came, str], Hit]
 
 
 class PageViews:
@@ -101,19 +101,22 @@ class PageViews:
         url = _bare(said.url)
         now = self._clock.now().timestamp()
         handed_over = self._handover.read(said.token, now)
-        known = self._handover.read_visitor(said.visitor)
-        if not said.consent or url is None or not self._handover.lists(url) or not (handed_over or known):
+        known = self._handover.read_visitor(said.visitor, now)
+        came = handed_over or known
+        if not said.consent or url is None or not self._handover.lists(url) or came is None:
             return 204, ""
-        if not self._limits.take(str(handed_over or known), self._clock.monotonic()):
+        if not self._limits.take(str(came.job_id), self._clock.monotonic()):
             return 429, ""
-        try:
-            if handed_over and not await self._redeem(said.token, handed_over, uuid7(int(now * 1000), os.urandom(10))):
-                handed_over = None  # used before, or of somebody who may not be measured
-        except AWAY as error:
-            log.warning("a visitor stays unknown", extra={"why": str(error) or type(error).__name__})
-            return 503, ""
-        if job_id := handed_over or known:
-            await self._noting.note(self._hit(request, job_id, url))
+        if handed_over:
+            event_id = uuid7(int(now * 1000), os.urandom(10))
+            try:
+                if not await self._redeem(said.token, handed_over.job_id, event_id):
+                    handed_over, came = None, known  # used before, or of somebody who may not be measured
+            except AWAY as error:
+                log.warning("a visitor stays unknown", extra={"why": str(error) or type(error).__name__})
+                return 503, ""
+        if came:
+            await self._noting.note(self._hit(request, came, url))
         return (200, self._handover.visitor(handed_over)) if handed_over else (204, "")
 
 

@@ -13,11 +13,13 @@ import prometheus_client
 
 from mtad.base.db import Connection, Pool, in_transaction
 from tracker import store
-from tracker.hits import EARNING, Hit, Judgement
+from tracker.hits import EARNING, Hit, Judgement, Kind
 from tracker.judging import QUICKEST, Mail, judge, visits
 from tracker.modes import Mode, Reduced, drop_hits, keep_reduced
 from tracker.networks import NOWHERE, Networks
+from tracker.occurrences import Offer, offered_to_nobody
 from tracker.ranges import Ranges
+from tracker.views import judge_views
 
 JUDGED = prometheus_client.Counter(
     "mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"]
@@ -54,6 +56,7 @@ async def ripen(
     retell: Retell | None = None,
     networks: Networks = NOWHERE,
     ranges: Ranges | None = None,
+    offer: Offer = offered_to_nobody,
 ) -> int:
     """Judge the hits of every mail whose settle window is over; how many hits were judged.
 
@@ -64,7 +67,7 @@ async def ripen(
     does all that may earn points when there is no `fold`. Running it again, or twice at
     once, changes nothing. `ranges` remembers from call to call who visits the mails of many;
     whoever turns out to have been one of them after he was judged is void, which `retell`
-    is told of.
+    is told of. Then the page views whose click is judged; `offer` takes those of people.
     """
     judged = 0
     remembered = Ranges() if ranges is None else ranges
@@ -79,12 +82,17 @@ async def ripen(
         if batch.late and retell:
             # By itself: gates are locked in one order, and the fold above has locked some.
             await in_transaction(pool, partial(_void, events=batch.late, retell=retell))
+    while views := await in_transaction(pool, partial(judge_views, networks=networks, offer=offer)):
+        for view in views:
+            JUDGED.labels(Kind.PAGE, view.judgement.class_).inc()
     return judged
 
 
-def ripener(pool: Pool, fold: Fold, retell: Retell, networks: Networks) -> Callable[[], Awaitable[int]]:
+def ripener(
+    pool: Pool, fold: Fold, retell: Retell, networks: Networks, offer: Offer = offered_to_nobody
+) -> Callable[[], Awaitable[int]]:
     """`ripen` as it is called again and again, with one memory of ranges."""
-    return partial(ripen, pool, fold, retell=retell, networks=networks, ranges=Ranges())
+    return partial(ripen, pool, fold, retell=retell, networks=networks, ranges=Ranges(), offer=offer)
 
 
 class _Batch(msgspec.Struct, frozen=True):

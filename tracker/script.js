@@ -15,6 +15,10 @@ or, once they agree, mtad.consent(). Nothing is sent, kept or read before. */
   function view() {
     var here = location.origin + location.pathname, visitor = known();
     if (!on || here == was || !(token || visitor)) return;
+    if (d.prerendering) {
+      d.addEventListener("prerenderingchange", view, { once: true });
+      return;
+    }
     was = here;
     var said = JSON.stringify({ url: here, token: token || "", visitor: visitor || "", consent: true });
     if (!token) {

@@ -16,12 +16,13 @@ from tracker.bearer import EventKeys
 from tracker.desk import Act, Desk, Visitor
 from tracker.hits import PREFERENCES
 from tracker.ingest import Ingest, Unsubscribe
-from tracker.links import Link, Links
-from tracker.occurrences import Offer, offered_to_nobody, redeem, take_in
+from tracker.links import FOLDER, Link, Links
+from tracker.occurrences import Offer, offered_to_nobody, take_in
 from tracker.reclassify import Reclassified, reclassify
 from tracker.ripening import RIPE_BATCH, Fold, ripen, ripener
 from tracker.servers import Servers
 from tracker.tokens import Keys
+from tracker.views import redeem
 from tracker.web import make_app
 from tracker.writer import MAX_BYTES, Journal
 
@@ -37,9 +38,9 @@ class Tracker:
 
     `state` is the folder of this machine's state, `slot` this worker's place in it,
     `worker` its row in the database, None while it has none: nothing here waits for
-    the database. `offer` takes what is told of people beside their mail, by the servers
-    that hold `event_keys` and by pages of `sites`. Stop serving `app`, and `finish`, before cancelling
-    `run`, which returns when everything that was appended is durable.
+    the database. `offer` takes what is told of people beside their mail by the servers
+    that hold `event_keys`; what pages of `sites` tell waits for `ripen`. Stop serving `app`,
+    and `finish`, before cancelling `run`, which returns when everything that was appended is durable.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class Tracker:
             return await desk.act(Act.LEAVE, contact_id, stream_id, _NOT_ASKED, event_id=event_id, at=at)
 
         self.journal = Journal(state / "journal", slot, max_bytes=journal_bytes)
-        self.links = Links(source, state / "links", str(slot), clock)
-        self._ingest = Ingest(pool, self.journal, leave, worker, clock, offer=offer)
+        self.links = Links(source, state / FOLDER, str(slot), clock)
+        self._ingest = Ingest(pool, self.journal, leave, worker, clock)
         self._app = make_app(
             keys=keys,
             links=self.links,

@@ -59,7 +59,8 @@ class Purpose(Enum):
     RETURN_PATH = b"mtad return path"
     VISIT = b"mtad visit"  # handed over by a click: job, and when (seconds since 1970)
     PROBE = b"mtad probe"  # behind a number that was asked just now: who answers has our keys
-    VISITOR = b"mtad visitor"  # in the cookie of a site: the job by which somebody became known
+    VISITOR = b"mtad visitor"  # in the cookie of a site: the same, from then on
+    VISIT_MASK = b"mtad visit mask"  # hides the job of these two from whoever has not our keys
 
     # There is one of each. Enum's own hash is that of the name, in Python: a third of the cost of a token.
     __hash__ = object.__hash__

@@ -21,7 +21,7 @@ from tracker.answers import MOST_BODY, Visitors, page
 from tracker.desk import Desk
 from tracker.door import Door, Doors, date_now
 from tracker.forms import Forms
-from tracker.handover import Handover
+from tracker.handover import Came, Handover
 from tracker.hits import HYGIENE, Hit, Kind, Method
 from tracker.ingest import Unsubscribe
 from tracker.leaving import Leaving
@@ -271,9 +271,9 @@ class _Site:
             return url
         return self._handover.address(url, token.job_id, self._clock.now().timestamp())
 
-    def view_of(self, request: web.Request, job_id: int, url: str) -> Hit:
-        """A page of the operator's sites, seen by whom a job made known."""
-        return self._hit(request, Kind.PAGE, job_id=job_id, how=url)
+    def view_of(self, request: web.Request, came: Came, url: str) -> Hit:
+        """A page of the operator's sites, seen by whom a click led there."""
+        return self._hit(request, Kind.PAGE, job_id=came.job_id, link_id=came.second, how=url)
 
     def hit_of(self, request: web.Request, kind: Kind, token: ContactToken, how: str) -> Hit:
         """A request on an address that is one person's."""

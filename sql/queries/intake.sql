@@ -70,6 +70,57 @@ update contact
   from given
  where contact.id = given.contact_id;
 
+-- name: add_visits
+-- Page views $1, of mails $2, that clicks of the seconds $3 led to, at $4, of addresses $5, with agents $6 from
+-- networks $7. Returns how many do not wait there already.
+with fresh as (
+  insert into visit (event_id, job_id, clicked, at, url, agent, network)
+  select id, job_id, clicked, at, url, agent, network::inet
+    from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
+      as v (id, job_id, clicked, at, url, agent, network)
+   order by id
+      on conflict (event_id) do nothing
+  returning 1
+)
+select count(*) from fresh;
+
+-- name: take_visits
+-- Out of there up to 1,000 page views that wait for nothing any more, the oldest first: nobody holds a hit of
+-- their time, and no click that may have led there waits to be judged. Plan: the primary key, and
+-- pending_job_idx for each.
+with ripe as materialized (
+  select event_id
+    from visit v
+   where at <= (select judged_until())
+     and not exists (
+       select from pending
+        where job_id = v.job_id and kind = 'click' and class is null
+          and at between v.clicked - interval '5 s' and v.clicked + interval '2 s')
+   order by event_id
+   limit 1000
+     for update skip locked
+), gone as (
+  delete from visit using ripe where visit.event_id = ripe.event_id
+  returning visit.*
+)
+select event_id, job_id, clicked, at, url, agent, network::text from gone order by event_id;
+
+-- name: clicks_behind
+-- The clicks of contacts $1 on mails $2 that led to a site in the seconds $3, in their order, with their classes;
+-- null: nobody knows it. An address may be made some seconds after its click was noted, by a disk or a database
+-- that is slow; of several a person's is meant. $4 and $5: the least and the last id of all of these.
+-- Plan: event_contact_idx for each.
+select c.id, c.class::text
+  from unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) with ordinality as a (contact_id, job_id, clicked, n)
+  left join lateral (
+    select id, class
+      from event
+     where contact_id = a.contact_id and at between a.clicked - interval '5 s' and a.clicked + interval '2 s'
+       and id between $4::uuid and $5::uuid and job_id = a.job_id and kind = 'click'
+     order by class = 'human' desc, at desc
+     limit 1) c on true
+ order by a.n;
+
 -- name: visited_mails
 -- Whose mails $1 were, if they may be measured whole now, on the mail's stream: job and contact.
 -- Plan: single-row look-ups by primary key; in the queue only what the ledger does not have.

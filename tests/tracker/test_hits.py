@@ -17,6 +17,12 @@ PREFETCH_OF_GMAIL = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/42.0.2311.135 Safari/537.36 Edge/12.246 Mozilla/5.0"
 )
+LIBRARIES = (
+    "okhttp/4.12.0",
+    "Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/UQ1A)",
+    "Apache-HttpClient/4.5.13 (Java/11.0.20)",
+    "Spark/3.0 CFNetwork/1494.0.7 Darwin/23.4.0",
+)
 
 times = st.floats(3, 8).map(lambda seconds: round(seconds, 1))
 kinds = st.sampled_from([Kind.OPEN, Kind.CLICK, Kind.CLICK, Kind.LOOK])
@@ -43,22 +49,32 @@ def test_a_browser_after_delivery_is_a_person(kind: Kind) -> None:
         ("Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)", HitClass.MACHINE),
         ("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/120.0.0.0 Safari/537.36", HitClass.MACHINE),
         ("Barracuda Sentinel (EE)", HitClass.MACHINE),
+        ("Mozilla/5.0 (Windows NT 6.1; WOW64) AppleWebKit/534+ (KHTML, like Gecko) BingPreview/1.0b", HitClass.MACHINE),
+        ("Java/1.8.0_392", HitClass.MACHINE),
+        ("Scrapy/2.11.0 (+https://scrapy.org)", HitClass.MACHINE),
         (PREFETCH_OF_GMAIL, HitClass.MACHINE),
         ("Mozilla/5.0", HitClass.VEILED),
         (GMAIL, HitClass.PROXY),
         ("YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html", HitClass.PROXY),
         (BROWSER, HitClass.HUMAN),
         ("Mozilla/5.0 (Linux; Android 9; CUBOT NOVA) AppleWebKit/537.36", HitClass.HUMAN),
-        ("okhttp/4.12.0", HitClass.HUMAN),
+        *((agent, HitClass.HUMAN) for agent in LIBRARIES),
     ],
 )
 def test_the_agent_of_an_open_decides(agent: str, expected: HitClass) -> None:
     assert one(hit(Kind.OPEN, agent=agent)).class_ is expected
 
 
-@pytest.mark.parametrize("agent", [GMAIL, "Mozilla/5.0"])
-def test_an_image_proxy_that_follows_links_is_a_machine(agent: str) -> None:
+@pytest.mark.parametrize("agent", [GMAIL, "Mozilla/5.0", *LIBRARIES])
+def test_what_loads_pictures_and_follows_links_is_a_machine(agent: str) -> None:
     assert one(hit(Kind.CLICK, agent=agent)).class_ is HitClass.MACHINE
+
+
+def test_an_apps_browser_that_names_its_library_is_a_persons() -> None:
+    assert (
+        one(hit(agent="Mozilla/5.0 (Linux; Android 14) Chrome/141.0 Mobile Safari/537.36 okhttp/4.12")).class_
+        == "human"
+    )
 
 
 @pytest.mark.parametrize("method", [Method.HEAD, Method.PREFETCH])

@@ -38,7 +38,7 @@ async def plan(pool: Pool, name: str, arguments: str, of: Mapping[str, str] = SQ
     """The generic plan of a named query; `arguments` only have to fit."""
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute(f"prepare it as {of[name]}")
-        found = await conn.fetch(f"explain execute it({arguments})")
+        found = await conn.fetch(f"explain execute it{f'({arguments})' * bool(arguments)}")
         await conn.execute("deallocate it")
         return "\n".join(row[0] for row in found)
 
@@ -72,6 +72,8 @@ async def test_no_statement_reads_a_big_table_as_a_whole(pool: Pool) -> None:
         "contacts_of": await plan(pool, "contacts_of", "'{}', '{}'", INTAKE),
         "visited_mails": await plan(pool, "visited_mails", "'{}'", INTAKE),
         "add_occurrences": await plan(pool, "add_occurrences", ", ".join(["'{}'"] * 5), INTAKE),
+        "take_visits": await plan(pool, "take_visits", "", INTAKE),
+        "clicks_behind": await plan(pool, "clicks_behind", f"'{{}}', '{{}}', '{{}}', {FIRST}, {LAST}", INTAKE),
         "free_of": await plan(pool, "free_of", "'{}', '{}', '{}'", REPLAY),
         "known_events": await plan(pool, "known_events", "'{}'"),
         "links": await plan(pool, "links", "0, '{}', 20000"),

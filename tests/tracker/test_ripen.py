@@ -166,12 +166,33 @@ async def test_nothing_is_judged_while_a_live_worker_may_hold_a_hit(pool: Pool, 
     assert await ripen(pool) == 1
 
 
-async def test_a_dead_worker_holds_nobody_up(pool: Pool, world: World) -> None:
-    dead = await world.worker()
-    await pool.execute("update worker set dead = now() where id = $1", dead)
+@pytest.mark.parametrize(("seconds", "judged"), [(60, 0), (180, 1)])
+async def test_what_the_dead_left_unread_is_waited_for_two_minutes(
+    pool: Pool, world: World, seconds: int, judged: int
+) -> None:
+    dead = await world.worker(ingested_until=NOON)
+    await pool.execute(
+        "update worker set started = $2, dead = now() - make_interval(secs => $3) where id = $1", dead, NOON, seconds
+    )
     await ingest(pool, hit())
 
-    assert await ripen(pool) == 1
+    assert await ripen(pool) == judged
+
+
+async def test_a_burst_that_lies_half_with_the_dead_is_judged_when_another_has_read_it(
+    pool: Pool, world: World
+) -> None:
+    dead = await world.worker(ingested_until=NOON)
+    await pool.execute("update worker set started = $2, dead = now() where id = $1", dead, NOON)
+    burst = [hit(link=link, at=60 + n / 10) for n, link in enumerate(world.links)]
+    await ingest(pool, *burst[:2])
+    assert await ripen(pool) == 0
+
+    await ingest(pool, *burst[2:])
+    await world.worker(ingested_until=datetime.now(UTC) + timedelta(seconds=1))  # lives on the same host
+
+    assert await ripen(pool) == 3
+    assert await world.classes() == ["scanner"] * 3
 
 
 async def test_a_mail_that_is_being_sent_waits_for_its_250(pool: Pool, world: World) -> None:

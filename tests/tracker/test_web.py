@@ -111,6 +111,8 @@ async def test_a_link_that_cannot_be_looked_up_now_is_not_called_wrong(
         ("GET", {"Sec-Purpose": "prefetch;prerender"}, Method.PREFETCH),
         ("GET", {"Purpose": "prefetch"}, Method.PREFETCH),
         ("GET", {"X-Moz": "prefetch"}, Method.PREFETCH),
+        ("GET", {"X-Purpose": "preview"}, Method.PREFETCH),
+        ("GET", {"Purpose": "Preview"}, Method.PREFETCH),
     ],
 )
 async def test_how_it_was_asked_for_is_noted(
