@@ -165,7 +165,11 @@ async def _until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, int]) ->
 
 
 async def _register(config: Config, place: Place, pool: Pool, clock: Clock) -> int:
-    """Become a worker of the cluster, as soon as there is a database."""
+    """Become a worker of the cluster, as soon as there is a database that takes us.
+
+    One of another schema, or that knows our password no more, is waited for, too: somebody
+    migrates it, or restores it, and recipients are served meanwhile.
+    """
     while True:
         try:
             await require_schema(pool)
@@ -177,9 +181,10 @@ async def _register(config: Config, place: Place, pool: Pool, clock: Clock) -> i
                 hears=bool(place.tracker_sockets),
                 in_doubt=config.in_doubt_intervals,
             )
-        except AWAY as error:
-            log.warning("waiting for the database", extra={"why": repr(error)})
-            await clock.sleep(0.5)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the tracker
+            away = isinstance(error, AWAY)
+            log.log(logging.WARNING if away else logging.ERROR, "waiting for the database", extra={"why": repr(error)})
+            await clock.sleep(0.5 if away else 5.0)
         else:
             log.info("worker started", extra={"worker": worker, "pid": os.getpid()})
             return worker
@@ -305,7 +310,7 @@ def _sweeps(
         Sweep(
             "ripen hits",
             0.15,
-            tracker.ripener(pool, engine.fold_signs, engine.retell, read_networks(config)),
+            tracker.ripener(pool, engine.fold_signs, engine.retell, read_networks(config), engine.offer),
             whole=True,
         ),
         Sweep("fold signs", 0.25, partial(engine.fold, pool)),

@@ -40,9 +40,10 @@ def main() -> None:
         # What start-up made lives as long as the process; collecting it again and again is wasted.
         gc.collect()
         gc.freeze()
-        # With the supervisor killed, the last worker to leave stops the embedded database.
+        # With the supervisor killed, the last worker to leave stops the embedded database. To start it is the
+        # supervisor's: recipients need not wait for it.
         embedded = config.database.url == "embedded"
-        with Postgres(config.state / "postgres").using() if embedded else contextlib.nullcontext():
+        with Postgres(config.state / "postgres").shared() if embedded else contextlib.nullcontext():
             uvloop.run(_run(config, place, arguments.parent_fd))
     except* Problem as group:
         problem = next(iter(leaves(group)))

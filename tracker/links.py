@@ -28,6 +28,7 @@ OVERLAP = 200
 # Rows of one query; a first start with a million links takes fifty.
 PAGE = 20_000
 
+FOLDER = "links"  # of the snapshots, in the state folder
 _SUFFIX = ".links"
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")
 _PLACE = re.compile(r"\{(\d+)\}")
@@ -143,6 +144,11 @@ class Links:
             await asyncio.to_thread(write_snapshot, self._path, dict(self._links))
         except OSError as error:
             log.warning("the snapshot of links cannot be written", extra={"why": str(error)})
+
+
+def has_snapshot(folder: Path) -> bool:
+    """Whether somebody has known links here, so that mail may be out whose links must work."""
+    return any(folder.glob(f"*{_SUFFIX}"))
 
 
 def read_snapshots(folder: Path) -> dict[int, Link]:

@@ -20,7 +20,7 @@ import asyncpg
 import msgspec
 from prometheus_client import Counter
 
-from mtad.base.errors import Unavailable
+from mtad.base.errors import DatabaseAway, Unavailable
 
 log = logging.getLogger("mtad.db")
 
@@ -65,7 +65,10 @@ AWAY = (OSError, TimeoutError, *DATABASE_AWAY)
 
 
 async def open_pool(url: str, *, most: int = 8, name: str = "mtad", least: int = 1) -> Pool:
-    """Connect, or raise Unavailable with one line that names the server. `least` 0: connect when asked."""
+    """Connect, or raise Unavailable with one line that names the server. `least` 0: connect when asked.
+
+    DatabaseAway when it does not answer, or cannot now; not when it refuses us: a password, a name.
+    """
     try:
         pool = await asyncpg.create_pool(
             url,
@@ -87,7 +90,9 @@ async def open_pool(url: str, *, most: int = 8, name: str = "mtad", least: int =
             },
         )
     except (*AWAY, asyncpg.PostgresError, ValueError, OverflowError) as error:  # the last two: of a bad URL
-        raise Unavailable(f"database {without_password(url)}: {_first_line(error)}") from error
+        away = isinstance(error, AWAY) and not isinstance(error, ValueError)
+        refusal = DatabaseAway if away else Unavailable
+        raise refusal(f"database {without_password(url)}: {_first_line(error)}") from error
     return pool
 
 

@@ -4,6 +4,7 @@
      ├─ ConfigError         the configuration file or a key is wrong; exit 78 (EX_CONFIG)
      ├─ InputError          a file or an argument is wrong; exit 65 (EX_DATAERR)
      └─ Unavailable         the database or a socket cannot be had; exit 69 (EX_UNAVAILABLE)
+         └─ DatabaseAway    the database cannot be asked now; nothing says that it is the wrong one
 
 The text names the thing and the value. Tracebacks are for defects, so these
 never show one unless ``--debug`` asks for it.
@@ -32,3 +33,7 @@ class Unavailable(Problem):
     """Something outside is not there now; trying again later may help."""
 
     exit_code = 69
+
+
+class DatabaseAway(Unavailable):
+    """The database does not answer, or not yet; what can do without it goes on and waits."""

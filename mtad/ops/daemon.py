@@ -1,35 +1,47 @@
 """`mtad run`: what must be there before the workers, in the order in which it can be refused.
 
 One supervisor a state folder, the listening sockets, the database with its schema;
-then the workers (mtad.ops.supervisor), and at the end all of it in reverse.
+then the workers (mtad.ops.supervisor), and at the end all of it in reverse. A database
+that is away keeps nobody from the pages that need none.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from mtad.base.clock import SystemClock
+from mtad.base.clock import Clock, SystemClock
 from mtad.base.config import Config, load_config, seconds
-from mtad.base.db import open_pool
+from mtad.base.db import AWAY, open_pool, without_password
 from mtad.base.endpoint import host_and_port
-from mtad.base.errors import Unavailable
+from mtad.base.errors import DatabaseAway, Problem, Unavailable
 from mtad.base.migrate import migrate, require_schema
 from mtad.ops.keeper import Keeper
 from mtad.ops.keyfiles import require_keys
 from mtad.ops.notify import Notifier
 from mtad.ops.parent import DATABASE_VARIABLE
-from mtad.ops.postgres import Postgres
+from mtad.ops.postgres import RECOVERY, Postgres
 from mtad.ops.sockets import inherited_listeners, open_listener
 from mtad.ops.supervisor import Supervisor
+from tracker.links import FOLDER, has_snapshot
+
+log = logging.getLogger("mtad.supervisor")
 
 # What a worker can do; a small host has workers that do all of it.
 ROLES = ("mta", "tracker", "engine")
+
+# So long, in seconds, the embedded database is waited for where recipients could be served: a start takes
+# a second, and what takes longer is a recovery.
+PATIENCE = 5
+
+Work = Callable[[], Awaitable[None]]
 
 
 def run_daemon(
@@ -48,8 +60,12 @@ def run_daemon(
     slots = workers or config.mta.workers or len(os.sched_getaffinity(0))
     _require_free(config.metrics.listen, slots)
     command = command or [sys.executable, "-m", "mtad.worker", f"--config={config_path}", f"--roles={','.join(roles)}"]
-    with _alone(config.state), _listeners(config, roles, inherited) as sockets, _database(config) as (url, postgres):
-        clock = SystemClock()
+    clock = SystemClock()
+    with (
+        _alone(config.state),
+        _listeners(config, roles, inherited) as sockets,
+        _database(config, clock) as (url, beside),
+    ):
         supervisor = Supervisor(
             command,
             slots=slots,
@@ -59,7 +75,7 @@ def run_daemon(
             clock=clock,
             notifier=notifier,
             require_good=lambda: require_keys(load_config(config_path)),
-            beside=[Keeper(postgres, clock).run] if postgres else [],
+            beside=beside,
         )
         return asyncio.run(supervisor.run())
 
@@ -114,27 +130,52 @@ def _listeners(
 
 
 @contextlib.contextmanager
-def _database(config: Config) -> Iterator[tuple[str, Postgres | None]]:
-    """The database's URL with the right schema behind it. Ours is migrated, another's only looked at."""
-    if config.database.url != "embedded":
-        asyncio.run(_prepare(config.database.url, embedded=False))
-        yield config.database.url, None
-        return
-    postgres = Postgres(config.state / "postgres")
-    with postgres.using() as url:
-        asyncio.run(_prepare(url, embedded=True))
-        yield url, postgres
+def _database(config: Config, clock: Clock) -> Iterator[tuple[str, list[Work]]]:
+    """The database's URL with the right schema behind it, and what looks after it beside the workers.
+
+    When it is away, and there are links that people may click, it is left to the workers to wait for it.
+    """
+    links = has_snapshot(config.state / FOLDER)
+    own = Postgres(config.state / "postgres") if config.database.url == "embedded" else None
+    with own.shared() if own else contextlib.nullcontext(config.database.url) as url:
+        beside: list[Work] = [Keeper(own, clock).run] if own else []
+        try:
+            if own:
+                own.start(PATIENCE if links else RECOVERY)
+            asyncio.run(_prepare(url, embedded=own is not None))
+        except DatabaseAway as away:
+            if not links:
+                raise
+            log.warning("recipients are served without the database", extra={"why": str(away)})
+            if own:
+                beside.append(partial(_migrate_later, url, clock))
+        yield url, beside
 
 
 async def _prepare(url: str, *, embedded: bool) -> None:
+    """Migrate our database, look at another's schema. DatabaseAway when it cannot be asked."""
     pool = await open_pool(url, most=1, name="mtad supervisor")
     try:
         if embedded:
             await migrate(pool)
         else:
             await require_schema(pool)
+    except AWAY as error:
+        raise DatabaseAway(f"database {without_password(url)}: {error!r}") from error
     finally:
         await pool.close()
+
+
+async def _migrate_later(url: str, clock: Clock) -> None:
+    """Migrate our database as soon as it is there; workers wait for that."""
+    while True:
+        try:
+            await _prepare(url, embedded=True)
+        except Problem as problem:
+            log.warning("the database is not migrated yet", extra={"why": str(problem)})
+            await clock.sleep(1.0)
+        else:
+            return
 
 
 def _leave(number: int, _frame: object) -> None:

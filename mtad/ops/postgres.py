@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from mtad.base.errors import Unavailable
+from mtad.base.errors import DatabaseAway, Unavailable
 from mtad.ops.memory import memory, sizes
 from mtad.ops.unprivileged import HOME, User, binaries, can_enter, own_folder, user_for
 
@@ -58,8 +58,8 @@ SETTINGS = {
 # and `.lock` to the file beside it.
 _LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432.lock")
 
-# Recovery after a crash reads at most max_wal_size, which takes minutes on a slow disk.
-_PATIENCE = "300"
+# Recovery after a crash reads at most max_wal_size, which takes minutes on a slow disk; seconds.
+RECOVERY = 300
 
 
 class Postgres:
@@ -101,25 +101,20 @@ class Postgres:
         """The database's URL; every part is given, so that PGPORT and the like change nothing."""
         return f"postgresql://postgres@/mtad?host={self.socket_folder}&port=5432"
 
-    def start(self) -> bool:
-        """Have the server running and its database made; True when it was not running before."""
-        self._make_home()
-        with self._locked():
-            if self.running():
-                return False
-            own_folder(self.socket_folder, self._user, mode=0o700)
-            if not self.data.exists():
-                self._initialise()
-            self._clear_after_crash()
-            self._write_settings()
-            (self.home / "start.log").unlink(missing_ok=True)
-            self._run(
-                "pg_ctl", "-D", str(self.data), "-w", "-t", _PATIENCE, "-s",
-                "-o", f"-c unix_socket_directories='{self.socket_folder}'",
-                "-l", str(self.home / "start.log"), "start",
-            )  # fmt: skip
-            self._make_database()
-            return True
+    def start(self, patience: int = RECOVERY) -> bool:
+        """Have the server running and its database made; True when it was not running before.
+
+        DatabaseAway when it does not start, or is not there after `patience` seconds: it goes on starting.
+        """
+        try:
+            self._make_home()
+            with self._locked():
+                if self.running():
+                    return False
+                self._launch(patience)
+        except OSError as error:  # a full disk
+            raise DatabaseAway(f"embedded Postgres in {self.home}: {error}") from None
+        return True
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server: `fast` rolls back what is open, `immediate` is a crash."""
@@ -127,15 +122,21 @@ class Postgres:
             return
         with self._locked():
             if self.running():
-                self._run("pg_ctl", "-D", str(self.data), "-w", "-t", _PATIENCE, "-s", "-m", mode, "stop")
+                self._run("pg_ctl", "-D", str(self.data), "-w", "-t", str(RECOVERY), "-s", "-m", mode, "stop")
 
     @contextlib.contextmanager
     def using(self) -> Iterator[str]:
         """Have the server running inside the block; the last of all users stops it."""
+        with self.shared() as url:
+            self.start()
+            yield url
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[str]:
+        """Be one of the users inside the block, whether the server runs or somebody has yet to start it."""
         self._make_home()
         with self._opened("users") as users:
             fcntl.flock(users, fcntl.LOCK_SH)
-            self.start()
             try:
                 yield self.url
             finally:
@@ -171,6 +172,20 @@ class Postgres:
             with contextlib.suppress(FileExistsError):
                 (self.folder / "elsewhere").symlink_to(self.home)
         self._own(self.home)
+
+    def _launch(self, patience: int) -> None:
+        own_folder(self.socket_folder, self._user, mode=0o700)
+        if not self.data.exists():
+            self._initialise()
+        self._clear_after_crash()
+        self._write_settings()
+        (self.home / "start.log").unlink(missing_ok=True)
+        self._run(
+            "pg_ctl", "-D", str(self.data), "-w", "-t", str(patience), "-s",
+            "-o", f"-c unix_socket_directories='{self.socket_folder}'",
+            "-l", str(self.home / "start.log"), "start",
+        )  # fmt: skip
+        self._make_database()
 
     def _initialise(self) -> None:
         # Aside, then renamed: an initdb that was interrupted never looks like a database.
@@ -219,7 +234,7 @@ class Postgres:
             self._run(*psql, "-qc", "create database mtad")
 
     def _run(self, program: str, *arguments: str) -> str:
-        """Run a program of Postgres and return what it said; Unavailable with its last line when it fails."""
+        """Run a program of Postgres and return what it said; DatabaseAway with its last line when it fails."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         # Files, not pipes: pg_ctl's child keeps its output open for ever.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -233,7 +248,7 @@ class Postgres:
             stdout, stderr = out.read(), err.read()
         if done.returncode:
             why = self._why_not(stderr.strip() or stdout.strip() or f"exit {done.returncode}")
-            raise Unavailable(f"embedded Postgres in {self.home}: {program}: {why}")
+            raise DatabaseAway(f"embedded Postgres in {self.home}: {program}: {why}")
         return stdout
 
     def _why_not(self, said: str) -> str:

@@ -203,10 +203,13 @@ class Supervisor:
             worker.kill()
 
     async def _ping_watchdog(self) -> None:
-        """Tell systemd that this loop turns."""
-        while self._notifier.watchdog_period:
-            self._notifier.tell("WATCHDOG=1")
-            await self._clock.sleep(self._notifier.watchdog_period)
+        """Tell systemd that this loop turns, and that workers may wait for a database for as long as it does."""
+        period = self._notifier.watchdog_period
+        waits = f"EXTEND_TIMEOUT_USEC={int(2e6 * period)}"
+        while period:
+            starting = not (self._told_ready or self._stopping.is_set())
+            self._notifier.tell("WATCHDOG=1", *([waits] if starting else []))
+            await self._clock.sleep(period)
 
     def _forward(self, number: signal.Signals) -> None:
         for worker in self._running.values():

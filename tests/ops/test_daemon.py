@@ -12,8 +12,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from mtad.ops.daemon import is_running
+from mtad.base.clock import SystemClock
+from mtad.base.config import load_config
+from mtad.base.db import Pool
+from mtad.base.errors import DatabaseAway, Problem
+from mtad.base.migrate import require_schema
+from mtad.ops.daemon import _database, _migrate_later, is_running
 from mtad.ops.install import install
+from tests.conftest import with_database
 from tests.ops.test_supervisor import FAKE, until
 
 PROGRAM = """
@@ -46,6 +52,10 @@ class Installed:
         text = self.config.read_text()
         text = text.replace('# url = "embedded"', f'url = "{database}"')
         self.config.write_text(text.replace('# listen = "127.0.0.1:8025"', f'listen = "{listen}"'))
+
+    def know_links(self) -> None:
+        (self.folder / "state" / "links").mkdir(parents=True)
+        (self.folder / "state" / "links" / "0.links").touch()
 
     async def start(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -107,8 +117,13 @@ async def test_a_second_one_in_the_same_state_folder_is_refused(tmp_path: Path, 
     assert said == f"mtad: state_dir: {tmp_path / 'mail' / 'state'}: another mtad run works there\n"
 
 
-async def test_an_unreachable_database_is_one_line_without_the_password(tmp_path: Path) -> None:
-    installed = Installed(tmp_path / "mail", "postgresql://me:secret@127.0.0.1:1/mtad")
+UNREACHABLE = "postgresql://me:secret@127.0.0.1:1/mtad"
+
+
+async def test_an_unreachable_database_is_one_line_without_the_password_while_no_links_are_known(
+    tmp_path: Path,
+) -> None:
+    installed = Installed(tmp_path / "mail", UNREACHABLE)
 
     code, said = await installed.refused()
 
@@ -118,8 +133,55 @@ async def test_an_unreachable_database_is_one_line_without_the_password(tmp_path
     assert installed.noted("started") == []
 
 
+@pytest.mark.parametrize("database", [UNREACHABLE, "embedded"])
+def test_where_links_are_known_a_database_that_is_away_is_waited_for(
+    tmp_path: Path, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    installed = Installed(tmp_path / "mail", database)
+    config = load_config(installed.config)
+    (config.state / "postgres" / "data").mkdir(parents=True)  # of which no Postgres can be started
+    with pytest.raises(DatabaseAway), _database(config, SystemClock()):
+        pass
+    installed.know_links()
+
+    with _database(config, SystemClock()) as (_, beside):
+        assert len(beside) == (2 if database == "embedded" else 0)
+    (warning,) = caplog.records
+    assert warning.getMessage() == "recipients are served without the database"
+    assert "secret" not in str(vars(warning))
+
+
+async def test_our_database_is_migrated_when_it_comes_late(tmp_path: Path, pool: Pool, database_url: str) -> None:
+    if "?host=/" not in database_url:
+        pytest.skip("needs a server with a Unix socket")
+    folder = database_url.partition("?host=")[2].partition("&")[0]
+    await pool.execute("drop schema public cascade")
+    await pool.execute("create schema public")
+
+    class Late(SystemClock):
+        """The database is there after the first wait for it."""
+
+        async def sleep(self, seconds: float) -> None:
+            (tmp_path / "socket").symlink_to(folder)
+
+    await _migrate_later(database_url.replace(folder, str(tmp_path / "socket")), Late())
+
+    await require_schema(pool)
+
+
+async def test_a_database_that_refuses_us_is_one_line_though_links_are_known(tmp_path: Path, postgres_url: str) -> None:
+    installed = Installed(tmp_path / "mail", with_database(postgres_url, "nowhere"))
+    installed.know_links()
+
+    with pytest.raises(Problem, match='database "nowhere" does not exist') as refused:
+        await asyncio.to_thread(_database(load_config(installed.config), SystemClock()).__enter__)
+
+    assert not isinstance(refused.value, DatabaseAway)
+
+
 async def test_a_database_that_is_not_migrated_is_left_alone(tmp_path: Path, postgres_url: str) -> None:
     installed = Installed(tmp_path / "mail", postgres_url)
+    installed.know_links()
 
     code, said = await installed.refused()
 

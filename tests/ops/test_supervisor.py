@@ -97,11 +97,12 @@ async def test_systemd_hears_when_all_are_ready_and_when_we_stop(tmp_path: Path)
     async with at_work(crew) as running:
         await until(lambda: "READY=1" in crew.told())
         ready_by_then = len(crew.noted("started"))
+        waits = "EXTEND_TIMEOUT_USEC=20000000"
         crew.supervisor.stop()
         await running
 
         assert ready_by_then == 2
-        assert crew.told() == ["WATCHDOG=1", "READY=1", "STATUS=2 workers", "STOPPING=1"]
+        assert crew.told() == ["WATCHDOG=1", waits, "READY=1", "STATUS=2 workers", "STOPPING=1"]
 
 
 async def test_a_killed_worker_is_replaced_and_the_others_live_on(tmp_path: Path) -> None:
