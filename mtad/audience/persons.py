@@ -48,6 +48,7 @@ TABLES = {
     "answer": OF_CONTACT,
     "event": OF_CONTACT,
     "pending": OF_JOB,
+    "visit": OF_JOB,
 }
 _NAMES = (
     "select (select jsonb_object_agg(id::text, name) from stream),"

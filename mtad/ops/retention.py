@@ -42,25 +42,39 @@ class Kind(msgspec.Struct, frozen=True):
     term: str  # a key of [privacy], or words
     then: str
     sweep: str  # its name; '' where the term needs none
+    tables: tuple[str, ...] = ()  # in which it stands
 
 
 KINDS = (
-    Kind("agent and network of hits", "hits", "removed; class and reasons stay", "retention: hits"),
-    Kind("events, counts of hits", "events", "deleted", "retention: events"),
-    Kind("the day of the last open (mode hygiene)", "the subscription", "overwritten by the next open", ""),
-    Kind("ids of counted hits (they name nobody)", "7 days", "deleted", "retention: counted"),
-    Kind("keys of events that servers told", "31 days", "deleted", "retention: keys"),
+    Kind("agent and network of hits", "hits", "removed; class and reasons stay", "retention: hits", ("event",)),
+    Kind("hits and page views that wait to be judged", "seconds; on mail that is queued, until it has ended",
+         "events or counts, or nothing", "ripen hits", ("pending", "visit")),
+    Kind("events, counts of hits", "events", "deleted", "retention: events", ("event", "hit_count")),
+    Kind("the day of the last open (mode hygiene)", "the subscription", "overwritten by the next open", "",
+         ("subscription",)),
+    Kind("ids of counted hits (they name nobody)", "7 days", "deleted", "retention: counted", ("hit_counted",)),
+    Kind("keys of events that servers told", "31 days", "deleted", "retention: keys", ("event_key",)),
     Kind("journal", "until ingested, and a minute", "deleted", "ingest"),
     Kind("segments of the journal put aside", "rejects", "deleted, on each machine", FILES),
-    Kind("FILE.rejects.csv of imports", "rejects", "deleted, on each machine; lines of who is erased sooner", FILES),
-    Kind("proofs of consent, confirmed", "proofs", "deleted; counted from the end of the consent", "retention: proofs"),
-    Kind("who signed up and did not confirm", "7 days", "deleted", "forget unconfirmed"),
+    Kind("FILE.rejects.csv of imports", "rejects", "deleted, on each machine; lines of who is erased sooner", FILES,
+         ("rejects_file",)),
+    Kind("proofs of consent, confirmed", "proofs", "deleted; counted from the end of the consent", "retention: proofs",
+         ("proof",)),
+    Kind("who signed up and did not confirm", "7 days", "deleted", "forget unconfirmed", ("proof", "contact")),
     Kind("addresses from which forms are used", "until used as rarely as others, 10 minutes", "deleted",
-         "forget unconfirmed"),
+         "forget unconfirmed", ("form_use",)),
     Kind("contact, identities, subscription, state, transitions, entries, queued mail, answers, ledger", "the contact",
-         "`mtad contact erase`; ledger and entries stay as counts of nobody", "erase leftovers"),
-    Kind("addresses that were erased", "for ever", "only a keyed hash is kept, also in state/erased.hashes", ""),
+         "`mtad contact erase`; ledger and entries stay as counts of nobody", "erase leftovers",
+         ("contact", "identity", "gate", "subscription", "engagement", "engagement_base", "transition", "entry",
+          "enrolled", "job", "job_data", "answer", "ledger")),
+    Kind("suppressed addresses (bounced, complained, by hand), also of who is no contact",
+         "while they are suppressed", "`mtad contact erase` leaves a keyed hash", "", ("suppression",)),
+    Kind("addresses that were suppressed", "events", "deleted; counted from their release, or from a bounce's end",
+         "retention: suppressions", ("suppression",)),
+    Kind("addresses that were erased", "for ever", "only a keyed hash is kept, also in state/erased.hashes", "",
+         ("suppression",)),
     Kind("log lines", "journald's", "no address at INFO", ""),
+    Kind('lines of `log_outcomes = "addresses"`', "yours: they go where you lead them", "whole addresses", ""),
 )  # fmt: skip
 
 
@@ -79,6 +93,7 @@ def sweeps(pool: Pool, config: Config) -> dict[str, Callable[[], Awaitable[int]]
         "retention: events": partial(drop_events, pool, terms["events"]),
         "retention: counted": partial(_changed, pool, "drop_counted"),
         "retention: keys": partial(_changed, pool, "drop_keys"),
+        "retention: suppressions": partial(_changed, pool, "drop_suppressions", terms["events"]),
         "retention: proofs": partial(drop_proofs, pool, terms["proofs"]),
         "erase leftovers": partial(erase_leftovers, pool),
     }

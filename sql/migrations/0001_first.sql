@@ -112,7 +112,7 @@ create table epoch (
 ) with (fillfactor = 10);
 insert into epoch default values;
 
--- `key` is an address key, or '@' and a domain. Rows are closed, never deleted.
+-- `key` is an address key, or '@' and a domain. Rows are closed; some years later they go.
 create table suppression (
   id bigint generated always as identity primary key,
   key text collate "C" not null,
@@ -124,6 +124,7 @@ create table suppression (
   released timestamptz
 );
 create unique index suppression_open_idx on suppression (key, scope) where released is null;
+create index suppression_over_idx on suppression (least(until, released));
 create index suppression_complained_idx on suppression (created) where reason = 'complained';
 
 -- ── What and by which rules ─────────────────────────────────────────────────

@@ -92,10 +92,18 @@ with jobs as materialized (
    where job_id in (select id from jobs union all select job_id from mails)
    order by event_id
      for update skip locked
+), views as materialized (
+  select event_id
+    from visit
+   where job_id in (select id from jobs union all select job_id from mails)
+   order by event_id
+     for update skip locked
 ), data as (
   delete from job_data where job_id in (select id from jobs) returning 1
 ), waits as (
   delete from pending where event_id in (select event_id from hits) returning 1
+), visits as (
+  delete from visit where event_id in (select event_id from views) returning 1
 ), counted as (
   update enrolled e set contact_id = -e.job_id
     from mails l
@@ -108,8 +116,8 @@ with jobs as materialized (
    where l.job_id = m.job_id and l.contact_id = m.contact_id
   returning 1
 )
-select (select count(*) from data) + (select count(*) from waits) + (select count(*) from counted)
-     + (select count(*) from settled);
+select (select count(*) from data) + (select count(*) from waits) + (select count(*) from visits)
+     + (select count(*) from counted) + (select count(*) from settled);
 
 -- name: erase_rows
 -- All else of contacts $1; the number of rows. Events are locked in their order, as by whoever
@@ -225,6 +233,13 @@ with counts as (delete from hit_count where hour < now() - $1::interval returnin
 -- name: drop_unreached
 -- When trackers were out of reach, as long ago as events that are forgotten.
 delete from unreached where until < now() - $1::interval;
+
+-- name: drop_suppressions
+-- What held somebody up until $1 ago, 20,000 at a time.
+delete from suppression
+ where id in (
+   select id from suppression where least(until, released) < now() - $1::interval
+    order by least(until, released) limit 20000 for update skip locked);
 
 -- name: drop_keys
 -- Which events were told, once nothing as old is taken any more (tracker/intake.py): 31 days later,

@@ -57,6 +57,10 @@ async def people(pool: Pool) -> Program:
                 " values ($1, $2, 'click', $3, now(), 'GET', 'x')", event, job, program.links[0][0],
             )  # fmt: skip
             await conn.execute(
+                "insert into visit (event_id, job_id, clicked, at, url, agent) values ($1, $2, now(), now(), $3, '')",
+                event, job, f"https://shop.test/{address}",
+            )  # fmt: skip
+            await conn.execute(
                 "insert into suppression (key, scope, reason, source) values ($1, 'marketing', 'manual', 'test')",
                 address.lower(),
             )
@@ -112,13 +116,23 @@ async def test_an_erasure_leaves_no_row_with_the_person_and_touches_nobody_else(
     text = str(after).lower()
     assert (done.contacts, "ann@" in text, SECRET.lower() in text) == (1, False, False)
     ann = await pool.fetchval("select id from contact where erased")
-    for table in set(TABLES) - set(NUMBERS) - {"contact", "job_data", "pending"}:
+    for table in set(TABLES) - set(NUMBERS) - {"contact", "job_data", "pending", "visit"}:
         assert not await pool.fetchval(f"select count(*) from {table} where contact_id = $1", ann), table
     assert await pool.fetchval("select array_agg(contact_id = -job_id order by job_id) from enrolled") == [
         True, False, False, False,
     ]  # fmt: skip
     assert await pool.fetchval("select count(*) from job_data") == 1
-    for table in ("identity", "event", "answer", "subscription", "engagement", "transition", "pending", "event_key"):
+    for table in (
+        "identity",
+        "event",
+        "answer",
+        "subscription",
+        "engagement",
+        "transition",
+        "pending",
+        "visit",
+        "event_key",
+    ):
         assert len(after[table]) == len(before[table]) - 1, table
         assert set(after[table]) < set(before[table]), table
     assert [row async for row in _suppressions(pool)] == [(done.hash, "all"), ("bea@other.test", "marketing")]

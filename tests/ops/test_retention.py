@@ -165,6 +165,35 @@ async def _ended(pool: Pool) -> dict[int, bool]:
     return {row[0]: row[1] for row in await pool.fetch("select job_id, ended is not null from proof order by 1")}
 
 
+async def test_what_held_an_address_up_is_forgotten_a_term_after_it_was_over(pool: Pool, config: Config) -> None:
+    await pool.execute(
+        "insert into suppression (key, scope, reason, source, until, released) values"
+        " ('lapsed', 'all', 'hard_bounce', '', now() - interval '761 d', null),"
+        " ('released', 'all', 'manual', '', 'infinity', now() - interval '761 d'),"
+        " ('just lapsed', 'all', 'hard_bounce', '', now() - interval '759 d', null),"
+        " ('holds', 'marketing', 'complained', '', 'infinity', null)"
+    )
+
+    await apply(pool, config)
+
+    assert [row[0] for row in await pool.fetch("select key from suppression order by id")] == ["just lapsed", "holds"]
+
+
+# Columns by which a row may be somebody's; and tables where they name lanes, programs and hosts of our own.
+PERSONAL = ("contact_id", "job_id", "event_id", "address", "address_key", "key", "path")
+IMPERSONAL = {"reach", "tally", "suspension", "standing_order", "reply_count"}
+
+
+async def test_no_table_that_names_people_is_left_out(pool: Pool) -> None:
+    found = await pool.fetch(
+        "select distinct table_name from information_schema.columns where table_schema = 'public'"
+        " and (column_name = any($1::text[]) or udt_name = 'inet') and table_name !~ '_\\d+$'",
+        PERSONAL,
+    )
+
+    assert {row[0] for row in found} - IMPERSONAL == {table for kind in KINDS for table in kind.tables} - {"hit_count"}
+
+
 def test_the_table_of_the_readme_is_that_of_the_command() -> None:
     text = README.read_text(encoding="utf-8")
     privacy = Privacy()
