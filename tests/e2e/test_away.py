@@ -146,19 +146,19 @@ async def test_started_without_its_database_it_serves_and_what_people_did_is_don
 
 
 async def test_a_worker_serves_while_somebody_still_starts_the_embedded_database(
-    tmp_path: Path, pool: Pool, world: World
+    folder: Path, pool: Pool, world: World
 ) -> None:
-    used = Used(tmp_path / "mail", "embedded", world)
+    used = Used(folder, "embedded", world)
     await used.know_links(pool)
-    folder = used.config.state / "postgres"
-    folder.mkdir()
+    postgres = used.config.state / "postgres"
+    postgres.mkdir()
     ours, theirs = socket.socketpair()
     with (
         ours,
         theirs,
         socket.create_server(("127.0.0.1", 0)) as listener,
-        (folder / "users").open("wb") as users,
-        (folder / "lock").open("wb") as starting,
+        (postgres / "users").open("wb") as users,
+        (postgres / "lock").open("wb") as starting,
     ):
         fcntl.flock(users, fcntl.LOCK_SH)
         fcntl.flock(starting, fcntl.LOCK_EX)
@@ -166,7 +166,7 @@ async def test_a_worker_serves_while_somebody_still_starts_the_embedded_database
             sys.executable, "-m", "mtad.worker", f"--config={used.config_path}", "--slot=0", "--roles=tracker",
             f"--tracker-fd={listener.fileno()}", f"--parent-fd={theirs.fileno()}",
             pass_fds=[listener.fileno(), theirs.fileno()],
-            env={**os.environ, DATABASE_VARIABLE: f"postgresql://postgres@/mtad?host={folder / 'socket'}"},
+            env={**os.environ, DATABASE_VARIABLE: f"postgresql://postgres@/mtad?host={postgres / 'socket'}"},
         )  # fmt: skip
         try:
             async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.getsockname()[1]}", headers=FIREFOX) as http:
