@@ -1,14 +1,15 @@
 """What tracking modes leave of hits (engine.md section 6). SQL: sql/queries/modes.sql.
 
     full         the hit, with who, when and from where
-    hygiene      of an open the day, overwritten; of all else as in aggregate
+    hygiene      of an open the day, overwritten; one more in the count of its link, day and class
     aggregate    one more in the count of its link, hour and class
     none         nothing; likewise of those who were erased
 
 Two modes decide and the stricter one wins: that in which the mail was sent, which stands in
 its links, and the contact's of now. Mail sent in hygiene or aggregate carries no job in its
 links; its pixel none or one that says hygiene. So the first mode needs no database, and no
-later consent makes more of an old mail.
+later consent makes more of an old mail. Such a link is counted by hours where its stream's
+mode is aggregate: elsewhere few are, and an hour might say who it was.
 """
 
 from collections.abc import Sequence
@@ -81,6 +82,7 @@ async def keep_reduced(conn: Connection, hits: Sequence[Reduced]) -> None:
             [one.hit.link_id for one in counted],
             [one.hit.at for one in counted],
             [one.class_ for one in counted],
+            [one.mode if one.hit.job_id else None for one in counted],
         )
 
 

@@ -52,7 +52,7 @@ KINDS = (
     Kind("events, counts of hits", "events", "deleted", "retention: events", ("event", "hit_count")),
     Kind("the day of the last open (mode hygiene)", "the subscription", "overwritten by the next open", "",
          ("subscription",)),
-    Kind("ids of counted hits (they name nobody)", "7 days", "deleted", "retention: counted", ("hit_counted",)),
+    Kind("ids of counted hits (they name nobody)", "8 days", "deleted", "retention: counted", ("hit_counted",)),
     Kind("keys of events that servers told", "31 days", "deleted", "retention: keys", ("event_key",)),
     Kind("journal", "until ingested, and a minute", "deleted", "ingest"),
     Kind("segments of the journal put aside", "rejects", "deleted, on each machine", FILES),

@@ -571,13 +571,13 @@ create table visit (
 -- have been counted is known for a while, so that a journal may be read again.
 create table hit_count (
   link_id int not null,                      -- of its message; position 0 is the pixel
-  hour timestamptz not null,
+  hour timestamptz not null,                 -- of mode hygiene the day
   class hit_class not null,                  -- by the request alone, or as judged
   n bigint not null,
   primary key (link_id, hour, class)
 ) with (fillfactor = 50);
 create table hit_counted (
-  event_id uuid primary key
+  event_id uuid primary key                  -- a hash of that, at the time in hit_count
 );
 
 create table transition (

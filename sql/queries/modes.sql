@@ -2,16 +2,27 @@
 -- own, or the stream's for those who were never asked; `none` where it cannot be known.
 
 -- name: count_hits
--- Hits $1 (event ids) on links $2 in the hours of $3 by classes $4: each is counted once,
--- however often it comes.
+-- Hits $1 (event ids) on links $2 at $3 by classes $4, in modes $5 (null: that of the link's stream): each
+-- is counted once, however often it comes, in its hour; in mode hygiene in its day. It is known by an id
+-- that says no more of its time. Plan: single-row look-ups by primary key.
 with hit as materialized (
-  select * from unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) as h (id, link_id, at, class)
+  select h.id, h.link_id, h.class::hit_class as class,
+         date_trunc(case when coalesce(h.mode, v.definition ->> 'tracking') = 'aggregate' then 'hour' else 'day' end,
+                    h.at, 'UTC') as hour
+    from unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[], $5::text[]) as h (id, link_id, at, class, mode)
+    left join message_link k on k.id = h.link_id and h.mode is null
+    left join message m on m.id = k.message_id
+    left join program p on p.id = m.program_id
+    left join stream s on s.id = p.stream_id
+    left join stream_version v on v.stream_id = s.id and v.version = s.version
+), known as materialized (
+  select link_id, hour, class,
+         (lpad(to_hex((1000 * extract(epoch from hour))::bigint), 12, '0') || left(md5(id::text), 20))::uuid as id
+    from hit
 ), fresh as (
-  insert into hit_counted (event_id) select id from hit order by id on conflict do nothing returning event_id
+  insert into hit_counted (event_id) select id from known order by id on conflict do nothing returning event_id
 ), summed as (
-  select link_id, date_trunc('hour', at, 'UTC') as hour, class::hit_class as class, count(*) as n
-    from hit join fresh f on f.event_id = hit.id
-   group by 1, 2, 3
+  select link_id, hour, class, count(*) as n from known join fresh f on f.event_id = known.id group by 1, 2, 3
 )
 insert into hit_count (link_id, hour, class, n)
 select link_id, hour, class, n from summed order by link_id, hour, class

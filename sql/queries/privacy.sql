@@ -252,11 +252,11 @@ delete from event_key
     order by event_id limit 20000 for update skip locked);
 
 -- name: drop_counted
--- Which hits were counted, once no journal can bring them again: 7 days later. 20,000 at a time.
+-- Which hits were counted, once no journal can bring them again: 8 days after that hour or day. 20,000 at a time.
 delete from hit_counted
  where event_id in (
    select event_id from hit_counted
-    where event_id < (lpad(to_hex(floor(1000 * extract(epoch from now() - interval '7 days'))::bigint), 12, '0')
+    where event_id < (lpad(to_hex(floor(1000 * extract(epoch from now() - interval '8 days'))::bigint), 12, '0')
                       || repeat('0', 20))::uuid
     order by event_id limit 20000);
 

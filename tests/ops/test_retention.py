@@ -67,7 +67,7 @@ async def test_events_and_counts_go_with_the_calendar_month_that_ended_a_term_ag
 
 
 @pytest.mark.parametrize(
-    ("table", "row", "kept"), [("hit_counted", "select $1", 7), ("event_key", "select 'shop', $1::uuid::text, $1", 31)]
+    ("table", "row", "kept"), [("hit_counted", "select $1", 8), ("event_key", "select 'shop', $1::uuid::text, $1", 31)]
 )
 async def test_which_hits_were_counted_and_events_told_is_known_while_they_may_come_again(
     pool: Pool, config: Config, table: str, row: str, kept: int

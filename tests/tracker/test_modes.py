@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from mtad.base.db import Pool, in_transaction
+from mtad.base.ids import unix_ms_of
 from tests.tracker.made import GMAIL, NOON, World, hit
 from tracker import store
 from tracker.hits import HYGIENE, Hit, Kind, Method
@@ -111,6 +112,29 @@ async def test_aggregate_hits_are_counted_by_link_hour_and_class_each_once(pool:
         (2, NOON + timedelta(hours=1), "human", 30),
     ]
     assert (await left(pool))["events"] == 0
+
+
+@pytest.mark.parametrize(
+    ("stream", "contact", "job", "hour"),
+    [
+        ("aggregate", None, 0, 12),
+        ("aggregate", None, 1, 12),
+        ("full", "aggregate", 1, 12),
+        ("hygiene", None, 0, 0),
+        ("hygiene", None, 1, 0),
+        ("full", "hygiene", 0, 0),
+    ],
+)
+async def test_nothing_that_is_kept_of_a_reduced_hit_says_more_of_its_time_than_its_mode_allows(
+    pool: Pool, stream: str, contact: str | None, job: int, hour: int
+) -> None:
+    await world_of(pool, stream, contact)
+    await heard(pool, hit(Kind.CLICK, job=job, link=2, at=754.0))
+
+    at = NOON.replace(hour=hour)
+    assert await pool.fetchval("select hour from hit_count") == at
+    (told,) = [row[0] for row in await pool.fetch("select event_id from hit_counted")]
+    assert unix_ms_of(told) == at.timestamp() * 1000
 
 
 @pytest.mark.parametrize("method", list(Method)[:2])

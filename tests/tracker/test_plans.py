@@ -7,6 +7,7 @@ from datetime import timedelta
 from engine.past import SQL as REPLAY
 from mtad.base.db import Pool
 from tests.tracker.made import NOON, World
+from tracker.modes import SQL as MODES
 from tracker.occurrences import SQL as INTAKE
 from tracker.store import SQL
 
@@ -75,6 +76,7 @@ async def test_no_statement_reads_a_big_table_as_a_whole(pool: Pool) -> None:
         "take_visits": await plan(pool, "take_visits", "", INTAKE),
         "clicks_behind": await plan(pool, "clicks_behind", f"'{{}}', '{{}}', '{{}}', {FIRST}, {LAST}", INTAKE),
         "free_of": await plan(pool, "free_of", "'{}', '{}', '{}'", REPLAY),
+        "count_hits": await plan(pool, "count_hits", ", ".join(["'{}'"] * 5), MODES),
         "known_events": await plan(pool, "known_events", "'{}'"),
         "links": await plan(pool, "links", "0, '{}', 20000"),
     }
