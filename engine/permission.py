@@ -94,7 +94,10 @@ async def take_break(
 async def stop_measuring(
     conn: Connection, contact_id: int, stream_ids: Collection[int], *, event_id: UUID, at: datetime, how: str
 ) -> set[int]:
-    """Mode none from now on, on these of the contact's streams; those on which it was another before."""
+    """Mode none from now on, on these of the contact's streams; those on which it was another before.
+
+    Of hits until then class and reasons are left, as of those that are older than the term of [privacy].
+    """
     if not await store.lock_gates(conn, [contact_id]):
         return set()
     stopped = {row[0] for row in await conn.fetch(SQL["stop_measuring"], contact_id, sorted(stream_ids))}
@@ -102,6 +105,7 @@ async def stop_measuring(
     if stopped and await store.add_event(conn, event_id, "unmeasured", at, data, contact=contact_id):
         # What was composed before and has not begun is composed anew.
         await store.raise_gates(conn, [contact_id])
+        await conn.execute(SQL["forget_origins"], contact_id, sorted(stopped))
         # What was measured before is forgotten.
         event = Event(Kind.WITHDRAWN, at, how)
         await _happened(conn, {(stream, contact_id) for stream in stopped}, event_id, event, base=True)

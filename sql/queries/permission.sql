@@ -57,6 +57,19 @@ update subscription
  where contact_id = $1 and stream_id = any($2::int[]) and tracking is distinct from 'none'
 returning stream_id;
 
+-- name: forget_origins
+-- Of all that was heard of contact $1 on streams $2, or on none in particular, agent and network go. Its
+-- gate is locked; events in their order. Plan: event_contact_idx.
+with meant as materialized (
+  select id
+    from event
+   where contact_id = $1 and (stream_id = any($2::int[]) or stream_id is null)
+     and (data ? 'agent' or data ? 'network')
+   order by id
+     for no key update
+)
+update event e set data = e.data - 'agent' - 'network' from meant m where e.id = m.id;
+
 -- name: subscribe
 -- Contact $1 is subscribed to stream $2 by its own consent at $3, source $4. $5: how it may be
 -- measured, null: as the stream says; who was not asked (not $6) keeps what was there.

@@ -307,6 +307,25 @@ async def test_consent_to_be_measured_is_withdrawn_as_often_as_it_was_given(worl
     assert await world.conn.fetchval("select told from engagement_base") == START + DAY
 
 
+async def test_who_withdraws_leaves_no_origin_of_earlier_hits_on_the_stream(world: World) -> None:
+    stream, other = await world.stream(), await world.stream("other")
+    ann, bea = await world.contact("a@example.com", stream, other), await world.contact("b@example.com", stream)
+    for number, (contact, of) in enumerate([(ann, stream), (ann, None), (ann, other), (bea, stream)]):
+        await world.conn.execute(
+            "insert into event (id, kind, at, contact_id, stream_id, class, data) values ($1, 'click', $2, $3, $4,"
+            " 'human', $5)",
+            event_id(number), START, contact, of, {"agent": "Firefox", "network": "192.0.2.0/24", "why": ["x"]},
+        )  # fmt: skip
+
+    await in_transaction(
+        world.pool,
+        lambda conn: stop_measuring(conn, ann, [stream], event_id=event_id(9), at=START, how="page"),
+    )
+
+    rows = await world.conn.fetch("select data from event where kind = 'click' order by id")
+    assert [sorted(row[0]) for row in rows] == [["why"], ["why"], *[["agent", "network", "why"]] * 2]
+
+
 @pytest.mark.parametrize("said", ["by the person", "by the stream"])
 async def test_mail_from_before_the_yes_to_be_measured_is_never_taken_for_ignored(world: World, said: str) -> None:
     stream = await world.stream(policy=Policy(attempts=2), tracking="none")
