@@ -23,12 +23,20 @@ BURST_SPAN = timedelta(seconds=1)
 # Some walk: every link of a mail of three or more, and the way out, which no reader follows.
 CRAWL_LEAST = 3
 
+# With a HEAD a gateway looks when a mail comes in. Later it is a reader's own software that looks before she
+# goes, from her own range; Office always does, and says its name.
+LOOKING = timedelta(minutes=2)
+_LOOKS_FIRST = "Microsoft Office "
+
 # How far apart hits are that still tell of each other.
 REACH = timedelta(seconds=10)
 
 
-def conduct(hits: Sequence[Hit], links: int, networks: Networks) -> dict[int, str]:
-    """What speaks against hits on one mail, by index; the strongest of several reasons."""
+def conduct(hits: Sequence[Hit], links: int, networks: Networks, accepted_at: datetime | None) -> dict[int, str]:
+    """What speaks against hits on one mail, by index; the strongest of several reasons.
+
+    `accepted_at`: the time of its 250; None where that says nothing.
+    """
     followed = sorted((i for i, hit in enumerate(hits) if hit.kind is not Kind.OPEN), key=lambda i: hits[i].at)
     if len(followed) < 2:
         return {}
@@ -40,13 +48,21 @@ def conduct(hits: Sequence[Hit], links: int, networks: Networks) -> dict[int, st
             by_range.setdefault(network, []).append(index)
     for same in by_range.values():
         if len(same) > 1:
-            found = dict(_of_one_range(hits, same, links)) | found
+            found = dict(_of_one_range(hits, same, links, accepted_at)) | found
     return found
 
 
-def _of_one_range(hits: Sequence[Hit], same: Sequence[int], links: int) -> list[tuple[int, str]]:
+def _of_one_range(
+    hits: Sequence[Hit], same: Sequence[int], links: int, accepted_at: datetime | None
+) -> list[tuple[int, str]]:
     """What speaks against hits of one range, given in order of time; the strongest comes last."""
-    looked = [hits[i].at for i in same if hits[i].method is Method.HEAD]
+    looked = [
+        hit.at
+        for hit in (hits[i] for i in same)
+        if hit.method is Method.HEAD
+        and not (accepted_at and hit.at > accepted_at + LOOKING)
+        and not hit.agent.startswith(_LOOKS_FIRST)
+    ]
     found = [(i, "after_head") for i in same if _within(REACH, hits[i].at, looked)]
     clicks: dict[int, list[int]] = {}
     for index in same:

@@ -5,14 +5,14 @@ within seconds, not by any single request. What the rules cannot know they leave
 to count a scanner as human costs less than to tell a reader that she has not read.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
-from tracker.conduct import conduct
-from tracker.hits import Hit, HitClass, Judgement, Kind, judgement_of, signs_of_request
+from tracker.conduct import BURST_SPAN, conduct
+from tracker.hits import EARNING, Hit, HitClass, Judgement, Kind, by_request, judgement_of, signs_of_request
 from tracker.networks import NOWHERE, Known, Networks
 from tracker.ranges import SOON, Visit
 
@@ -48,8 +48,9 @@ def judge(
     other, and those on its unsubscribe page, which count as one more link. `swept`: events that
     belong to visits of one range to the mails of many (tracker.ranges).
     """
-    against = conduct([*hits, *beside], mail.links, networks) if len(hits) + len(beside) > 1 else {}
-    calm = None if mail.accepted_at is None or mail.doubts else mail.accepted_at + mail.quickest
+    accepted_at = None if mail.doubts else mail.accepted_at
+    calm = accepted_at and accepted_at + mail.quickest
+    against = conduct([*hits, *beside], mail.links, networks, accepted_at) if len(hits) + len(beside) > 1 else {}
     found: list[Judgement] = []
     for index, hit in enumerate(hits):
         known = networks.known(hit.network)
@@ -71,20 +72,33 @@ def judge_view(view: Hit, click: HitClass | None, networks: Networks) -> Judgeme
     return judgement_of(tuple(signs))
 
 
-def visits(hits: Iterable[Hit], mail: Mail, contact_id: int, networks: Networks) -> Iterator[tuple[str, Visit]]:
-    """Of the hits on one mail, what its ranges are remembered by."""
+def visits(
+    hits: Sequence[Hit], mail: Mail, contact_id: int, networks: Networks, beside: Sequence[Hit] = ()
+) -> Iterator[tuple[str, Visit]]:
+    """Of the hits on one mail, what its ranges are remembered by.
+
+    Not clicks of a mail whose picture another program had loaded: that of a reader's, or her provider's proxy.
+    """
     if mail.accepted_at is None or mail.doubts:
         return
-    for hit in hits:
-        if (
-            hit.kind is not Kind.CLICK
-            or hit.network is None
-            or not mail.accepted_at <= hit.at <= mail.accepted_at + SOON
-        ):
+    soon = [hit for hit in hits if hit.kind is Kind.CLICK and mail.accepted_at <= hit.at <= mail.accepted_at + SOON]
+    shown = _first_shown([*hits, *beside]) if soon else []
+    for hit in soon:
+        if hit.network is None or any(agent != hit.agent and at <= hit.at + BURST_SPAN for agent, at in shown):
             continue
         known = networks.known(hit.network)
         if known.tells and not known.trusted:
-            yield hit.network, Visit(hit.at, hit.event_id, contact_id)
+            after = int((hit.at - mail.accepted_at).total_seconds())
+            yield hit.network, Visit(hit.at, hit.event_id, contact_id, hit.agent, after)
+
+
+def _first_shown(hits: Sequence[Hit]) -> list[tuple[str, datetime]]:
+    """The first two programs that loaded the picture as a person's do, and since when."""
+    since: dict[str, datetime] = {}
+    for hit in hits:
+        if hit.kind is Kind.OPEN and by_request(hit).class_ in EARNING:
+            since[hit.agent] = min(hit.at, since.get(hit.agent, hit.at))
+    return sorted(since.items(), key=lambda one: one[1])[:2]
 
 
 def _judgement(

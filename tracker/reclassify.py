@@ -103,7 +103,7 @@ async def _judge_again(
         else:
             by_job[one.hit.job_id].append(one.hit)
     mails = {mail.job_id: mail for mail in await store.mails_hit(conn, sorted(by_job))}
-    swept = Ranges().sweeps(
+    sweeps = Ranges().sweeps(
         visit
         for job, hits in by_job.items()
         if job in mails and (contact := mails[job].contact_id)
@@ -115,7 +115,7 @@ async def _judge_again(
         if mail and mail.known and not mail.queued:
             hits = by_job[job]
             beside = looks[mail.contact_id, mail.program_id]
-            judged = judge(hits, about(mail), beside=beside, swept=swept, networks=networks)
+            judged = judge(hits, about(mail), beside=beside, swept=sweeps.found, networks=networks)
             verdicts |= {hit.event_id: judgement for hit, judgement in zip(hits, judged, strict=True)}
     return await _change(conn, ripe, verdicts, retell, bases)
 

@@ -18,7 +18,7 @@ from tracker.judging import QUICKEST, Mail, judge, visits
 from tracker.modes import Mode, Reduced, drop_hits, keep_reduced
 from tracker.networks import NOWHERE, Networks
 from tracker.occurrences import Offer, offered_to_nobody
-from tracker.ranges import Ranges
+from tracker.ranges import SPAN, Ranges, Sweeps
 from tracker.views import judge_views
 
 JUDGED = prometheus_client.Counter(
@@ -149,26 +149,35 @@ async def _verdicts(
     ]
     seen = await store.evidence(conn, [(mail, hits[0].at, hits[-1].at) for mail, hits in ripe])
     mails = {mail.job_id: about(mail) for mail, _ in ripe}
-    swept = ranges.sweeps(
+    sweeps = ranges.sweeps(
         visit
         for mail, hits in ripe
         if mail.contact_id
-        for visit in visits(hits, mails[mail.job_id], mail.contact_id, networks)
+        for visit in visits(hits, mails[mail.job_id], mail.contact_id, networks, seen[mail.job_id])
     )
     verdicts: list[store.Verdict] = []
     for number, (mail, hits) in enumerate(ripe):
+        if _may_be_swept(hits, sweeps, settled.heard_until - _settle(mail)):
+            continue
         if number % SLICE == 0:
             await asyncio.sleep(0)  # who is being served meanwhile does not wait for all of them
         judgements: Sequence[Judgement | None] = [None] * len(hits)
         if mail.known:
             beside = [*seen[mail.job_id], *unjudged[mail.job_id][len(hits) :]]
-            judgements = judge(hits, mails[mail.job_id], beside=beside, swept=swept, networks=networks)
+            judgements = judge(hits, mails[mail.job_id], beside=beside, swept=sweeps.found, networks=networks)
         may_stay = mail.queued or not folded
         mode = Mode(mail.mode or Mode.NONE) if mail.known else Mode.FULL  # nobody is found behind what is not known
         for hit, judged in zip(hits, judgements, strict=True):
             earns = judged is not None and judged.class_ in EARNING
             verdicts.append(store.Verdict(hit, judged, mail, earns, earns and may_stay, mode))
-    return verdicts, swept
+    return verdicts, sweeps.found
+
+
+def _may_be_swept(hits: Sequence[Hit], sweeps: Sweeps, until: datetime) -> bool:
+    """Whether one of the hits looks like others of its range, and more like them may come."""
+    return any(
+        hit.at > until - SPAN and hit.event_id in sweeps.begun and hit.event_id not in sweeps.found for hit in hits
+    )
 
 
 def _sign(one: store.Verdict) -> store.Sign | None:

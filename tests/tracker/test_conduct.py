@@ -34,6 +34,24 @@ def test_a_get_beside_a_head_of_the_same_range_is_a_scanners(network: str | None
     assert classes(head, hit(at=60 + after, network=network))[1] == expected
 
 
+OFFICE = "Microsoft Office Existence Discovery"
+
+
+@pytest.mark.parametrize(
+    ("agent", "at", "expected"),
+    [(EDGE, 110, "scanner"), (EDGE, 130, "human"), (OFFICE, 60, "human")],
+    ids=["at delivery", "much later", "Office"],
+)
+def test_what_looks_before_its_reader_goes_does_not_make_a_scanner_of_her(agent: str, at: float, expected: str) -> None:
+    head = hit(at=at, method=Method.HEAD, network=HOME, agent=agent)
+
+    assert classes(head, hit(at=at + 0.5, network=HOME))[1] == expected
+    in_doubt = Mail(links=3, dot_at=NOON, accepted_at=NOON, doubts=1)  # whose 250 says nothing
+    assert classes(head, hit(at=at + 0.5, network=HOME), mail=in_doubt)[1] == (
+        "human" if agent is OFFICE else "scanner"
+    )
+
+
 @pytest.mark.parametrize(
     ("agent", "link", "after", "expected"),
     [(EDGE, 1, 0.5, "scanner"), (BROWSER, 1, 0.5, "human"), (EDGE, 2, 0.5, "human"), (EDGE, 1, 2.0, "human")],
@@ -56,7 +74,7 @@ def test_two_browsers_are_found_whoever_clicks_between_them(clicks: list[tuple[s
         for (agent, _), at in zip(clicks, times, strict=True)
     ]
 
-    assert {i for i, why in conduct(hits, 3, Networks()).items() if why == "two_agents"} == {
+    assert {i for i, why in conduct(hits, 3, Networks(), None).items() if why == "two_agents"} == {
         i for i, one in enumerate(hits) for other in hits
         if one.agent != other.agent and abs(one.at - other.at) <= timedelta(seconds=1)
     }  # fmt: skip
@@ -79,7 +97,7 @@ def test_a_flood_of_clicks_on_one_link_is_judged_in_a_time_that_grows_with_it() 
     """Comparing each with each took 7 s and 1.6 GB for the 5,000 that are judged at once."""
     flood = [msgspec.structs.replace(hit(network=HOME), agent=Counted(f"agent {n % 3}")) for n in range(200)]
 
-    assert set(conduct(flood, 3, Networks()).values()) == {"two_agents"}
+    assert set(conduct(flood, 3, Networks(), None).values()) == {"two_agents"}
     assert len(flood) <= Counted.asked <= 4 * len(flood)
 
 

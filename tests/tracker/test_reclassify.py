@@ -1,6 +1,8 @@
 """Verdicts are recomputed with all that is known in the end, and the engine hears of what changed."""
 
 import asyncio
+import itertools
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -18,7 +20,7 @@ from tracker import store
 from tracker.hits import HitClass, Judgement, Kind
 from tracker.networks import NOWHERE, Networks, parse_networks
 from tracker.ranges import Ranges
-from tracker.service import Reclassified, reclassify, ripen
+from tracker.service import Reclassified, reclassify, ripen, ripener
 
 SINCE, UNTIL = NOON - timedelta(days=1), NOON + timedelta(days=30)
 GATEWAY = Networks(parse_networks("192.0.2.0/24 clicks Acme", "f", scoped=True))
@@ -90,10 +92,11 @@ async def test_what_is_not_kept_whole_keeps_its_verdict(pool: Pool, world: World
     assert (await again(pool, Engine(), GATEWAY)).hits == 0
 
 
-async def test_a_sweep_over_many_people_voids_those_who_were_judged_before_it_was_known(pool: Pool) -> None:
+async def reached(pool: Pool, count: int) -> tuple[World, list[int]]:
+    """As many people, whose mails 1, 2, … had their 250 a second after each other."""
     world = await World(pool).seed()
     people = [world.contact]
-    for n in range(1, 6):
+    for n in range(1, count + 1):
         if n > 1:
             people.append(
                 await pool.fetchval(
@@ -101,7 +104,26 @@ async def test_a_sweep_over_many_people_voids_those_who_were_judged_before_it_wa
                 )
             )
         world.contact = people[-1]
-        await world.ended(n)
+        await world.ended(n, at=NOON + timedelta(seconds=n))
+    return world, people
+
+
+async def test_who_comes_like_another_is_judged_when_no_more_like_them_can_come(pool: Pool) -> None:
+    world, _ = await reached(pool, 3)
+    worker = await world.worker(ingested_until=NOON + timedelta(seconds=57))
+    hits = [hit(job=1, at=43), hit(job=2, at=44), hit(job=3, at=51)]
+    await in_transaction(pool, lambda conn: store.ingest(conn, hits))
+
+    assert await ripen(pool, _nobody, ranges=(ranges := Ranges())) == 1
+    assert await world.classes() == [None, None, "human"]
+    async with pool.acquire() as conn:
+        await store.set_ingested_until(conn, worker, NOON + timedelta(seconds=60))
+    assert await ripen(pool, _nobody, ranges=ranges) == 2
+    assert await world.classes() == ["human"] * 3
+
+
+async def test_a_sweep_over_many_people_voids_those_who_were_judged_before_it_was_known(pool: Pool) -> None:
+    world, people = await reached(pool, 5)
     engine, ranges = Engine(), Ranges()
 
     async def one(n: int) -> None:
@@ -117,8 +139,8 @@ async def test_a_sweep_over_many_people_voids_those_who_were_judged_before_it_wa
     assert engine.told == [(world.stream, contact) for contact in people[:4]]
 
 
-async def seeded(pool: Pool, mix: list[MixedMail]) -> None:
-    """The mix as it stands in a database: a mail and a contact each."""
+async def seeded(pool: Pool, mix: list[MixedMail]) -> World:
+    """The mails of the mix as they stand in a database, each to a contact of its own."""
     world = await World(pool).seed()
     await pool.execute(
         "insert into contact (id, address, address_key, domain_id) overriding system value"
@@ -145,29 +167,59 @@ async def seeded(pool: Pool, mix: list[MixedMail]) -> None:
             for one in mix
         ],
     )  # fmt: skip
-    hits = [
-        msgspec.structs.replace(made, job_id=0, contact_id=1000 + one.number, program_id=world.program)
-        if made.kind is Kind.LOOK
-        else made
-        for one in mix
-        for made in one.hits
-    ]
-    await pool.execute('update stream_version set definition = definition || \'{"tracking": "full"}\'::jsonb')
-    await in_transaction(pool, lambda conn: store.ingest(conn, hits))
-    await ripen(pool, _nobody)
+    return world
+
+
+async def lived(pool: Pool, world: World, mix: list[MixedMail]) -> set[UUID]:
+    """The hits come as time goes by, and are judged as soon as their settle window is over; those that were folded."""
+    hits = sorted(
+        (
+            msgspec.structs.replace(made, job_id=0, contact_id=1000 + one.number, program_id=world.program)
+            if made.kind is Kind.LOOK
+            else made
+            for one in mix
+            for made in one.hits
+        ),
+        key=lambda made: made.at,
+    )
+    worker = await world.worker()
+    folded: list[store.Sign] = []
+
+    async def fold(_conn: Connection, signs: Sequence[store.Sign]) -> None:
+        folded.extend(signs)
+
+    sweep = ripener(pool, fold, Engine().retell, NOWHERE)
+    seconds = {math.ceil((made.at - NOON).total_seconds()) for made in hits}
+    for second in sorted(seconds | {at + 5 for at in seconds}):
+        now = NOON + timedelta(seconds=second)
+        come = list(itertools.takewhile(lambda made, now=now: made.at <= now, hits))  # type: ignore[misc]
+        del hits[: len(come)]
+        async with pool.acquire() as conn, conn.transaction():
+            await store.ingest(conn, come)
+            await store.set_ingested_until(conn, worker, now)
+        await sweep()
+    assert not hits
+    assert await pool.fetchval("select count(*) from pending") == 0
+    return {sign.event_id for sign in folded}
 
 
 async def classes(pool: Pool) -> dict[UUID, str]:
     return {row[0]: row[1] for row in await pool.fetch("select id, class::text from event where class is not null")}
 
 
-async def test_the_mix_through_the_database_gets_the_classes_of_the_table(
+async def test_the_mix_as_it_comes_in_counts_people_only_and_in_the_end_gets_the_classes_of_the_table(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mix = read_mix()
     expected = {hit.event_id: judgement.class_.value for _, hit, _, judgement in judged(mix)}
-    await seeded(pool, mix)
+    folded = await lived(pool, await seeded(pool, mix), mix)
     assert len(await classes(pool)) == len(expected)
+
+    clicks = [(hit.event_id, said) for _, hit, said, _ in judged(mix) if hit.kind is Kind.CLICK]
+    people = {event_id for event_id, said in clicks if said == "human"}
+    others = {event_id for event_id, said in clicks if said != "human"}
+    assert len(people - folded) <= 0.005 * len(people)
+    assert len(others - folded) >= 0.95 * len(others)
     monkeypatch.setattr(module, "PAGE", 40)
     whole = store.judged_hits
 
