@@ -7,20 +7,23 @@ is in the database and nobody writes to it any more.
 
 import asyncio
 import contextlib
+import errno
 import logging
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
 from prometheus_client import Counter, Gauge
 
 from mtad.base.clock import Clock
 from mtad.base.db import AWAY, WRONG_DATA, Pool, in_transaction
 from tracker import store
 from tracker.hits import Hit, Kind
-from tracker.journal import decode, encode
+from tracker.journal import decode, encode, may_be_torn
 from tracker.views import queue_views
 from tracker.writer import Journal, Segment, Slot, put_aside
 
@@ -36,6 +39,9 @@ BATCH = 1000
 # Who receives nothing any more has read all that it will have received by then, however long it takes to leave.
 NO_MORE = timedelta(days=30)
 
+# So long, in seconds, an unsubscribe that failed by a defect is left alone.
+REST = 10.0
+
 # A round that brings as many is followed by a longer pause.
 MANY = 32
 
@@ -44,6 +50,14 @@ class Unsubscribe(Protocol):
     """Commits one unsubscribe, once per event id; what it raises is retried."""
 
     async def __call__(self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str) -> object: ...
+
+
+class _Owed(msgspec.Struct):
+    """An unsubscribe that nobody could commit when it came, and the segment that it keeps."""
+
+    path: Path
+    hit: Hit
+    rests_until: float = -math.inf  # by the monotonic clock
 
 
 class Ingest:
@@ -72,12 +86,13 @@ class Ingest:
         self._read: dict[Path, int] = {}
         # Segments of which no hit can be in the database yet but those that we brought there.
         self._new: set[Path] = set()
-        self._owed: dict[UUID, tuple[Path, Hit]] = {}
+        self._owed: dict[UUID, _Owed] = {}
         self._brought = 0  # hits of the latest round
         self._until = clock.now()  # all that was received by then is in the database
         self._moved = asyncio.Event()
         # Segments with damage in them: kept aside when all else of them is in the database.
         self._damaged: set[Path] = set()
+        self._withheld: OSError | None = None  # why a segment could not be read in this round
 
     async def run(self) -> None:
         """Ingest until cancelled. A database that is away is waited for; nothing is given up."""
@@ -116,13 +131,15 @@ class Ingest:
                 await store.set_ingested_until(conn, worker, begun + NO_MORE)
 
     async def round(self) -> datetime:
-        """Ingest what is durable now; the time up to which all is in Postgres."""
+        """Ingest what is durable now; the time up to which all is in Postgres. OSError when some could not be read."""
         until = self._journal.complete_until(self._clock.now())
-        self._brought = 0
+        self._brought, self._withheld = 0, None
         await self._pay()
         await self._ingest(await self._journal.segments())
         # First what the dead left here: their rows count until somebody says that he has read past their death.
         await self._adopt()
+        if self._withheld:
+            raise self._withheld  # nobody knows of when its hits are
         worker = self._worker()
         if worker is not None:
             async with self._pool.acquire() as conn:
@@ -130,8 +147,8 @@ class Ingest:
         return until
 
     async def _adopt(self) -> None:
-        """Ingest the slots whose workers are gone."""
-        for folder in await self._journal.in_thread(_slots, self._journal.folder):
+        """Ingest the slots whose workers are gone. In every round, for what it ends with says that it was done."""
+        for folder in await self._journal.in_thread(_orphans, self._journal.folder):
             slot = await self._journal.in_thread(Slot.claim, folder)
             if slot is None:
                 continue
@@ -145,9 +162,9 @@ class Ingest:
 
     async def _ingest(self, segments: list[Segment]) -> None:
         for segment in segments:
-            await self._ingest_segment(segment)
-            kept_for = [path for path, _ in self._owed.values()]
-            if segment.closed and segment.path not in kept_for:
+            read = await self._ingest_segment(segment)
+            kept_for = [owed.path for owed in self._owed.values()]
+            if read and segment.closed and segment.path not in kept_for:
                 if segment.path in self._damaged:
                     aside = await self._journal.in_thread(put_aside, segment.path)
                     log.error("a damaged segment is put aside", extra={"segment": str(aside)})
@@ -157,18 +174,21 @@ class Ingest:
                 self._new.discard(segment.path)
                 self._damaged.discard(segment.path)
 
-    async def _ingest_segment(self, segment: Segment) -> None:
-        """Read on where we stopped; the offset moves only after the commit."""
+    async def _ingest_segment(self, segment: Segment) -> bool:
+        """Read on where we stopped; the offset moves only after the commit. False when it is to be tried again."""
         if segment.path not in self._read and not segment.closed:
             self._new.add(segment.path)
         start = self._read.setdefault(segment.path, 0)
         try:
             data = await self._journal.in_thread(_read, segment.path, start, segment.size)
-        except OSError:
-            # The disk does not give it back: the others go on without it.
+        except OSError as error:
+            # The others go on without it.
+            if error.errno != errno.EIO:  # too many open files, say: it passes, or somebody mends it
+                self._withheld = error
+                return False
             log.exception("a segment of the journal cannot be read", extra={"segment": str(segment.path)})
             self._damaged.add(segment.path)
-            return
+            return True
         offset = 0
         while (found := decode(data, offset, BATCH)).hits or found.bad:
             DAMAGED.inc(found.bad)
@@ -178,9 +198,18 @@ class Ingest:
             offset = found.end
             self._read[segment.path] = start + offset
         if segment.closed and offset < len(data):
+            self._pass_over_tail(segment, data[offset:])
+        return True
+
+    def _pass_over_tail(self, segment: Segment, tail: bytes) -> None:
+        """What stands behind the last record of a segment that nobody writes to any more."""
+        if segment.whole or not may_be_torn(tail):
+            DAMAGED.inc()
+            self._damaged.add(segment.path)
+        else:
             # Torn by a crash: nobody was told that these bytes are durable.
-            log.info("a torn tail is left behind", extra={"segment": str(segment.path), "bytes": len(data) - offset})
-            self._read[segment.path] = segment.size
+            log.info("a torn tail is left behind", extra={"segment": str(segment.path), "bytes": len(tail)})
+        self._read[segment.path] = segment.size
 
     async def _write_all(self, path: Path, hits: list[Hit]) -> None:
         """Write hits; one that the database refuses for what stands in it is put aside, and holds up nobody."""
@@ -200,7 +229,9 @@ class Ingest:
         if left:
             async with self._pool.acquire() as conn:
                 known = await store.known_events(conn, [hit.event_id for hit in left])
-            self._owed |= {hit.event_id: (path, hit) for hit in left if hit.event_id not in known}
+            for hit in left:
+                if hit.event_id not in known:
+                    self._owed.setdefault(hit.event_id, _Owed(path, hit))
             await self._pay()
         others = [hit for hit in hits if hit.kind is not Kind.UNSUBSCRIBE]
         new = path in self._new
@@ -225,7 +256,10 @@ class Ingest:
         One that fails for another reason than an absent database must not hold up
         the hits behind it, nor be forgotten: its segment stays until it succeeds.
         """
-        for event_id, (_, hit) in list(self._owed.items()):
+        for event_id, owed in list(self._owed.items()):
+            if owed.rests_until > self._clock.monotonic():
+                continue
+            hit = owed.hit
             try:
                 await self._unsubscribe(
                     event_id=event_id,
@@ -238,12 +272,22 @@ class Ingest:
                 raise
             except Exception:
                 log.exception("an unsubscribe failed and will be tried again", extra={"event": str(event_id)})
+                owed.rests_until = self._clock.monotonic() + REST
             else:
                 del self._owed[event_id]
 
 
-def _slots(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+def _orphans(folder: Path) -> list[Path]:
+    """The slots that nobody owns, and that hold something."""
+    found = []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if slot := Slot.claim(path):
+            try:
+                if slot.segments():
+                    found.append(path)
+            finally:
+                slot.release()
+    return found
 
 
 def _read(path: Path, start: int, end: int) -> bytes:

@@ -28,7 +28,7 @@ class Decoded(msgspec.Struct, frozen=True):
     """The hits in a piece of a journal."""
 
     hits: list[Hit]
-    end: int  # the offset after the last record; the rest is torn, or not yet written
+    end: int  # the offset after the last record; the rest is torn, damaged, or not yet written
     bad: int  # places where damage was passed over
 
 
@@ -59,6 +59,14 @@ def decode(data: bytes, offset: int = 0, most: int | None = None) -> Decoded:
             bad += 1  # whole, but not ours: written by another version
         end = offset = payload_end
     return Decoded(hits, end, bad)
+
+
+def may_be_torn(rest: bytes) -> bool:
+    """Whether what stands behind the last record is the beginning of one, cut off; else it is damage."""
+    if len(rest) < HEADER.size:
+        return MAGIC.startswith(rest[: len(MAGIC)])
+    magic, length, _ = HEADER.unpack_from(rest)
+    return bool(magic == MAGIC and len(rest) - HEADER.size < length <= MAX_PAYLOAD)
 
 
 def _record(data: bytes, offset: int) -> tuple[int, bytes] | None:

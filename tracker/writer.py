@@ -14,7 +14,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -63,11 +63,15 @@ _Waiting = tuple[Hit, "asyncio.Future[None]"]
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """One file, of which `size` bytes may be read; `closed` when nobody will write to it."""
+    """One file, of which `size` bytes may be read; `closed` when nobody will write to it.
+
+    `whole` when this process closed it behind a record: then no tail of it can be torn.
+    """
 
     path: Path
     size: int
     closed: bool
+    whole: bool = False
 
 
 class Slot:
@@ -92,11 +96,13 @@ class Slot:
     def release(self) -> None:
         os.close(self._lock)
 
-    def segments(self, writing: Path | None = None, durable: int = 0) -> list[Segment]:
+    def segments(self, writing: Path | None = None, durable: int = 0, whole: Collection[Path] = ()) -> list[Segment]:
         """The segments, oldest first; of the one being written only the `durable` bytes."""
         paths = sorted(path for path in self.folder.iterdir() if path.suffix == _SUFFIX)
         return [
-            Segment(path, durable, closed=False) if path == writing else Segment(path, path.stat().st_size, closed=True)
+            Segment(path, durable, closed=False)
+            if path == writing
+            else Segment(path, path.stat().st_size, closed=True, whole=path in whole)
             for path in paths
         ]
 
@@ -153,6 +159,7 @@ class Journal:
         self._fd = -1
         self._path: Path | None = None
         self._durable = 0
+        self._whole: set[Path] = set()  # closed by us, and still there
 
     def append(self, hit: Hit) -> "asyncio.Future[None]":
         """Done when the hit is on disk; OSError when the disk refuses or is too slow. Waits until `run` runs."""
@@ -247,6 +254,9 @@ class Journal:
     def _claim(self) -> None:
         names = itertools.chain([self._name], (f"{self._name}.{n}" for n in itertools.count(1)))
         self._slot = next(slot for name in names if (slot := Slot.claim(self.folder / name)))
+        # The names of the slot and of the folder of slots must survive, as those of segments.
+        _sync_folder(self.folder)
+        _sync_folder(self.folder.parent)
         self._segments()
 
     def _leave(self) -> None:
@@ -259,7 +269,8 @@ class Journal:
             return []
         if self._path is not None and time.monotonic() - self._opened > MAX_AGE:
             self._close()
-        found = self._slot.segments(self._path, self._durable)
+        found = self._slot.segments(self._path, self._durable, self._whole)
+        self._whole &= {segment.path for segment in found}
         self._count(sum(segment.size for segment in found))
         return found
 
@@ -294,11 +305,7 @@ class Journal:
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._path, self._durable, self._opened = path, 0, time.monotonic()
         # The name must survive too, or the bytes are nobody's.
-        folder = os.open(self._slot.folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(self._slot.folder)
 
     def _give_up(self) -> None:
         """Keep what is durable of the current segment and begin another with the next group."""
@@ -308,9 +315,24 @@ class Journal:
             os.ftruncate(self._fd, self._durable)
             if not self._durable:
                 self._path.unlink()
-        self._close()
+        self._let_go()
 
     def _close(self) -> None:
+        """End the current segment, all of which is durable."""
+        if self._path is not None:
+            self._whole.add(self._path)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._path is not None:
             os.close(self._fd)
         self._fd, self._path, self._durable = -1, None, 0
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in it survive a loss of power."""
+    opened = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -295,7 +295,10 @@ async def test_the_watermark_waits_for_what_the_dead_left_and_for_nobody_who_has
     assert await pool.fetchval("select count(*) from unread") == 0
 
 
-async def test_a_defect_in_one_unsubscribe_neither_blocks_nor_loses(pool: Pool, world: World, tmp_path: Path) -> None:
+async def test_a_defect_in_one_unsubscribe_neither_blocks_nor_loses(
+    pool: Pool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.ingest.REST", 0.0)
     left = made.unsubscribe(world.contact, world.program)
     path = write_segment(tmp_path, "0", [left, hit(link=world.links[0])])
     broken = True

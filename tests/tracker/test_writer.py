@@ -55,6 +55,18 @@ async def test_append_returns_after_the_hit_is_synced(tmp_path: Path, monkeypatc
         assert synced == [path.stat().st_size for path in files(tmp_path)]
 
 
+async def test_the_names_of_the_segment_and_of_its_folders_are_synced_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.add(str(Path(f"/proc/self/fd/{fd}").readlink())))
+
+    async with running(Journal(tmp_path / "journal", 0)) as journal:
+        await journal.append(hit())
+
+        assert synced == {str(tmp_path), str(tmp_path / "journal"), str(tmp_path / "journal" / "0")}
+
+
 async def test_what_arrives_together_shares_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
