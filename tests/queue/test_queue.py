@@ -76,6 +76,31 @@ async def test_the_hint_of_a_site_moves_to_what_is_due_next(world: World) -> Non
     assert await world.pool.fetchval("select ready_at from site") == later
 
 
+async def test_prios_before_and_behind_the_one_that_was_claimed_from_last_are_found(world: World) -> None:
+    last = await world.job("a@reader.test", prio=6)
+    worker = await world.worker()
+    assert [facts.job_id for facts in await world.claim(worker)] == [last]
+    jobs = [await world.job(f"p{prio}@reader.test", prio=prio) for prio in (2, 3, 4, 6, 9, 21)]
+    await world.job("later@reader.test", prio=5, due=datetime.now(UTC) + timedelta(hours=1))
+    await store.wake_sites(world.rows.conn, [world.site])
+
+    assert [facts.job_id for facts in await store.claim(world.rows.conn, worker)] == jobs
+
+
+async def test_a_hint_of_what_is_due_later_than_in_an_hour_comes_in_time(world: World) -> None:
+    conn = world.rows.conn
+    await world.job("a@reader.test")
+    later = await world.job("b@reader.test", due=datetime.now(UTC) + timedelta(hours=2))
+    await world.claim(await world.worker())
+    await store.refresh_hints(conn)
+    assert await conn.fetchval("select ready_at = 'infinity' from site")
+
+    at = await conn.fetchval("update job set due = now() + interval '59 min' where id = $1 returning due", later)
+    await store.refresh_hints(conn)
+
+    assert await conn.fetchval("select ready_at from site") == at
+
+
 async def test_a_lost_hint_is_found_again_in_the_due_index(world: World) -> None:
     await world.job()
     await world.pool.execute("update site set ready_at = 'infinity'")
