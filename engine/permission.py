@@ -19,7 +19,7 @@ from mtad.base.sqlfiles import queries
 
 SQL = queries("permission")
 
-__all__ = ["agreed_since", "stop_measuring", "subscribe", "take_break", "undo"]
+__all__ = ["agreed_since", "end_break", "stop_measuring", "subscribe", "take_break", "undo"]
 
 
 async def subscribe(
@@ -57,16 +57,31 @@ async def agreed_since(conn: Connection, contact_id: int, stream_id: int, at: da
 
 async def undo(conn: Connection, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, how: str) -> bool:
     """Leaving, or a break, is taken back within a day by whoever did it; False when there is no such thing."""
+    return await _again(conn, "undo", contact_id, stream_id, event_id=event_id, at=at, how=how)
+
+
+async def end_break(
+    conn: Connection, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, how: str
+) -> bool:
+    """A break is over before its time, however old it is; False when nobody has one there."""
+    return await _again(conn, "end_break", contact_id, stream_id, event_id=event_id, at=at, how=how)
+
+
+async def _again(
+    conn: Connection, kind: str, contact_id: int, stream_id: int, *, event_id: UUID, at: datetime, how: str
+) -> bool:
+    """Mail of the stream goes on: entries wait no longer for the break, and queued mail is judged anew now."""
     if not await store.lock_gates(conn, [contact_id]):
         return False
-    rest: float | None = await conn.fetchval(SQL["undo"], contact_id, stream_id, how)
+    rest: float | None = await conn.fetchval(SQL[kind], contact_id, stream_id, how)
     if rest is None:
         return False
-    if await store.add_event(conn, event_id, "undo", at, {"how": how}, contact=contact_id, stream=stream_id):
+    if await store.add_event(conn, event_id, kind, at, {"how": how}, contact=contact_id, stream=stream_id):
         await store.raise_gates(conn, [contact_id])
         await _happened(conn, {(stream_id, contact_id)}, event_id, Event(Kind.SUBSCRIBED_AGAIN, at, how))
         if rest:
             await conn.execute(SQL["shift_waits"], contact_id, stream_id, -rest)
+            await store.wake_jobs(conn, [(stream_id, contact_id, ADVERTISING)])
     return True
 
 

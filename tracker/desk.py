@@ -20,6 +20,7 @@ class Act(StrEnum):
 
     LEAVE = "leave"
     BREAK = "break"
+    RESUME = "resume"  # the break is over, however old it is
     UNMEASURE = "unmeasure"
     UNDO = "undo"  # within a day, of leaving or a break
     RETURN = "return"  # later: a new double opt-in

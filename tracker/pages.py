@@ -188,6 +188,8 @@ def _row(one: Subscription, words: Words) -> _Row:
         acts.append((Act.LEAVE, words.leave_button))
         if one.break_until is None:
             acts.append((Act.BREAK, words.pause_button))
+        elif not one.undo:
+            acts.append((Act.RESUME, words.resume_button))
         if one.measured:
             acts.append((Act.UNMEASURE, words.unmeasure_button))
     elif one.form and not one.undo:

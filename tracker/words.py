@@ -49,6 +49,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     gets_nothing: str
     unmeasured: str
     pause_button: str
+    resume_button: str
     unmeasure_button: str
     undo_button: str
     return_button: str
@@ -112,6 +113,7 @@ WORDS: Mapping[str, Words] = {
         gets_nothing="You do not get these mails.",
         unmeasured="Whether you open them is not measured.",
         pause_button="Break of 30 days",
+        resume_button="End the break",
         unmeasure_button="Do not measure me",
         undo_button="Undo",
         return_button="Subscribe again",
@@ -175,6 +177,7 @@ WORDS: Mapping[str, Words] = {
         gets_nothing="Sie bekommen diese Mails nicht.",
         unmeasured="Ob Sie sie öffnen, wird nicht gemessen.",
         pause_button="30 Tage Pause",
+        resume_button="Pause beenden",
         unmeasure_button="Nicht messen",
         undo_button="Rückgängig machen",
         return_button="Wieder anmelden",
@@ -238,6 +241,7 @@ WORDS: Mapping[str, Words] = {
         gets_nothing="Вы не получаете эти письма.",
         unmeasured="Мы не измеряем, открываете ли вы их.",
         pause_button="Перерыв на 30 дней",
+        resume_button="Закончить перерыв",
         unmeasure_button="Не измерять",
         undo_button="Отменить",
         return_button="Подписаться снова",

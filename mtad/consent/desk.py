@@ -112,6 +112,8 @@ class ConsentDesk:
             return await permission.take_break(
                 conn, contact_id, stream, event_id=event_id, at=at, until=at + BREAK, how=HOW
             )
+        if act is Act.RESUME:
+            return await permission.end_break(conn, contact_id, stream, event_id=event_id, at=at, how=HOW)
         if act is Act.UNDO:
             return await permission.undo(conn, contact_id, stream, event_id=event_id, at=at, how=HOW)
         return await self._ask_again(conn, contact_id, stream, visitor)

@@ -46,7 +46,8 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 KINDS = (
-    Kind("agent and network of hits", "hits", "removed, or when their person withdraws; class and reasons stay", "retention: hits", ("event",)),
+    Kind("agent and network of hits", "hits", "removed, or when their person withdraws; class and reasons stay",
+         "retention: hits", ("event",)),
     Kind("hits and page views that wait to be judged", "seconds; on mail that is queued, until it has ended",
          "events or counts, or nothing", "ripen hits", ("pending", "visit")),
     Kind("events, counts of hits", "events", "deleted", "retention: events", ("event", "hit_count")),

@@ -49,6 +49,20 @@ update subscription s
           where p.contact_id = $1 and p.stream_id = $2 and p.confirmed is not null))
 returning before.rest;
 
+-- name: end_break
+-- The break of contact $1 on stream $2 is over; $3 how. Its gate is locked. Returns how many seconds it would
+-- have lasted. No row: there is none.
+with before as materialized (
+  select extract(epoch from break_until - now())::float8 as rest
+    from subscription
+   where stream_id = $2 and contact_id = $1 and status = 'subscribed' and break_until > now()
+)
+update subscription
+   set break_until = null, changed = now(), changed_by = $3
+  from before
+ where stream_id = $2 and contact_id = $1
+returning before.rest;
+
 -- name: stop_measuring
 -- Contact $1 is not measured on streams $2. Those on which that is new. `changed` is of the
 -- permission, which stays.

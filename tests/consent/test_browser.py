@@ -37,6 +37,7 @@ PERSON = Person(
         Subscription(2, LONG, True, datetime(2026, 12, 23, tzinfo=UTC), False, True, True),
         Subscription(3, "Offers", False, None, True, True, True),
         Subscription(4, "Courses", False, None, True, False, True),
+        Subscription(5, "Concerts", True, datetime(2026, 12, 23, tzinfo=UTC), True, False, True),
     ],
 )
 NOBODY = Person("ann@reader.test", "en", 0, [])

@@ -12,6 +12,7 @@ from tests.tracker.made import KEYS
 from tests.tracker.test_tracker import until
 from tracker import tokens
 from tracker.desk import Act
+from tracker.pages import render_preferences
 
 DAY = timedelta(days=1)
 
@@ -134,6 +135,26 @@ async def test_who_leaves_in_a_break_and_takes_it_back_is_in_the_break_again(off
     (after,) = (await office.person(contact)).streams
     assert (after.subscribed, after.break_until, after.undo) == (True, before.break_until, False)
     assert not await office.act(Act.UNDO, contact), "the break may be older than a day"
+
+
+async def test_a_break_that_is_too_old_to_be_undone_has_a_button_that_ends_it(office: Office) -> None:
+    contact = await office.joined()
+    assert not await office.act(Act.RESUME, contact), "there is none"
+    await office.act(Act.BREAK, contact)
+    assert 'value="resume"' not in await shown(office, contact)
+    await office.later(2 * DAY)
+    (job,) = await office.jobs()
+    await office.pool.execute("update job set class = 2, due = now() + interval '28 days'")
+    assert 'value="resume"' in await shown(office, contact)
+
+    assert await office.act(Act.RESUME, contact)
+    assert (await office.person(contact)).streams[0].break_until is None
+    assert await office.pool.fetchval("select due <= now() from job where id = $1", job), "it is judged anew"
+    assert not await office.act(Act.RESUME, contact)
+
+
+async def shown(office: Office, contact: int) -> str:
+    return render_preferences(await office.person(contact), "en")
 
 
 async def test_undo_of_nothing_and_of_what_others_did_does_nothing(office: Office) -> None:
