@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import dkim
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from mtad.compose.apply import apply_program
 from mtad.compose.composer import Composer, ContentFault, sender_id
 from mtad.dkim.keys import dns_record, new_key
 from mtad.dkim.sign import Identity, Signer
-from tests.compose.conftest import Writer
+from tests.compose.conftest import HTML, Writer
 from tests.compose.mails import (
     CONFIG,
     KEYS,
@@ -59,6 +60,20 @@ def test_a_mail_has_every_header_that_bulk_mail_needs() -> None:
     assert composed.from_domain == "example.com"
     assert tokens.read_return_path(KEYS, composed.return_path.partition("@")[0]) == 99
     assert composed.return_path.endswith("@bounce.example.com")
+
+
+def test_every_address_in_a_mail_stands_below_the_tracking_domain_of_its_stream() -> None:
+    bulk = composer_of(html=HTML.replace("</body>", '<a href="{{ preferences_url }}">choose</a></body>'))
+    asks = composer_of(html="<html><body>{{ confirm_url }}</body></html>")
+    own = msgspec.structs.replace(stream_of(tracking_url="https://links.shop.example"), id=4)
+
+    for stream, base in ((stream_of(), "https://t.example.com"), (own, "https://links.shop.example")):
+        message = mail(bulk, facts(), stream)
+        text = f"{part(message, 'html')} {part(message, 'plain')} {message['List-Unsubscribe']}"
+        found = re.findall(r"(https://[^/\s]+)/([a-z])/[\w-]{36}\b", text)
+        assert set(found) == {(base, kind) for kind in ("o", "c", "u", "p")}
+        assert message["List-Unsubscribe"].startswith(f"<{base}/u/")
+        assert f"{base}/confirm/" in part(mail(asks, facts(class_=0), stream), "plain")
 
 
 def test_a_message_id_is_the_jobs_and_not_the_attempts() -> None:

@@ -4,9 +4,11 @@ import pytest
 
 from engine.service import Catalogue
 from mtad.base.errors import InputError
+from mtad.compose.apply import apply_stream
 from mtad.compose.composer import Composed, Composer
+from mtad.consent.forms import list_forms
 from mtad.queue.store import claim
-from tests.consent.conftest import FORM, Office
+from tests.consent.conftest import FORM, STREAM, Office
 from tests.tracker.made import KEYS
 from tracker import tokens
 
@@ -55,6 +57,17 @@ async def test_a_mail_that_asks_to_confirm_does_just_that(office: Office, html: 
 
     with pytest.raises(InputError, match=says):
         await office.apply(FORM + 'message = "mine"')
+
+
+async def test_a_form_is_and_posts_where_the_links_of_its_stream_are(office: Office) -> None:
+    own = STREAM.format(name="shop", title="Offers") + 'tracking_url = "https://links.shop.example"'
+    await apply_stream(office.pool, office.write("shop.toml", own), "me")
+    await office.apply(FORM.replace("site", "offers").replace("news", "shop"))
+
+    shown = {form.name: form for form in await list_forms(office.config, office.pool)}
+    for name, base in (("site", "https://t.example.com"), ("offers", "https://links.shop.example")):
+        assert shown[name].address == f"{base}/s/{name}"
+        assert f'action="{base}/subscribe"' in shown[name].snippet
 
 
 async def composed(office: Office) -> Composed:
