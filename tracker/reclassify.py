@@ -25,6 +25,7 @@ from tracker.networks import Networks
 from tracker.ranges import Ranges
 from tracker.ripening import Retell, about
 from tracker.store import JudgedHit
+from tracker.views import follow
 
 # As the query judged_hits says.
 PAGE = 5000
@@ -141,7 +142,8 @@ async def _change(
         changed[TOO_OLD] += sum(at <= begin for at in times[key])
     if retell and written:
         await store.change_verdicts(conn, written)
-        await retell(conn, whose)
+        followed = await follow(conn, [event_id for event_id, _ in written])
+        await retell(conn, sorted({*whose, *followed}))
     return changed
 
 

@@ -19,7 +19,7 @@ from tracker.modes import Mode, Reduced, drop_hits, keep_reduced
 from tracker.networks import NOWHERE, Networks
 from tracker.occurrences import Offer, offered_to_nobody
 from tracker.ranges import SPAN, Ranges, Sweeps
-from tracker.views import judge_views
+from tracker.views import follow, judge_views
 
 JUDGED = prometheus_client.Counter(
     "mtad_tracker_judged_total", "Hits judged together with their mail", ["kind", "class"]
@@ -88,9 +88,7 @@ async def ripen(
     return judged
 
 
-def ripener(
-    pool: Pool, fold: Fold, retell: Retell, networks: Networks, offer: Offer = offered_to_nobody
-) -> Callable[[], Awaitable[int]]:
+def ripener(pool: Pool, fold: Fold, retell: Retell, networks: Networks, offer: Offer) -> Callable[[], Awaitable[int]]:
     """`ripen` as it is called again and again, with one memory of ranges."""
     return partial(ripen, pool, fold, retell=retell, networks=networks, ranges=Ranges(), offer=offer)
 
@@ -134,7 +132,7 @@ async def _ripen_batch(
 
 async def _void(conn: Connection, *, events: AbstractSet[UUID], retell: Retell) -> None:
     if void := await store.void_visits(conn, events):
-        await retell(conn, void)
+        await retell(conn, sorted({*void, *await follow(conn, events)}))
 
 
 async def _verdicts(

@@ -4,7 +4,7 @@ A sandbox that follows a link in a browser runs the scripts of the page, ours to
 person to them. What it did with the mail betrays it, seconds later. SQL: sql/queries/intake.sql.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -91,6 +91,14 @@ async def judge_views(conn: Connection, networks: Networks, offer: Offer) -> lis
     if people:
         await offer(conn, people)
     return judged
+
+
+async def follow(conn: Connection, clicks: Collection[UUID]) -> list[tuple[int, int]]:
+    """Some clicks are of another class now: so are the views that they led to. Gates are locked.
+
+    (stream, contact) of all that may have counted them, for a page counts on every stream of its visitor.
+    """
+    return [(row[0], row[1]) for row in await conn.fetch(SQL["views_follow"], sorted(clicks))]
 
 
 async def _clicks(

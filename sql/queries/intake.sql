@@ -121,6 +121,34 @@ select c.id, c.class::text
      limit 1) c on true
  order by a.n;
 
+-- name: views_follow
+-- Page views that clicks $1 led to are of the class that their click is of now, where nothing else speaks against
+-- them. The fences of their contacts are locked. Returns (stream, contact) of all that may have counted them.
+-- Plan: the primary key, and event_contact_idx for each.
+with found as materialized (
+  select v.id, c.class
+    from unnest($1::uuid[]) as a (id)
+   cross join lateral (
+     select id, contact_id, at, class from event where id = a.id and kind = 'click' offset 0) c
+   cross join lateral (
+     select id
+       from event
+      where contact_id = c.contact_id and at > c.at - interval '1 min' and kind = 'page'
+        and data ->> 'click' = c.id::text and coalesce(data -> 'why', '["click"]') = '["click"]'
+     offset 0) v
+), meant as materialized (
+  select id from event where id in (select id from found) order by id for no key update
+), changed as (
+  update event e
+     set data = case when f.class = 'human' then e.data - 'why' || '{"class": "human"}'
+                     else e.data || jsonb_build_object('class', f.class, 'why', jsonb_build_array('click')) end
+    from meant m
+    join found f on f.id = m.id
+   where e.id = m.id
+  returning e.contact_id
+)
+select stream_id, contact_id from engagement where contact_id in (select contact_id from changed);
+
 -- name: visited_mails
 -- Whose mails $1 were, if they may be measured whole now, on the mail's stream: job and contact.
 -- Plan: single-row look-ups by primary key; in the queue only what the ledger does not have.

@@ -75,6 +75,7 @@ async def test_no_statement_reads_a_big_table_as_a_whole(pool: Pool) -> None:
         "add_occurrences": await plan(pool, "add_occurrences", ", ".join(["'{}'"] * 5), INTAKE),
         "take_visits": await plan(pool, "take_visits", "", INTAKE),
         "clicks_behind": await plan(pool, "clicks_behind", f"'{{}}', '{{}}', '{{}}', {FIRST}, {LAST}", INTAKE),
+        "views_follow": await plan(pool, "views_follow", "'{}'", INTAKE),
         "free_of": await plan(pool, "free_of", "'{}', '{}', '{}'", REPLAY),
         "count_hits": await plan(pool, "count_hits", ", ".join(["'{}'"] * 5), MODES),
         "known_events": await plan(pool, "known_events", "'{}'"),

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mtad.base.db import Connection, Pool, in_transaction
-from tests.tracker.made import NOON, World, hit
+from tests.tracker.made import BROWSER, NOON, World, hit
 from tests.tracker.mix import MixedMail, read_mix
 from tests.tracker.test_classes import judged
 from tests.tracker.test_tracker import until
@@ -19,8 +19,10 @@ from tracker import reclassify as module
 from tracker import store
 from tracker.hits import HitClass, Judgement, Kind
 from tracker.networks import NOWHERE, Networks, parse_networks
+from tracker.occurrences import Occurrence, offered_to_nobody
 from tracker.ranges import Ranges
 from tracker.service import Reclassified, reclassify, ripen, ripener
+from tracker.views import follow, queue_views
 
 SINCE, UNTIL = NOON - timedelta(days=1), NOON + timedelta(days=30)
 GATEWAY = Networks(parse_networks("192.0.2.0/24 clicks Acme", "f", scoped=True))
@@ -72,6 +74,43 @@ async def test_a_changed_file_of_networks_changes_verdicts_there_and_back(pool: 
     assert (await again(pool, engine)).changed == {"scanner → human": 1}
     assert engine.told == [(world.stream, world.contact)] * 2
     assert await pool.fetchval("select count(*) from event where data ? 'why'") == 0
+
+
+async def test_views_are_of_the_class_of_the_click_that_led_there_there_and_back(pool: Pool, world: World) -> None:
+    """Two views by one click, and one that speaks against itself."""
+    second = int((NOON + timedelta(seconds=60)).timestamp())
+    asked = [(61, BROWSER), (99, BROWSER), (70, "curl/8")]
+    views = [hit(Kind.PAGE, at=at, link=second, agent=agent) for at, agent in asked]
+    await in_transaction(pool, lambda conn: queue_views(conn, views))
+    offered: list[Occurrence] = []
+
+    async def offer(_conn: Connection, occurrences: Sequence[Occurrence]) -> None:
+        offered.extend(occurrences)
+
+    async def seen() -> list[str]:
+        return [row[0] for row in await pool.fetch("select data->>'class' from event where kind = 'page' order by at")]
+
+    await ripen(pool, _nobody, offer=offer)
+    assert await seen() == ["human", "machine", "human"]
+    assert len(offered) == 2
+
+    other = await pool.fetchval("insert into stream (name, version) values ('other', 1) returning id")
+    await pool.execute(
+        "insert into engagement (stream_id, contact_id, since, round_from) values ($1, $2, $3, $3)",
+        other, world.contact, NOON,
+    )  # fmt: skip
+    engine = Engine()
+    await again(pool, engine, GATEWAY)
+    assert await seen() == ["scanner", "machine", "scanner"]
+    assert engine.told == [(world.stream, world.contact), (other, world.contact)]
+    await again(pool, Engine())
+    assert await seen() == ["human", "machine", "human"]
+
+    async with pool.acquire() as conn, conn.transaction():
+        ids = [row[0] for row in await conn.fetch("select id from event where kind = 'click'")]
+        await store.void_visits(conn, ids)
+        await follow(conn, ids)
+    assert await seen() == ["scanner", "machine", "scanner"]
 
 
 @pytest.mark.parametrize(("seconds", "too_old"), [(59, 0), (60, 1)])
@@ -188,7 +227,7 @@ async def lived(pool: Pool, world: World, mix: list[MixedMail]) -> set[UUID]:
     async def fold(_conn: Connection, signs: Sequence[store.Sign]) -> None:
         folded.extend(signs)
 
-    sweep = ripener(pool, fold, Engine().retell, NOWHERE)
+    sweep = ripener(pool, fold, Engine().retell, NOWHERE, offered_to_nobody)
     seconds = {math.ceil((made.at - NOON).total_seconds()) for made in hits}
     for second in sorted(seconds | {at + 5 for at in seconds}):
         now = NOON + timedelta(seconds=second)
