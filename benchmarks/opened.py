@@ -32,3 +32,10 @@ async def mails_to_open(
     paths = place.folder / "paths"
     write_paths(paths, addresses)
     return paths, len(addresses)
+
+
+async def set_window(place: Place, settle: float) -> None:
+    """Have the stream of those mails wait so many seconds before their hits are judged."""
+    file = place.folder / "stream.toml"
+    file.write_text(file.read_text(encoding="utf-8") + f'\n[policy]\nsettle = "{settle:g}s"\n', encoding="utf-8")
+    await place.installation.command("stream", "apply", str(file))

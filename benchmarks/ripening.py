@@ -5,11 +5,9 @@ again. Then an open loop asks for their pixels, and the workers' histograms tell
 """
 
 import argparse
-import asyncio
 import os
 import random
 import sys
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,23 +17,20 @@ import msgspec
 
 from benchmarks import gauges
 from benchmarks.entry import finish, machine
+from benchmarks.folded import until_folded
 from benchmarks.hits import hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
-from benchmarks.opened import mails_to_open
+from benchmarks.opened import mails_to_open, set_window
 from benchmarks.openloop import Outcome
 from benchmarks.place import Place, installed
 from benchmarks.run import say
 from benchmarks.sinks import smtp_sink_program
 from mtad.base.clock import SystemClock
 from mtad.base.db import Pool
-from mtad.base.errors import Problem
 
 MOST_HITS = 200_000
 
 _MARK = 1
 _CONNECTIONS = 64
-
-# How long the fold may take to catch up.
-_PATIENCE = 120.0
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -118,7 +113,7 @@ async def measure(plan: Plan) -> Report:
     async with installed(plan.workers) as place, place.connected() as pool, aiohttp.ClientSession() as http:
         draw = random.Random(plan.seed)
         paths, _ = await mails_to_open(place, pool, contacts=plan.mails, sink=plan.sink, draw=draw)
-        await _set_window(place, plan.settle)
+        await set_window(place, plan.settle)
         pixels = place.folder / "pixels"
         write_paths(pixels, [path for path in paths.read_text().split() if path.endswith(".gif")])
         port = await until_it_answers(place, http)
@@ -148,23 +143,13 @@ async def measure(plan: Plan) -> Report:
     )
 
 
-async def _set_window(place: Place, settle: float) -> None:
-    file = place.folder / "stream.toml"
-    file.write_text(file.read_text(encoding="utf-8") + f'\n[policy]\nsettle = "{settle:g}s"\n', encoding="utf-8")
-    await place.installation.command("stream", "apply", str(file))
-
-
 async def _ask(plan: Plan, pool: Pool, port: int, pixels: Path) -> Outcome:
     """Hits for as long as was asked, until the last of them is judged and folded."""
     async with hitting(port, pixels, rate=plan.rate, connections=_CONNECTIONS, mark=_MARK) as process:
         await SystemClock().sleep(plan.seconds)
         outcome = await outcome_of(process)
     await until_ingested(pool, datetime.now(UTC))
-    began = time.monotonic()
-    while await pool.fetchval("select exists (select from pending)"):
-        if time.monotonic() - began > _PATIENCE:
-            raise Problem(f"the fold is still behind after {_PATIENCE:g} s")
-        await asyncio.sleep(0.1)
+    await until_folded(pool)
     return outcome
 
 

@@ -1,9 +1,9 @@
-"""``python -m benchmarks.stress``: no hit is lost or doubled, whatever is killed or stopped under load.
+"""``python -m benchmarks.stress``: no hit is lost, doubled or folded twice, whatever is killed or stopped under load.
 
 Mails are sent first, so that every hit is on a real one. Then an open loop asks for their
 pixels and links; meanwhile the worker is killed (SIGKILL), again and again, and after that
 Postgres is stopped for a while. Each request bears a number, and each that was answered must
-be in Postgres exactly once.
+be in Postgres exactly once; and of each person the engine must have what a replay of all events gives.
 """
 
 import asyncio
@@ -20,8 +20,9 @@ import aiohttp
 import msgspec
 
 from benchmarks.entry import command_line, finish, machine
+from benchmarks.folded import folded, until_folded
 from benchmarks.hits import hitting, noted, outcome_of, until_ingested, until_it_answers
-from benchmarks.opened import mails_to_open
+from benchmarks.opened import mails_to_open, set_window
 from benchmarks.openloop import Outcome
 from benchmarks.place import Place, installed
 from benchmarks.run import say
@@ -45,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
     rate: float
     connections: int
     contacts: int
+    settle: float
     sink: str
     seed: int
     limit: float
@@ -63,6 +65,9 @@ class Told(msgspec.Struct, frozen=True):
     lost: int  # answered, and not in Postgres
     doubled: int
     ingest_behind_s: float  # after the load
+    fold_behind_s: float  # and from then on, until nothing waited to be judged
+    answers: int  # first opens and clicks that were folded, those of before included
+    misfolded: int  # people of whom a replay says something else
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -88,7 +93,8 @@ def main() -> None:
         limit=plan.limit,
         json=plan.json,
         line=lambda report: "; ".join(
-            f"{what}: {told.answered:,} of {told.sent:,} answered, lost {told.lost}, doubled {told.doubled}"
+            f"{what}: {told.answered:,} of {told.sent:,} answered, lost {told.lost}, doubled {told.doubled}, "
+            f"folded wrongly {told.misfolded}"
             for what, told in (
                 (f"{report.kills} kills", report.under_kills),
                 (f"{report.outage_s:g} s without Postgres", report.under_outage),
@@ -96,25 +102,30 @@ def main() -> None:
             if told
         ),
         good=lambda report: (
-            not any(told.lost or told.doubled for told in (report.under_kills, report.under_outage) if told)
+            not any(
+                told.lost or told.doubled or told.misfolded
+                for told in (report.under_kills, report.under_outage)
+                if told
+            )
             and not (report.under_outage and report.under_outage.failed)
         ),
     )
 
 
 def _plan() -> Plan:
-    parser = command_line("stress", __doc__, limit=900)
+    parser = command_line("stress", __doc__, limit=1800)
     parser.add_argument("--kills", type=int, default=20, help="how often the worker is killed; 0: never")
     parser.add_argument("--outage", type=float, default=60, help="seconds for which Postgres is stopped; 0: never")
-    parser.add_argument("--rate", type=float, default=2000, help="hits a second")
+    parser.add_argument("--rate", type=float, default=5000, help="hits a second")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--contacts", type=int, default=5_000, help="mails that are sent first, two addresses each")
+    parser.add_argument("--settle", type=float, default=5, help="seconds of the stream's settle window")
     parser.add_argument("--sink", choices=("smtp-sink", "lab"), default="smtp-sink", help="takes those mails")
     found = parser.parse_args()
     if min(found.contacts, found.connections, found.rate) < 1:
         parser.error("--contacts, --connections, --rate: at least 1")
-    if min(found.kills, found.outage) < 0 or not (found.kills or found.outage):
-        parser.error("--kills, --outage: not below 0, and one of them above")
+    if min(found.kills, found.outage, found.settle) < 0 or not (found.kills or found.outage):
+        parser.error("--kills, --outage, --settle: not below 0, and one of the first two above")
     return Plan(**vars(found))
 
 
@@ -129,6 +140,7 @@ async def measure(plan: Plan) -> Report:
         paths, _ = await mails_to_open(
             place, pool, contacts=plan.contacts, sink=plan.sink, draw=draw, database=place.postgres.url
         )
+        await set_window(place, plan.settle)
         async with aiohttp.ClientSession() as http:
             port = await until_it_answers(place, http)
         version = await pool.fetchval("show server_version")
@@ -179,7 +191,10 @@ async def _under_outage(plan: Plan, place: Place, pool: Pool, port: int, paths: 
 
 async def _told(pool: Pool, outcome: Outcome, mark: int) -> Told:
     behind = await until_ingested(pool, datetime.now(UTC))
-    found = await noted(pool, mark)
+    ingested = time.monotonic()
+    await until_folded(pool)
+    fold_behind = time.monotonic() - ingested
+    found, made = await noted(pool, mark), await folded(pool)
     return Told(
         seconds=round(outcome.seconds, 1),
         sent=outcome.sent,
@@ -190,6 +205,9 @@ async def _told(pool: Pool, outcome: Outcome, mark: int) -> Told:
         lost=found.lost(outcome),
         doubled=found.doubled,
         ingest_behind_s=round(behind, 2),
+        fold_behind_s=round(fold_behind, 2),
+        answers=made.answers,
+        misfolded=made.wrong,
     )
 
 
