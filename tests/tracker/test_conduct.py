@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mtad.base.errors import ConfigError
 from tests.tracker.made import BROWSER, NOON, hit
 from tracker.conduct import conduct
-from tracker.hits import Hit, HitClass, Kind, Method
-from tracker.judging import Mail, judge
+from tracker.hits import Hit, HitClass, Judgement, Kind, Method
+from tracker.judging import Mail, judge, judge_view
 from tracker.networks import Networks, parse_networks
 
 MAIL = Mail(links=3, dot_at=NOON, accepted_at=NOON, doubts=0)
@@ -139,6 +139,26 @@ def test_a_network_of_the_operators_file_is_a_scanners() -> None:
     assert reasons(Kind.OPEN, HOME) == reasons(Kind.CLICK, HOME) == ("network:198.51.0.0/16",)
     assert reasons(Kind.CLICK, "2001:db8:7::/48") == ("network:v6",)
     assert reasons(Kind.CLICK, "192.0.2.0/24") == ()
+
+
+@pytest.mark.parametrize(
+    ("view", "click", "expected", "why"),
+    [
+        (hit(Kind.PAGE, network=HOME), HitClass.HUMAN, HitClass.HUMAN, ()),
+        (hit(Kind.PAGE, network=HOME), None, HitClass.HUMAN, ()),
+        (hit(Kind.PAGE, network=WORK), HitClass.HUMAN, HitClass.SCANNER, ("network:Acme_gateway",)),
+        (hit(Kind.PAGE, network=HOME, agent="curl/8"), HitClass.HUMAN, HitClass.MACHINE, ("agent:robot",)),
+        (hit(Kind.PAGE, network=HOME, agent="okhttp/4.12.0"), None, HitClass.MACHINE, ("agent:library",)),
+        (hit(Kind.PAGE, network=HOME), HitClass.SCANNER, HitClass.SCANNER, ("click",)),
+        (hit(Kind.PAGE, network=HOME), HitClass.MACHINE, HitClass.MACHINE, ("click",)),
+    ],
+)
+def test_a_page_is_seen_by_whoever_made_the_click_that_led_there(
+    view: Hit, click: HitClass | None, expected: HitClass, why: tuple[str, ...]
+) -> None:
+    networks = Networks(parse_networks("203.0.113.0/24 clicks Acme gateway", "f", scoped=True))
+
+    assert judge_view(view, click, networks) == Judgement(expected, why)
 
 
 def test_how_hits_of_a_trusted_network_come_is_not_held_against_them() -> None:

@@ -20,7 +20,6 @@ from tests.tracker.made import BROWSER, KEYS, World
 from tests.tracker.outside import Outside, served
 from tests.tracker.test_tracker import clicked, serving, until
 from tracker.handover import AHEAD, GOOD_FOR, KNOWN_FOR, Came, Handover
-from tracker.networks import NOWHERE, Networks, parse_networks
 from tracker.occurrences import Occurrence
 from tracker.pageviews import BURST, SCRIPT
 from tracker.service import ripen
@@ -29,7 +28,6 @@ from tracker.web import make_app
 SITE = "127.0.0.1"
 HANDOVER = Handover(KEYS, ["shop.test", SITE])
 NOW = 1_800_000_000.0
-GATEWAY = Networks(parse_networks("127.0.0.0/24 clicks Acme", "f", scoped=True))
 
 
 def test_the_script_is_at_most_2_kb() -> None:
@@ -129,11 +127,11 @@ class Place:
     async def offer(self, _conn: Connection, occurrences: Sequence[Occurrence]) -> None:
         self.offered.extend(occurrences)
 
-    async def judged(self, count: int, networks: Networks = NOWHERE) -> list[tuple[str, str]]:
+    async def judged(self, count: int) -> list[tuple[str, str]]:
         """Address and class of the page views that were kept, as soon as there are so many."""
 
         async def there() -> bool:
-            await ripen(self.world.pool, networks=networks, offer=self.offer)
+            await ripen(self.world.pool, offer=self.offer)
             return bool(await self.world.pool.fetchval("select count(*) >= $1 from event where kind = 'page'", count))
 
         await until(there)
@@ -275,13 +273,6 @@ async def test_a_robots_view_is_kept_and_earns_nothing(place: Place) -> None:
     await place.view(token=await place.handed_over(), agent="Mozilla/5.0 (X11) HeadlessChrome/128.0 Safari/537.36")
 
     assert await place.judged(1) == [(f"http://{SITE}/prices", "machine")]
-    assert place.offered == []
-
-
-async def test_a_view_from_a_scanners_network_earns_nothing(place: Place) -> None:
-    await place.view(token=await place.handed_over())
-
-    assert await place.judged(1, GATEWAY) == [(f"http://{SITE}/prices", "scanner")]
     assert place.offered == []
 
 

@@ -90,6 +90,11 @@ async def test_views_are_of_the_class_of_the_click_that_led_there_there_and_back
     async def seen() -> list[str]:
         return [row[0] for row in await pool.fetch("select data->>'class' from event where kind = 'page' order by at")]
 
+    worker = await world.worker(ingested_until=NOON + timedelta(seconds=98))  # so it may hold what tells of the last
+    await ripen(pool, _nobody, offer=offer)
+    assert await seen() == ["human", "machine"]
+    async with pool.acquire() as conn:
+        await store.set_ingested_until(conn, worker, NOON + timedelta(seconds=99))
     await ripen(pool, _nobody, offer=offer)
     assert await seen() == ["human", "machine", "human"]
     assert len(offered) == 2
