@@ -15,6 +15,7 @@ import msgspec
 
 from benchmarks.openloop import PATIENCE, READY, Outcome
 from benchmarks.place import Place
+from benchmarks.wrk import Flood
 from mtad.base.db import Pool
 from mtad.base.errors import Problem
 from tracker.tokens import Keys, Purpose, click_url, link_token, pixel_url
@@ -55,6 +56,12 @@ class Noted(msgspec.Struct, frozen=True):
         """Requests that were answered and have no row."""
         failed = set(outcome.failed)
         return sum(number not in self.rows and number not in failed for number in range(1, outcome.sent + 1))
+
+    def surely_lost(self, flood: Flood) -> int:
+        """Of a closed loop: missing and too old to have been on the wire at its end, or more than were on it."""
+        missing = [number for number in range(1, flood.sent + 1) if number not in self.rows]
+        old = sum(number <= flood.sent - flood.under_way for number in missing)
+        return old + max(0, len(missing) - old - (flood.sent - flood.answered))
 
 
 async def hit_paths(pool: Pool, keys: Keys, *, mails: int, draw: random.Random) -> list[str]:

@@ -21,7 +21,7 @@ import msgspec
 
 from benchmarks.entry import command_line, finish, machine
 from benchmarks.folded import folded, until_folded
-from benchmarks.hits import hitting, noted, outcome_of, until_ingested, until_it_answers
+from benchmarks.hits import hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
 from benchmarks.opened import mails_to_open, set_window
 from benchmarks.openloop import Outcome
 from benchmarks.place import Place, installed
@@ -144,8 +144,10 @@ async def measure(plan: Plan) -> Report:
         async with aiohttp.ClientSession() as http:
             port = await until_it_answers(place, http)
         version = await pool.fetchval("show server_version")
-        kills = await _under_kills(plan, place, pool, port, paths, draw) if plan.kills else None
-        outage = await _under_outage(plan, place, pool, port, paths) if plan.outage else None
+        # Addresses of its own for each: what was answered before earns nothing again, whatever happens to it.
+        first, second = _halves(paths)
+        kills = await _under_kills(plan, place, pool, port, first, draw) if plan.kills else None
+        outage = await _under_outage(plan, place, pool, port, second) if plan.outage else None
     return Report(
         kills=plan.kills,
         outage_s=plan.outage,
@@ -157,6 +159,14 @@ async def measure(plan: Plan) -> Report:
         command=sys.argv[1:],
         machine=machine(version),
     )
+
+
+def _halves(paths: Path) -> tuple[Path, Path]:
+    every = paths.read_text(encoding="ascii").split()
+    halves = paths.with_suffix(".kills"), paths.with_suffix(".outage")
+    for number, half in enumerate(halves):
+        write_paths(half, every[number::2])
+    return halves
 
 
 async def _under_kills(plan: Plan, place: Place, pool: Pool, port: int, paths: Path, draw: random.Random) -> Told:

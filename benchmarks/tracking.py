@@ -161,8 +161,6 @@ def _report(
     *, paths: int, load: float, version: str,
 ) -> Report:  # fmt: skip
     found = flooded.flood
-    # Which of the requests that were on the wire at the end have been noted, wrk cannot say.
-    missing = sum(number not in closed.rows for number in range(1, found.sent + 1))
     return Report(
         hits_per_s=round(found.rate, 1),
         p50_ms=found.p50_ms,
@@ -174,7 +172,7 @@ def _report(
         max_ms_at_rate=outcome.max_ms,
         hits=found.answered + outcome.answered,
         failed=found.failed + len(outcome.failed),
-        lost=max(0, missing - (found.sent - found.answered)) + opened.lost(outcome),
+        lost=closed.surely_lost(found) + opened.lost(outcome),
         doubled=closed.doubled + opened.doubled,
         nginx_hits_per_s=round(yardstick.rate, 1),
         nginx_p99_ms=yardstick.p99_ms,

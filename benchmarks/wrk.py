@@ -21,7 +21,7 @@ _SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
 _SCRIPT = """\
 local paths = {}
 local thread
-n = 0
+n = -1
 function setup(one) thread = one end
 function init(arguments)
   for line in io.lines(arguments[1]) do paths[#paths + 1] = line end
@@ -30,16 +30,16 @@ function init(arguments)
   for number, agent in ipairs({%AGENTS%}) do behind[number] = host .. "User-Agent: " .. agent .. client end
 end
 function request()
-  n = n + 1
+  n = n + 1  -- 0 is a trial of wrk's own, which it does not send
   local number = string.format(":%x:%x::1\\r\\n\\r\\n", math.floor(n / 65536), n % 65536)
   return "GET " .. paths[(n - 1) % #paths + 1] .. behind[n % #behind + 1] .. number
 end
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
-    '\\n{"sent":%d,"answered":%d,"seconds":%.6f,"failed":%d,"p50_ms":%.3f,"p99_ms":%.3f}\\n',
+    '\\n{"sent":%d,"answered":%d,"seconds":%.6f,"failed":%d,"p50_ms":%.3f,"p99_ms":%.3f,"max_ms":%.3f}\\n',
     thread:get("n"), summary.requests, summary.duration / 1e6, e.connect + e.read + e.write + e.status + e.timeout,
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency.max / 1000))
 end
 """
 
@@ -76,6 +76,12 @@ class Flood(msgspec.Struct, frozen=True):
     failed: int  # with an error, or a status above 399
     p50_ms: float
     p99_ms: float
+    max_ms: float
+
+    @property
+    def under_way(self) -> int:
+        """Of how many of the last requests some may have been on the wire: of twice the longest that one took."""
+        return self.sent - self.answered + int(2 * self.max_ms / 1000 * self.rate)
 
     @property
     def rate(self) -> float:

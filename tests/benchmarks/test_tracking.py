@@ -8,6 +8,7 @@ from benchmarks import wrk
 from benchmarks.hits import Noted, number_of
 from benchmarks.openloop import Outcome, quantile
 from benchmarks.tracking import Report
+from benchmarks.wrk import Flood
 from mtad.base.errors import Unavailable
 from tests.benchmarks.program import run
 
@@ -59,6 +60,22 @@ def test_hit_is_lost_only_when_it_was_answered_and_has_no_row() -> None:
     assert noted.lost(outcome(5, failed=[])) == 2
     assert noted.lost(outcome(5, failed=[3])) == 1
     assert noted.doubled == 2
+
+
+@pytest.mark.parametrize(
+    ("missing", "lost"),
+    [
+        ([], 0),
+        ([999, 1000], 0),  # on the wire at the end, as far as anybody knows
+        ([1], 1),  # answered long before
+        ([1, 999, 1000], 1),
+        ([990, 998, 999, 1000], 2),  # more than were on the wire
+    ],
+)
+def test_what_no_longer_can_have_been_on_the_wire_is_lost(missing: list[int], lost: int) -> None:
+    flood = Flood(sent=1000, answered=998, seconds=1.0, failed=0, p50_ms=1.0, p99_ms=5.0, max_ms=10.0)
+
+    assert Noted({number: 1 for number in range(1, 1001) if number not in missing}).surely_lost(flood) == lost
 
 
 def test_quantiles_are_values_that_were_measured() -> None:
