@@ -11,7 +11,7 @@ import platform
 import random
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -153,6 +153,16 @@ async def _limited(plan: Plan) -> Report:
         raise Problem(f"--limit: not done after {plan.limit:g} s") from None
 
 
+def _routes(plan: Plan, domains: Sequence[str], ports: Sequence[tuple[str, int]]) -> list[tuple[str, tuple[str, int]]]:
+    """Each domain to a port of the sink. Where there are more, the routes are for nobody: they allow these ports.
+
+    A route for the recipients themselves would take them from the sites of their own that `spread` gives them.
+    """
+    if plan.domains > MOST_PORTS:
+        return [(f"port{number}.example.net", port) for number, port in enumerate(ports)]
+    return [*zip(domains[1:], ports[1:], strict=True), ("*", ports[0])]
+
+
 async def measure(plan: Plan) -> Report:
     """One run from an empty folder; Problem when it cannot be finished."""
     if plan.sink == "smtp-sink":
@@ -170,8 +180,7 @@ async def measure(plan: Plan) -> Report:
         ) as place,
         place.connected() as pool,
     ):
-        routes = list(zip(domains[1:], receiver.addresses[1:], strict=False))
-        place.configure([*routes, ("*", receiver.addresses[0])], sessions=plan.sessions)
+        place.configure(_routes(plan, domains, receiver.addresses), sessions=plan.sessions)
         people = place.folder / "people.csv"
         write_people(people, plan.contacts, domains, draw)
         say(f"importing {plan.contacts:,} contacts")
