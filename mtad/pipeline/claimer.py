@@ -166,8 +166,9 @@ class Pipeline:
     async def _pause(self, longest: float) -> None:
         """Let sessions work; not longer than until one lane runs low."""
         until = self._clock.monotonic() + longest
+        more = [site for site in self._sites.values() if site.has_more]  # few of the thousands in the tail
         await self._clock.sleep(_LOOK)
-        while self._clock.monotonic() < until and not any(site.is_low for site in self._sites.values()):
+        while self._clock.monotonic() < until and not any(site.is_low for site in more):
             await self._clock.sleep(_LOOK)
 
     async def _claim(self, group: asyncio.TaskGroup) -> int:

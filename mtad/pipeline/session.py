@@ -85,7 +85,7 @@ class SessionRunner:
         session, step, lane = self._session, self._step, self._lane
         last: Ended | Returned | None = None  # what became of the mail before, not settled yet
         leaves = False
-        while session.alive() and session.deliveries < self._reception.most_deliveries:
+        while session.usable and session.deliveries < self._reception.most_deliveries:
             step.phase = IDLE
             if leaves := lane.is_crowded():
                 break

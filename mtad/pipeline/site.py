@@ -64,7 +64,7 @@ class SiteRunner:
         # Without [[source]] there is nothing to choose, and each mail comes by here.
         choice = len(lanes) > 1 or len(tools.sources.pools) > 1 or self._lanes[0].reception.is_warming
         self._only = None if choice else self._queue(DEFAULT).backlog
-        self._more = False  # the last claim took as much as it may
+        self.has_more = False  # the last claim took as much as it may
         self._behind_since = 0.0  # monotonic; since when mails wait without an end
 
     # What the claimer asks
@@ -89,7 +89,7 @@ class SiteRunner:
     @property
     def is_low(self) -> bool:
         """Whether its sessions will soon have nothing to do, though more is queued."""
-        return self._more and self.waiting < LOW + self.running
+        return self.has_more and self.waiting < LOW + self.running
 
     @property
     def is_full(self) -> bool:
@@ -98,7 +98,7 @@ class SiteRunner:
 
     def asked(self) -> None:
         """A claim is made for it: what it does not bring is not there."""
-        self._more = False
+        self.has_more = False
 
     def is_shut(self, now: float) -> bool:
         """Whether nothing should be claimed for it."""
@@ -118,7 +118,7 @@ class SiteRunner:
             self.keeps_until = now + KEEPS_FOR
         for pool, its in self._by_pool(mails):
             self._queue(pool).backlog.add(its)
-        self._more |= len(mails) >= store.MOST_A_SITE
+        self.has_more |= len(mails) >= store.MOST_A_SITE
         self._wake()
         self.open_for_backlog()
 
@@ -228,7 +228,7 @@ class SiteRunner:
         back: list[Ending] = []
         shut = self.is_shut(now)
         if shut:
-            self._more = False
+            self.has_more = False
         for queue in self._queues.values():
             if any(lane.reception.can(now) for lane in queue.lanes):
                 continue
