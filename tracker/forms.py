@@ -17,8 +17,8 @@ from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
 from tracker import tokens
 from tracker.answers import Visitors, committed, fields, found, html, language_of, looked_up, page
-from tracker.desk import BURST, REFILL, WIDER, Confirmed, Desk, Form, Visitor
-from tracker.limits import Limits
+from tracker.desk import Confirmed, Desk, Form, Visitor
+from tracker.limits import FormLimits
 from tracker.origin import household
 from tracker.pages import NOTHING_TYPED, Page, Typed, Wrong, known_language, render_form
 from tracker.tokens import Keys
@@ -44,8 +44,8 @@ class Forms:
         self._visitors = visitors
         self._places = places
         self._clock = clock
-        self._limits = Limits(burst=BURST, refill=REFILL)
-        self._wider = Limits(burst=WIDER * BURST, refill=REFILL / WIDER)
+        self._limits = FormLimits()
+        self._confirming = FormLimits()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -92,8 +92,7 @@ class Forms:
 
     def _too_often(self, address: str | None) -> bool:
         """By what this worker alone has seen: a flood is refused without asking the database."""
-        now = self._clock.monotonic()
-        return not (self._limits.take(household(address), now) and self._wider.take(household(address, 48), now))
+        return not self._limits.take(household(address), household(address, 48), self._clock.monotonic())
 
     async def _ask(self, request: web.Request, form: Form, given: Mapping[str, str], visitor: Visitor) -> web.Response:
         typed = Typed(given.get("email", "").strip(), "consent" in given, "measuring" in given)
@@ -142,12 +141,13 @@ class Forms:
         job_id = tokens.read_confirm_token(self._keys, request.match_info["token"])
         if not job_id:
             return page(request, Page.BAD_LINK if job_id is None else Page.NOBODY, 404 if job_id is None else 200)
+        visitor = self._visitors.visitor(request)
+        if not self._confirming.take(f"{job_id} {household(visitor.ip)}", str(job_id), self._clock.monotonic()):
+            return _slow(request)
         language = await self._language(request, job_id)
         at = self._clock.now()
         event_id = uuid7(int(at.timestamp() * 1000), os.urandom(10))
-        confirmed = await committed(
-            self._desk.confirm(job_id, self._visitors.visitor(request), event_id=event_id, at=at), "a confirmation"
-        )
+        confirmed = await committed(self._desk.confirm(job_id, visitor, event_id=event_id, at=at), "a confirmation")
         if confirmed is None:
             return page(request, Page.LATER, 503)
         return page(request, *_CONFIRMED[confirmed], language=language)

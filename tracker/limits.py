@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 
+from tracker.desk import BURST, REFILL, WIDER
+
 
 class Limits:
     """So many uses at once, and then one each `refill` seconds, for each key; at most `most_keys` are known.
@@ -24,3 +26,15 @@ class Limits:
         if len(self._free_at) > self._most_keys:
             self._free_at.popitem(last=False)
         return allowed
+
+
+class FormLimits:
+    """BURST uses at once and then one each REFILL seconds; of what is `wider` than such a key WIDER times as many."""
+
+    def __init__(self) -> None:
+        self._narrow = Limits(burst=BURST, refill=REFILL)
+        self._wide = Limits(burst=WIDER * BURST, refill=REFILL / WIDER)
+
+    def take(self, key: str, wider: str, now: float) -> bool:
+        """As `Limits.take`, of both; one key alone uses up little of the wider one."""
+        return self._narrow.take(key, now) and self._wide.take(wider, now)

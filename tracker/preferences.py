@@ -11,12 +11,15 @@ from functools import partial
 from aiohttp import web
 from prometheus_client import Counter
 
+from mtad.base.clock import Clock
 from tracker import tokens
 from tracker.answers import Visitors, committed, fields, found, html, language_of, page
 from tracker.desk import Act, Desk
 from tracker.hits import PREFERENCES, Kind
 from tracker.leaving import HitOf
+from tracker.limits import FormLimits
 from tracker.noting import Noting
+from tracker.origin import household
 from tracker.pages import Page, render_preferences
 from tracker.tokens import Keys
 from tracker.words import WORDS, Words
@@ -28,7 +31,15 @@ class Preferences:
     """The handlers."""
 
     def __init__(
-        self, *, desk: Desk, keys: Keys, noting: Noting, hit: HitOf, visitors: Visitors, places: asyncio.Semaphore
+        self,
+        *,
+        desk: Desk,
+        keys: Keys,
+        noting: Noting,
+        hit: HitOf,
+        visitors: Visitors,
+        places: asyncio.Semaphore,
+        clock: Clock,
     ) -> None:
         self._desk = desk
         self._keys = keys
@@ -36,6 +47,8 @@ class Preferences:
         self._hit = hit
         self._visitors = visitors
         self._places = places
+        self._clock = clock
+        self._limits = FormLimits()
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/p/{token}", self.look), web.post("/p/{token}", self.act)]
@@ -55,9 +68,14 @@ class Preferences:
             stream = int(given["stream"]) if "stream" in given else None
         except ValueError:
             return await self._page(request)
+        visitor = self._visitors.visitor(request)
+        person = str(token.contact_id)
+        # By person and household, so that whom the mail was forwarded to keeps nobody from her own page.
+        if not self._limits.take(f"{person} {household(visitor.ip)}", person, self._clock.monotonic()):
+            ACTS.labels(act="slow").inc()
+            return page(request, Page.SLOW, 429)
         hit = self._hit(request, Kind.UNSUBSCRIBE, token, PREFERENCES if stream is None else f"{PREFERENCES} {stream}")
         journalled = act is Act.LEAVE and await self._noting.note(hit)
-        visitor = self._visitors.visitor(request)
         done = await committed(
             self._desk.act(act, token.contact_id, stream, visitor, event_id=hit.event_id, at=hit.at), "a preference"
         )

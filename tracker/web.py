@@ -132,7 +132,7 @@ def make_app(
         visitors = Visitors(trusted_proxies)
         app.add_routes(Forms(desk, keys, visitors, places, clock).routes())
         preferences = Preferences(
-            desk=desk, keys=keys, noting=noting, hit=site.hit_of, visitors=visitors, places=places
+            desk=desk, keys=keys, noting=noting, hit=site.hit_of, visitors=visitors, places=places, clock=clock
         )
         app.add_routes(preferences.routes())
     return app

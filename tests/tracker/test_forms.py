@@ -80,6 +80,13 @@ class FakeDesk:
         return self.done
 
 
+class StoppedClock(SystemClock):
+    """No limit is refilled while a slow machine is at it."""
+
+    def monotonic(self) -> float:
+        return 1_000.0
+
+
 @pytest.fixture
 def desk() -> FakeDesk:
     return FakeDesk()
@@ -99,7 +106,7 @@ async def http(desk: FakeDesk, outside: Outside) -> AsyncIterator[aiohttp.Client
         unsubscribe=outside.unsubscribe,
         trusted_proxies=["127.0.0.0/8"],
         ready=lambda: True,
-        clock=SystemClock(),
+        clock=StoppedClock(),
         desk=desk,
     )
     async with served(app) as base, aiohttp.ClientSession(base) as session:
@@ -194,6 +201,28 @@ async def test_who_has_many_households_is_slowed_down_in_all_of_them(
 
     assert found == [200] * WIDER * BURST + [429]
     assert await tries("2001:db8:2::7") == 200
+
+
+@pytest.mark.parametrize(("path", "data"), [(preferring(), {"act": "leave"}), (confirming(), {})])
+async def test_a_link_that_was_forwarded_is_no_way_to_write_without_bound_nor_to_lock_anybody_out(
+    http: aiohttp.ClientSession, desk: FakeDesk, outside: Outside, path: str, data: dict[str, str]
+) -> None:
+    async def tries(address: str) -> int:
+        async with http.post(path, data=data, headers={"X-Forwarded-For": address}) as answer:
+            return answer.status
+
+    assert [await tries("203.0.113.77") for _ in range(BURST + 1)] == [200] * BURST + [429]
+    assert await tries("203.0.113.78") == 200, "the person herself"
+    done = len(desk.acts) + len(desk.confirmed)
+    assert (done, len(outside.hits)) == (BURST + 1, BURST + 1 if data else 0)
+    found = [await tries(f"198.51.100.{number}") for number in range(WIDER * BURST - done + 1)]
+    assert found == [200] * (WIDER * BURST - done) + [429]
+
+
+async def test_one_click_is_never_too_often(http: aiohttp.ClientSession, outside: Outside) -> None:
+    for _ in range(WIDER * BURST + 1):
+        async with http.post(leaving(), data={"List-Unsubscribe": "One-Click"}) as answer:
+            assert answer.status == 200
 
 
 @pytest.mark.parametrize(("stream", "how"), [({"stream": "2"}, "preferences 2"), ({}, "preferences")])
