@@ -177,9 +177,13 @@ async def test_a_sweep_over_many_people_voids_those_who_were_judged_before_it_wa
     for n in range(1, 5):
         await one(n)
     assert await world.classes() == ["human"] * 4
+    view = hit(Kind.PAGE, job=1, at=42, link=int((NOON + timedelta(seconds=41)).timestamp()))
+    await in_transaction(pool, lambda conn: queue_views(conn, [view]))
+    await ripen(pool, _nobody)
     await one(5)
 
     assert await world.classes() == ["scanner"] * 5
+    assert await pool.fetchval("select data->>'class' from event where kind = 'page'") == "scanner"
     assert engine.told == [(world.stream, contact) for contact in people[:4]]
 
 
