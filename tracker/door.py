@@ -19,9 +19,10 @@ from tracker.plain import Plain, read_plain
 # What is held of requests that come before the one in hand is answered; then the socket is not read.
 MOST_HELD = 64 * 1024
 
-# A head that is not complete is waited for here, as long as a connection may idle, and up to so
-# many bytes: aiohttp has a limit of its own for what is longer, but no time for the first of them.
+# A head that is not complete is waited for here, as long as a connection may idle: aiohttp has no time
+# limit for the first of them. One that is longer is refused, however it comes: aiohttp would take 1 MB.
 MOST_HEAD = 16 * 1024
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Answers(Protocol):
@@ -94,7 +95,11 @@ class Door(asyncio.Protocol):
             data, self._begun = self._begun + data, b""
         else:
             self._heard = self._loop.time()
-        if b"\r\n\r\n" not in data and len(data) <= MOST_HEAD:
+        end = data.find(b"\r\n\r\n")
+        if (len(data) if end < 0 else end) > MOST_HEAD:
+            self._refuse()
+            return
+        if end < 0:
             self._begun = data
             return
         self._busy = True
@@ -156,6 +161,11 @@ class Door(asyncio.Protocol):
         if self._transport is not None:
             data, self._held = held + self._held, b""
             self.data_received(data)
+
+    def _refuse(self) -> None:
+        assert self._transport is not None
+        self._transport.write(_TOO_LONG)
+        self._transport.close()
 
     def _hand_over(self, data: bytes) -> None:
         assert self._transport is not None

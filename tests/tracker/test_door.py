@@ -13,6 +13,7 @@ from aiohttp import web
 from mtad.base.clock import SystemClock
 from tests.tracker.made import BROWSER, KEYS
 from tests.tracker.outside import Outside, clicked, forged, leaving, opened, slowly
+from tracker.door import MOST_HEAD
 from tracker.hits import Hit
 from tracker.links import Link
 from tracker.plain import MOST_BYTES, MOST_HEADERS, read_plain
@@ -245,6 +246,27 @@ async def test_who_never_ends_a_request_is_not_waited_for(monkeypatch: pytest.Mo
             assert await reader.read() == b""
         assert not asked.is_set()
         writer.close()
+
+
+TOO_LONG = b"HTTP/1.1 431 "
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n"])
+async def test_a_head_that_is_too_long_is_refused_whole_or_not(both: Both, end: bytes) -> None:
+    long = request(opened(), "".join(f"A{n}: {'x' * 1000}\r\n" for n in range(MOST_HEAD // 1000 + 1)))
+    for cut in (0, 9000):
+        reader, writer = await asyncio.open_connection("127.0.0.1", both.ports[0])
+        writer.write(long[:cut])
+        await asyncio.sleep(0)
+        writer.write(long[cut:-2] + end)
+        said = TOO_LONG
+        with contextlib.suppress(ConnectionResetError):  # it came to what we had not read any more
+            async with asyncio.timeout(10):
+                said = await reader.read()
+        writer.close()
+        assert said.startswith(TOO_LONG)
+
+    assert both.outsides[0].hits == []
 
 
 async def test_answers_come_in_the_order_of_the_requests() -> None:
