@@ -1,4 +1,5 @@
 import asyncio
+import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -40,6 +41,10 @@ async def _migrated(url: str) -> None:
 def prepared(folder: Path, laid_out: Path) -> Path:
     """A folder with a database in it, which `mtad run` need not make: that takes a second, and other tests see it."""
     subprocess.run(["cp", "-a", laid_out, folder], check=True)
+    old = folder / "state" / "journal" / "0" / "1.bad"  # was put aside too long ago
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, times=(0, 0))
     return folder
 
 

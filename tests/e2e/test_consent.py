@@ -4,6 +4,7 @@ import asyncio
 import re
 import sys
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -80,6 +81,11 @@ async def test_who_signs_up_and_confirms_is_mailed_and_who_takes_a_break_is_not(
     assert [(row["waiting"], row["confirmed"]) for row in await place.mtad("form", "list")] == [(0, 1)]
 
     await nothing_names_who_was_erased(place, letter, "ann@reader.test", preferences)
+    await place.until(partial(no_old_file, place))
+
+
+async def no_old_file(place: Place) -> bool:
+    return not list((place.installation.config.state / "journal").rglob("*.bad"))
 
 
 async def nothing_names_who_was_erased(place: Place, letter: Letter, address: str, preferences: str) -> None:
