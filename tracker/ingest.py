@@ -42,8 +42,9 @@ NO_MORE = timedelta(days=30)
 # So long, in seconds, an unsubscribe that failed by a defect is left alone.
 REST = 10.0
 
-# A round that brings as many is followed by a longer pause.
-MANY = 32
+# A round that brings as many is followed by a longer pause, and by one of so many times what it took
+# where the cores are wanted for delivery too.
+MANY, TIMES = 32, 3.0
 
 
 class Unsubscribe(Protocol):
@@ -99,11 +100,11 @@ class Ingest:
         await self._journal.owned.wait()
         while True:
             self._journal.written.clear()
+            began = self._clock.monotonic()
             try:
                 self._until = await self.round()
                 self._moved.set()
-                # What comes meanwhile shares the next batch: a round costs the same whatever it brings.
-                pause = self._period / (4 if self._brought >= MANY else 10)
+                pause = self._pause(self._clock.monotonic() - began)
             except AWAY as error:
                 log.warning("hits stay in the journal", extra={"why": str(error) or type(error).__name__})
                 pause = 1.0
@@ -117,6 +118,12 @@ class Ingest:
                 # Without hits of our own, too, others' are judged only when we say that we have none.
                 async with asyncio.timeout(self._period / 2):
                     await self._journal.written.wait()
+
+    def _pause(self, took: float) -> float:
+        """What comes meanwhile shares the next batch: a round costs the same whatever it brings."""
+        if self._brought < MANY:
+            return self._period / 10
+        return min(max(self._period / 4, TIMES * took), self._period)
 
     async def finish(self) -> None:
         """Nothing is appended any more: return when all of it is in the database, and that is said there."""
