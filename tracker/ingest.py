@@ -24,8 +24,9 @@ from mtad.base.db import AWAY, WRONG_DATA, Pool, in_transaction
 from tracker import store
 from tracker.hits import Hit, Kind
 from tracker.journal import decode, encode, may_be_torn
+from tracker.slots import Segment, Slot, put_aside
 from tracker.views import queue_views
-from tracker.writer import Journal, Segment, Slot, put_aside
+from tracker.writer import Journal
 
 log = logging.getLogger("mtad.tracker")
 

@@ -1,34 +1,28 @@
-"""The journal on disk: whatever `append` returned for survives kill -9 and loss of power.
-
-A slot is a folder with segments ``0000000001.journal`` and a file ``lock``. Who
-holds the flock on it owns the segments: the worker that writes there, or, after
-its death, whoever adopts the orphan. The kernel drops the lock of the dead, so
-there is no lease to expire. Folders are never removed: a lock on a file that
-somebody else unlinked would be no lock.
-"""
+"""The journal of one worker: whatever `append` returned for survives kill -9 and loss of power."""
 
 import asyncio
 import contextlib
-import fcntl
 import itertools
+import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from tracker.hits import Hit, Kind
 from tracker.journal import encode
+from tracker.slots import Segment, Slot, sync_folder
+
+log = logging.getLogger("mtad.tracker")
 
 BYTES = Gauge("mtad_tracker_journal_bytes", "What stands in this worker's journal")
 FULL = Gauge("mtad_tracker_journal_full", "1 while the journal is as big as it may be, and takes no opens and clicks")
-QUARANTINED = Counter("mtad_tracker_quarantined_total", "Segments of a journal put aside for what stands in them")
 
 # After a crash a whole segment is read again; 4 MiB are some 20,000 hits, a second's work.
 SEGMENT_BYTES = 4 * 1024 * 1024
@@ -49,85 +43,17 @@ BOUND = 4096
 # too what is in Postgres leaves the disk.
 MAX_AGE = 60.0
 
+# Seconds until a slot that could not be had is tried again.
+CLAIM_AGAIN = 1.0
+
 # A worker's journal never gets bigger; at 200 bytes a hit and 2,000 a second that is 40 minutes
 # without a database. What is more than a measurement may take a tenth more.
 MAX_BYTES = 1 << 30
 _MEASURING = frozenset({Kind.OPEN, Kind.CLICK, Kind.LOOK, Kind.PAGE})
 
-_SUFFIX = ".journal"
-_ASIDE = ".bad"
-
 T = TypeVar("T")
 
 _Waiting = tuple[Hit, "asyncio.Future[None]"]
-
-
-class Segment(msgspec.Struct, frozen=True):
-    """One file, of which `size` bytes may be read; `closed` when nobody will write to it.
-
-    `whole` when this process closed it behind a record: then no tail of it can be torn.
-    """
-
-    path: Path
-    size: int
-    closed: bool
-    whole: bool = False
-
-
-class Slot:
-    """A locked folder of segments. All methods block: call them in a thread."""
-
-    def __init__(self, folder: Path, lock: int) -> None:
-        self.folder = folder
-        self._lock = lock
-
-    @classmethod
-    def claim(cls, folder: Path) -> "Slot | None":
-        """Own the folder, making it if need be; None while somebody else does."""
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        return cls(folder, lock)
-
-    def release(self) -> None:
-        os.close(self._lock)
-
-    def segments(self, writing: Path | None = None, durable: int = 0, whole: Collection[Path] = ()) -> list[Segment]:
-        """The segments, oldest first; of the one being written only the `durable` bytes."""
-        paths = sorted(path for path in self.folder.iterdir() if path.suffix == _SUFFIX)
-        return [
-            Segment(path, durable, closed=False)
-            if path == writing
-            else Segment(path, path.stat().st_size, closed=True, whole=path in whole)
-            for path in paths
-        ]
-
-    def next_path(self) -> Path:
-        """A name that sorts after all that are there."""
-        last = max((int(path.stem) for path in self.folder.iterdir() if path.suffix == _SUFFIX), default=0)
-        return self.folder / f"{last + 1:010}{_SUFFIX}"
-
-
-def put_aside(path: Path, records: bytes | None = None) -> Path:
-    """Keep a segment, or some of its records, where nobody reads it; the new path.
-
-    Whoever has mended what was wrong gives it the name of a segment again.
-    """
-    names = (path.with_name(f"{path.stem}.{number}{_ASIDE}") for number in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
-    if records is None:
-        path.replace(aside)
-    else:
-        with os.fdopen(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(records)
-            file.flush()
-            os.fsync(file.fileno())
-    QUARANTINED.inc()
-    return aside
 
 
 class Journal:
@@ -155,6 +81,7 @@ class Journal:
         self._settled = asyncio.Event()  # set after each group, for the end
         # One thread, so that listing, writing and rotating never interleave.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._tried = False  # to have a slot; before that hits wait, then they are written or refused
         self._slot: Slot | None = None
         self._fd = -1
         self._path: Path | None = None
@@ -190,12 +117,13 @@ class Journal:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def run(self) -> None:
-        """Own a slot and write until cancelled; then write what was handed over, and let go."""
+        """Own a slot and write until cancelled; then write what was handed over, and let go.
+
+        Where there is no slot to be had, as on a full disk, hits are refused while it is tried again.
+        """
         loop = asyncio.get_running_loop()
-        await self.in_thread(self._claim)
-        self.owned.set()
-        self._plan(loop)
         try:
+            await self._own(loop)
             await loop.create_future()
         finally:
             while self._writing or self._waiting:
@@ -206,9 +134,21 @@ class Journal:
             await self.in_thread(self._leave)
             self._thread.shutdown(wait=False)
 
+    async def _own(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self.owned.is_set():
+            try:
+                await self.in_thread(self._claim)
+                self.owned.set()
+            except OSError as error:
+                log.error("the journal has no slot, hits are lost", extra={"why": str(error)})  # noqa: TRY400
+            self._tried = True
+            self._plan(loop)
+            if not self.owned.is_set():
+                await asyncio.sleep(CLAIM_AGAIN)
+
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the next group begin when it is time; while one is written, that does it in the end."""
-        if self._writing or not self._waiting or not self.owned.is_set():
+        if self._writing or not self._waiting or not self._tried:
             return
         if self._next is not None:
             self._next.cancel()
@@ -254,10 +194,15 @@ class Journal:
     def _claim(self) -> None:
         names = itertools.chain([self._name], (f"{self._name}.{n}" for n in itertools.count(1)))
         self._slot = next(slot for name in names if (slot := Slot.claim(self.folder / name)))
-        # The names of the slot and of the folder of slots must survive, as those of segments.
-        _sync_folder(self.folder)
-        _sync_folder(self.folder.parent)
-        self._segments()
+        try:
+            # The names of the slot and of the folder of slots must survive, as those of segments.
+            sync_folder(self.folder)
+            sync_folder(self.folder.parent)
+            self._segments()
+        except OSError:
+            self._slot.release()
+            self._slot = None
+            raise
 
     def _leave(self) -> None:
         self._close()
@@ -305,7 +250,7 @@ class Journal:
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._path, self._durable, self._opened = path, 0, time.monotonic()
         # The name must survive too, or the bytes are nobody's.
-        _sync_folder(self._slot.folder)
+        sync_folder(self._slot.folder)
 
     def _give_up(self) -> None:
         """Keep what is durable of the current segment and begin another with the next group."""
@@ -327,12 +272,3 @@ class Journal:
         if self._path is not None:
             os.close(self._fd)
         self._fd, self._path, self._durable = -1, None, 0
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the names in it survive a loss of power."""
-    opened = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -14,7 +14,8 @@ from prometheus_client import REGISTRY
 from tests.tracker.made import NOON, hit, unsubscribe
 from tracker.hits import Hit
 from tracker.journal import decode, encode
-from tracker.writer import ENOUGH, Journal, Slot, put_aside
+from tracker.slots import Slot, put_aside
+from tracker.writer import ENOUGH, Journal
 
 
 @asynccontextmanager
@@ -145,6 +146,26 @@ async def test_a_full_disk_refuses_and_later_hits_are_kept(tmp_path: Path, monke
         await journal.append(after)
 
     assert on_disk(tmp_path) == [before, after]
+
+
+async def test_without_a_slot_hits_are_refused_at_once_and_kept_when_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.writer.CLAIM_AGAIN", 0.0)
+    (tmp_path / "0").touch()  # in place of the folder
+    journal = Journal(tmp_path, 0)
+    task = asyncio.create_task(journal.run())
+
+    with pytest.raises(OSError, match="the journal has no slot"):
+        await journal.append(hit())
+    (tmp_path / "0").unlink()
+    await journal.owned.wait()
+    await journal.append(hit())
+
+    assert len(on_disk(tmp_path)) == 1
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def test_a_failed_sync_is_never_tried_again_on_the_same_file(
