@@ -7,7 +7,7 @@ import msgspec
 
 from engine.policytable import PolicyTable, parse_policy, with_preset
 from engine.rules import Points, Policy
-from engine.tables import decoded, name
+from engine.tables import decoded, duration, name
 from mtad.base.address import Address, parse_address
 from mtad.base.errors import InputError
 from mtad.base.tracker import public_url
@@ -34,6 +34,8 @@ class _Stream(msgspec.Struct, frozen=True, kw_only=True):
     tracking_url: str = ""
     """Public base of this stream's links, https; '' is the configuration's."""
     language: str = "en"
+    forget_after: str = ""
+    """Since when nothing was heard of who is Inactive, or since leaving, until the contact is erased; '' is never."""
     pool: str = "default"
     """The [[pool]] of the configuration whose sources send it."""
 
@@ -47,6 +49,11 @@ class StreamDefinition(_Stream, frozen=True, kw_only=True):
     def shown(self) -> str:
         """What people read in place of `name`."""
         return self.title or mailbox("from", self.from_)[0] or self.name
+
+    @property
+    def forgets_after(self) -> float:
+        """`forget_after` in seconds; 0 is never."""
+        return duration("forget_after", self.forget_after, self.policy.day) if self.forget_after else 0.0
 
     def to_json(self) -> dict[str, Any]:
         return dict(msgspec.to_builtins(self))
@@ -76,7 +83,7 @@ def parse_stream(raw: dict[str, Any]) -> StreamDefinition:
             public_url(table.tracking_url)
         except ValueError as error:
             raise InputError(f"tracking_url: {error}") from None
-    return StreamDefinition(
+    stream = StreamDefinition(
         name=name("name", table.name),
         from_=table.from_,
         title=table.title,
@@ -87,8 +94,21 @@ def parse_stream(raw: dict[str, Any]) -> StreamDefinition:
         tracking_url=table.tracking_url.rstrip("/"),
         language=table.language,
         pool=table.pool,
+        forget_after=table.forget_after,
         policy=parse_policy(table.policy),
     )
+    _refuse_short_memory(stream)
+    return stream
+
+
+def _refuse_short_memory(stream: StreamDefinition) -> None:
+    """Nobody is forgotten who would still be won back."""
+    least = stream.policy.days_unclear * stream.policy.day + sum(stream.policy.cool_downs)
+    if stream.forget_after and stream.forgets_after < least:
+        raise InputError(
+            f"forget_after: must be {least / stream.policy.day:.0f}d or more, days_unclear and cool_downs together,"
+            f" is {stream.forget_after}"
+        )
 
 
 def mailbox(key: str, text: str) -> tuple[str, Address]:

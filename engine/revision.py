@@ -41,12 +41,13 @@ class Effect(msgspec.Struct):
     spared: int = 0  # would have become Inactive by then, and do not any more
     returning: int = 0  # their cool-down is over at once
     engaged: int = 0  # have points enough, so are Engaged by their next sign
+    forgotten: int = 0  # are erased by the next sweep
     reachable: int = 0  # not Inactive now
     brake: int = 0  # so many may become Inactive within a day
 
     @property
     def concerns_anybody(self) -> bool:
-        return any((self.inactive, self.at_risk, self.spared, self.returning, self.engaged))
+        return any((self.inactive, self.at_risk, self.spared, self.returning, self.engaged, self.forgotten))
 
 
 class OnStream(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from uuid import UUID
 from engine import past, store
 from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import fold, fold_signs
+from engine.forgetting import Memory, forgettable, is_forgettable, memory
 from engine.history import ended
 from engine.listening import held_after, holds, holds_over, noticed, recall
 from engine.offers import offer, retell, told_until
@@ -34,6 +35,7 @@ __all__ = [
     "SETTABLE",
     "Braked",
     "Catalogue",
+    "Memory",
     "Program",
     "Stream",
     "Suppress",
@@ -43,7 +45,10 @@ __all__ = [
     "enter_reactivation",
     "fold",
     "fold_signs",
+    "forgettable",
     "holds",
+    "is_forgettable",
+    "memory",
     "not_heard",
     "noticed",
     "offer",

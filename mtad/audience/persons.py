@@ -5,8 +5,9 @@ keyed hash among the suppressions. A confirmed proof of consent stays for its ow
 What was being sent or judged in that moment is erased by a sweep (`erase_leftovers`).
 """
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -111,19 +112,25 @@ async def export(pool: Pool, address: str, key: SuppressionKey | None = None) ->
         return await work(conn)
 
 
-async def erase(pool: Pool, config: Config, address: str, by: str) -> Erased:
-    """Erase whoever has this address, known or not, and let no import bring it back.
+async def erase(
+    pool: Pool, config: Config, address: str, by: str, *, still: Callable[[Connection], Awaitable[bool]] | None = None
+) -> Erased:
+    """Erase whoever has this address, known or not, and let no import bring it back; where `still` says so, asked last.
 
     When this returns the hash stands in `state/erased.hashes`, from which `erase_again`
     repeats it after a backup was restored; and no mail to the address begins any more.
     """
     person, key = _address(address), read_suppression_key(config)
     hashed = key.hash(person.key)
-    _note_hash(config.state, hashed)
 
     async def work(conn: Connection) -> tuple[int, int]:
         await _require_key(conn, key)
         ids = await _contacts(conn, person.key)
+        if still:
+            await conn.execute(SQL["lock_person"], ids)
+            if not await still(conn):
+                return 0, 0
+        await asyncio.to_thread(_note_hash, config.state, hashed)
         rows = await _erase(conn, ids, person.key, hashed, by)
         return len(ids), rows
 

@@ -132,6 +132,7 @@ def effect_lines(effect: Effect) -> list[str]:
         (effect.spared, "would have become Inactive by then, and do not."),
         (effect.returning, "would have cooled down and return to the next reactivation."),
         (effect.engaged, "would become Engaged with their next sign."),
+        (effect.forgotten, "would be erased at the next sweep, and nothing brings that back."),
     ]
     lines = [f"{shell.count(number, 'contact')} {what}" for number, what in said if number]
     if effect.inactive > effect.brake:

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from mtad.audience import rejects
+from mtad.audience.forgetting import forget
 from mtad.audience.persons import erase_leftovers, read_suppression_key
 from mtad.base.clock import Clock
 from mtad.base.config import Config
@@ -68,6 +69,8 @@ KINDS = (
          "`mtad contact erase`; ledger and entries stay as counts of nobody", "erase leftovers",
          ("contact", "identity", "gate", "subscription", "engagement", "engagement_base", "transition", "entry",
           "enrolled", "job", "job_data", "answer", "ledger")),
+    Kind("contacts whom each of their streams forgets (`forget_after`, off)", "since they left or were last heard of",
+         "as by `mtad contact erase`", "retention: forget", ("contact",)),
     Kind("suppressed addresses (bounced, complained, by hand), also of who is no contact",
          "while they are suppressed", "`mtad contact erase` leaves a keyed hash", "", ("suppression",)),
     Kind("addresses that were suppressed", "events", "deleted; counted from their release, or from a bounce's end",
@@ -96,6 +99,7 @@ def sweeps(pool: Pool, config: Config) -> dict[str, Callable[[], Awaitable[int]]
         "retention: keys": partial(_changed, pool, "drop_keys"),
         "retention: suppressions": partial(_changed, pool, "drop_suppressions", terms["events"]),
         "retention: proofs": partial(drop_proofs, pool, terms["proofs"]),
+        "retention: forget": partial(forget, pool, config),
         "erase leftovers": partial(erase_leftovers, pool),
     }
 

@@ -33,6 +33,40 @@ select id, address_key from contact where id > $1 and not erased order by id lim
 -- name: plain_suppressions
 select distinct key from suppression where key not like '@%' and key not like '#%' order by key;
 
+-- name: forgettable
+-- Of the $4 contacts after $1 the keys of those whom streams $2 forget after $3 seconds (0: never) and no other
+-- stream holds: on each they have left, or are Inactive, and nothing was heard of them since. And the last of
+-- the contacts looked at (null: there are none).
+with page as materialized (
+  select id from contact where id > $1 order by id limit $4
+), term as materialized (
+  select * from unnest($2::int[], $3::float8[]) as t (stream_id, seconds) where seconds > 0
+), standing as (
+  select u.contact_id,
+         bool_and(t.seconds is not null
+                  and (u.status = 'unsubscribed'
+                       or u.status = 'subscribed' and coalesce(e.state in ('cooling', 'trying', 'resting'), false))
+                  and greatest(u.changed, u.consent_at, u.break_until, e.last_sign, e.first_sent)
+                      < now() - t.seconds * interval '1 s') as over
+    from page p
+    join subscription u on u.contact_id = p.id
+    left join term t on t.stream_id = u.stream_id
+    left join engagement e on e.stream_id = u.stream_id and e.contact_id = u.contact_id
+   group by u.contact_id
+)
+select (select max(id) from page),
+       array(
+         select c.address_key
+           from standing s
+           join contact c on c.id = s.contact_id
+          where s.over and not c.erased and c.merged_into is null
+            and not exists (select from job where contact_id = c.id)
+            and not exists (select from entry where contact_id = c.id and ended is null)
+          order by c.id);
+
+-- name: terms_of_streams
+select s.id, v.definition from stream s join stream_version v on v.stream_id = s.id and v.version = s.version;
+
 -- name: lock_person
 -- The gates of contacts $1, their engagements, entries and jobs, each in the order of its key:
 -- whatever an erasure changes of these later is locked.

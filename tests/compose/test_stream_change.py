@@ -100,6 +100,21 @@ async def test_json_tells_whom_a_change_concerns(silent: Path, config_file: Path
     assert looked["effect"]["inactive"] == looked["effect"]["reachable"] == 3
 
 
+def forget_after(stream: Path, span: str) -> None:
+    stream.write_text(f'forget_after = "{span}"\n{stream.read_text()}')
+
+
+async def test_whom_a_new_memory_would_erase_is_told_before(silent: Path, config_file: Path, pool: Pool) -> None:
+    await pool.execute("update subscription set status = 'unsubscribed', changed = now() - interval '301 d'")
+    await pool.execute("update engagement set first_sent = null")
+    forget_after(silent, "300d")
+
+    refused = await typed(config_file, "apply", silent)
+
+    assert "3 contacts would be erased at the next sweep, and nothing brings that back." in str(refused.exception)
+    assert await pool.fetchval("select version from stream") == 1
+
+
 async def test_what_concerns_nobody_is_applied_at_once(silent: Path, config_file: Path) -> None:
     change(silent, MILD.replace("5", "9"))
 

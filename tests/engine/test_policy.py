@@ -48,6 +48,8 @@ def test_defaults_of_file_and_struct_are_the_same() -> None:
         ("[policy]", 'tracking_url = "https://t.example.com/ä"\n[policy]', "tracking_url: write https://host"),
         ("[policy]", 'tracking_url = "https://t.example.com\\r\\nX: y"\n[policy]', "tracking_url: write https://host"),
         ("[policy]", 'tracking_url = "https://t.example.com/?a=1"\n[policy]', "tracking_url: write https://host"),
+        ("[policy]", 'forget_after = "3y"\n[policy]', "forget_after: '3y' is not a duration"),
+        ("[policy]", 'forget_after = "299d"\n[policy]', "forget_after: must be 300d or more, days_unclear and cool"),
         ("day =", "dya =", "policy: unknown key `dya`"),
         ('day = "1s"', 'threshold = "20"', "policy.threshold: expected `int`, got `str`"),
         ('day = "1s"', "threshold = 0", "policy.threshold: must be 1 or more, is 0"),
