@@ -135,7 +135,9 @@ async def erase(
         return len(ids), rows
 
     contacts, rows = await in_transaction(pool, work)
-    return Erased(hashed, contacts, rows, await rejects.take_lines_of(pool, person.key))
+    # Where many are erased one by one, the sweep of files takes out the lines of all of them at once.
+    cleaned = [] if still else await rejects.take_lines_of(pool, person.key)
+    return Erased(hashed, contacts, rows, cleaned)
 
 
 async def erase_again(pool: Pool, config: Config, hashes: Path | None, by: str) -> int:

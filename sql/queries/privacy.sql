@@ -36,7 +36,7 @@ select distinct key from suppression where key not like '@%' and key not like '#
 -- name: forgettable
 -- Of the $4 contacts after $1 the keys of those whom streams $2 forget after $3 seconds (0: never) and no other
 -- stream holds: on each they have left, or are Inactive, and nothing was heard of them since. And the last of
--- the contacts looked at (null: there are none).
+-- the contacts looked at (null: there are none). Plan: look-ups for each, never a scan, for one contact too.
 with page as materialized (
   select id from contact where id > $1 order by id limit $4
 ), term as materialized (
@@ -49,9 +49,10 @@ with page as materialized (
                   and greatest(u.changed, u.consent_at, u.break_until, e.last_sign, e.first_sent)
                       < now() - t.seconds * interval '1 s') as over
     from page p
-    join subscription u on u.contact_id = p.id
+   cross join lateral (select * from subscription where contact_id = p.id offset 0) u
     left join term t on t.stream_id = u.stream_id
-    left join engagement e on e.stream_id = u.stream_id and e.contact_id = u.contact_id
+    left join lateral (
+      select * from engagement where stream_id = u.stream_id and contact_id = u.contact_id offset 0) e on true
    group by u.contact_id
 )
 select (select max(id) from page),
