@@ -27,6 +27,9 @@ _COUNTED = {(kind, method): HITS.labels(kind, method) for kind in Kind for metho
 # How long a person waits for our disk.
 JOURNAL_PATIENCE = 2.0
 
+# Random bytes, for the ids of a hundred hits.
+STORED = 1000
+
 # In which a browser says that nobody looks yet; `preview` is that of a thumbnail.
 _PURPOSES = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 _NOBODY_YET = ("prefetch", "prerender", "preview")
@@ -45,6 +48,7 @@ class Noting:
         self._record = record
         self._origins = Origins([ip_network(network) for network in trusted_proxies])
         self._clock = clock
+        self._random = b""
         self._refused = False  # whether the journal refused the last hit
         # When each gives up, in order, and one timer for all: one each would be a fifth of what a hit costs here.
         self._patience: deque[tuple[float, asyncio.Future[None]]] = deque()
@@ -69,7 +73,7 @@ class Noting:
         # Whoever may only be counted, or dated, came from nowhere.
         whole = (job_id or contact_id) and how != HYGIENE
         return Hit(
-            uuid7(int(at.timestamp() * 1000), os.urandom(10)),
+            uuid7(int(at.timestamp() * 1000), self._entropy()),
             at,
             kind,
             Method.PREFETCH if method is Method.GET and _prefetches(headers) else method,
@@ -81,6 +85,13 @@ class Noting:
             program_id=program_id,
             how=how,
         )
+
+    def _entropy(self) -> bytes:
+        """10 random bytes, from a store: the system's call hands the interpreter to the journal's thread each time."""
+        if not self._random:
+            self._random = os.urandom(STORED)
+        ten, self._random = self._random[:10], self._random[10:]
+        return ten
 
     def begin(self, hit: Hit, then: Callable[[bool], None]) -> None:
         """Have the hit recorded; `then` is called once: whether it is durable.
