@@ -220,7 +220,7 @@ _CHECKS: tuple[tuple[Callable[[Facts, Context, datetime], Verdict | None], bool]
 )
 
 _SENTENCES = {
-    Reason.ERASED: "This person asked to be erased; nothing is kept that could be mailed.",
+    Reason.ERASED: "This person was erased; nothing is kept that could be mailed.",
     Reason.SUPPRESSED: "The address is suppressed.",
     Reason.SUPPRESSED_DOMAIN: "Every address of this domain is suppressed.",
     Reason.COMPLAINED: "This person reported our mail as spam, so gets no advertising any more.",
@@ -250,7 +250,7 @@ _DETAILED = {
     "suppressed:hard_bounce": "The address is suppressed: its server said that it does not exist.",
     "suppressed:mailbox_full": "The address is suppressed for a while: its mailbox was full for days.",
     "suppressed:manual": "The address was suppressed by hand.",
-    "suppressed:erased": "The address is suppressed: its owner asked to be erased.",
+    "suppressed:erased": "The address is suppressed: whoever had it was erased.",
     "suspended:campaign": "The campaign is suspended for now; the mail waits.",
     "suspended:domain": "Mail to this domain is suspended for now; it waits.",
     "left:engaged": "This person had become Engaged and left the program.",

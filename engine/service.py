@@ -12,7 +12,7 @@ from uuid import UUID
 from engine import past, store
 from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import fold, fold_signs
-from engine.forgetting import Memory, forgettable, is_forgettable, memory
+from engine.forgetting import forgettable
 from engine.history import ended
 from engine.listening import held_after, holds, holds_over, noticed, recall
 from engine.offers import offer, retell, told_until
@@ -35,7 +35,6 @@ __all__ = [
     "SETTABLE",
     "Braked",
     "Catalogue",
-    "Memory",
     "Program",
     "Stream",
     "Suppress",
@@ -47,8 +46,6 @@ __all__ = [
     "fold_signs",
     "forgettable",
     "holds",
-    "is_forgettable",
-    "memory",
     "not_heard",
     "noticed",
     "offer",
@@ -152,13 +149,15 @@ async def unsubscribe(
     event_id: UUID,
     at: datetime,
     how: str,
+    late: bool = False,
 ) -> bool:
     """A contact leaves a stream, or the stream of a program. When this returns, no mail of it begins any more.
 
     The event is written here and nowhere else: an `event_id` that is known changes nothing,
-    so a journal may be read again after the person has subscribed anew. False then, when the
-    person has agreed anew since `at` (a host that was away for days tells late), and when
-    there is no such contact, program or stream, and of who was erased, whose old mail leaves no row.
+    so a journal may be read again after the person has subscribed anew. `late`: told by a
+    journal, whose host may have been away for days; whoever has agreed anew since `at` stays then.
+    False if so, when the event is known, when there is no such contact, program or stream, and
+    of who was erased, whose old mail leaves no row.
     """
 
     async def work(conn: Connection) -> bool:
@@ -171,11 +170,12 @@ async def unsubscribe(
             conn, event_id, "unsubscribe", at, {"how": how, "program": program_id}, contact=contact_id, stream=stream
         ):
             return False
-        if await agreed_since(conn, contact_id, stream, at):
+        # It happened, whatever came later: a replay finds it too.
+        await tell(conn, {(stream, contact_id): [Fact(id=f"told {event_id}", event=Event(Kind.UNSUBSCRIBED, at, how))]})
+        if late and await agreed_since(conn, contact_id, stream, at):
             return False
         await store.unsubscribe(conn, contact_id, stream, at, how)
         await store.raise_gates(conn, [contact_id])
-        await tell(conn, {(stream, contact_id): [Fact(id=f"told {event_id}", event=Event(Kind.UNSUBSCRIBED, at, how))]})
         await store.leave(conn, [Leave(contact_id, "unsubscribed", stream)])
         await store.wake_jobs(conn, [(stream, contact_id, ADVERTISING)])
         return True

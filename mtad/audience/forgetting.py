@@ -1,10 +1,10 @@
 """Erases whom each of their streams forgets (`forget_after`, engine/forgetting.py). Off by default."""
 
 import logging
-from functools import partial
 
-from engine.service import Memory, forgettable, is_forgettable, memory
-from mtad.audience.persons import erase
+from engine.service import forgettable
+from mtad.audience.keyed import SuppressionKey
+from mtad.audience.persons import erase_each, suppression_key_in_use
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool
 from mtad.base.errors import ConfigError
@@ -14,24 +14,39 @@ log = logging.getLogger("mtad.retention")
 # Who did it.
 BY = "forget_after"
 
+# A run ends once it has erased so many: the next goes on behind them.
+MOST = 1000
 
-async def forget(pool: Pool, config: Config) -> int:
-    """As `mtad contact erase` does it, with a keyed hash left of each; how many."""
-    forgotten = 0
-    async with pool.acquire() as conn:
-        terms = await memory(conn)
-        async for keys in forgettable(conn, terms):
-            for key in keys:
+
+class Forgetter:
+    """Erases page by page, a transaction each, as `mtad contact erase` does it: a keyed hash is left of each."""
+
+    def __init__(self, pool: Pool, config: Config) -> None:
+        self._pool = pool
+        self._config = config
+        self._after = 0
+
+    async def run(self) -> int:
+        """Up to the last contact, or until `MOST` are erased; how many."""
+        forgotten, key = 0, None
+        while forgotten < MOST:
+            async with self._pool.acquire() as conn:
+                last, keys = await forgettable(conn, self._after)
+            if last is None:
+                self._after = 0
+                break
+            if keys:
                 try:
-                    done = await erase(pool, config, key, BY, still=partial(_still, address_key=key, terms=terms))
+                    key = key or await suppression_key_in_use(self._pool, self._config)
                 except ConfigError as error:
                     log.warning("nobody is forgotten", extra={"why": str(error)})
-                    return forgotten
-                forgotten += done.contacts
-    return forgotten
+                    break
+                forgotten += await self._erase(key, keys)
+            self._after = last
+        return forgotten
 
+    async def _erase(self, key: SuppressionKey, keys: list[str]) -> int:
+        async def still(conn: Connection) -> list[str]:
+            return (await forgettable(conn, self._after))[1]
 
-async def _still(conn: Connection, *, address_key: str, terms: Memory) -> bool:
-    """Locked: nothing was heard meanwhile."""
-    contact: int | None = await conn.fetchval("select id from contact where address_key = $1", address_key)
-    return contact is not None and await is_forgettable(conn, contact, terms)
+        return await erase_each(self._pool, self._config, key, keys, BY, still)

@@ -7,7 +7,7 @@ What was being sent or judged in that moment is erased by a sweep (`erase_leftov
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,13 @@ async def export(pool: Pool, address: str, key: SuppressionKey | None = None) ->
     person = _address(address)
 
     async def work(conn: Connection) -> dict[str, Any]:
-        ids = await _contacts(conn, person.key)
+        ids = await _contacts(conn, [person.key])
         found: dict[str, Any] = {"address": person.given, "made": datetime.now(UTC)}
         for table, of_person in TABLES.items():
             rows = [row[0] for row in await conn.fetch(f"select to_jsonb(t) from {table} t where {of_person}", ids)]  # noqa: S608 - our own names
             if rows:
                 found[table] = rows
-        proofs = [row[0] for row in await conn.fetch(SQL["proofs_of_erased"])]
+        proofs = [row[0] for row in await conn.fetch(SQL["proofs_of_erased"], person.key)]
         if kept := [proof for proof in proofs if _address(proof["address"]).key == person.key]:
             found["proof"] = [*kept, *found.get("proof", ())]
         hashed = [key.hash(person.key)] if key else []
@@ -112,32 +112,58 @@ async def export(pool: Pool, address: str, key: SuppressionKey | None = None) ->
         return await work(conn)
 
 
-async def erase(
-    pool: Pool, config: Config, address: str, by: str, *, still: Callable[[Connection], Awaitable[bool]] | None = None
-) -> Erased:
-    """Erase whoever has this address, known or not, and let no import bring it back; where `still` says so, asked last.
+async def erase(pool: Pool, config: Config, address: str, by: str) -> Erased:
+    """Erase whoever has this address, known or not, and let no import bring it back.
 
     When this returns the hash stands in `state/erased.hashes`, from which `erase_again`
     repeats it after a backup was restored; and no mail to the address begins any more.
     """
     person, key = _address(address), read_suppression_key(config)
-    hashed = key.hash(person.key)
+    hashes = {person.key: key.hash(person.key)}
 
     async def work(conn: Connection) -> tuple[int, int]:
         await _require_key(conn, key)
-        ids = await _contacts(conn, person.key)
-        if still:
-            await conn.execute(SQL["lock_person"], ids)
-            if not await still(conn):
-                return 0, 0
-        await asyncio.to_thread(_note_hash, config.state, hashed)
-        rows = await _erase(conn, ids, person.key, hashed, by)
-        return len(ids), rows
+        ids = await _contacts(conn, hashes)
+        await asyncio.to_thread(_note_hashes, config.state, hashes.values())
+        return len(ids), await _erase(conn, ids, hashes, by)
 
     contacts, rows = await in_transaction(pool, work)
-    # Where many are erased one by one, the sweep of files takes out the lines of all of them at once.
-    cleaned = [] if still else await rejects.take_lines_of(pool, person.key)
-    return Erased(hashed, contacts, rows, cleaned)
+    return Erased(hashes[person.key], contacts, rows, await rejects.take_lines_of(pool, person.key))
+
+
+async def erase_each(
+    pool: Pool,
+    config: Config,
+    key: SuppressionKey,
+    address_keys: Collection[str],
+    by: str,
+    still: Callable[[Connection], Awaitable[Collection[str]]],
+) -> int:
+    """Erase those of these people whom `still` names once they are locked, in one transaction; how many contacts.
+
+    `key` is the one in use (`suppression_key_in_use`). Their lines in files of rejects go by the sweep of files.
+    """
+
+    async def work(conn: Connection) -> int:
+        await conn.execute(SQL["lock_person"], await _contacts(conn, address_keys))
+        named = await still(conn)
+        hashes = {one: key.hash(one) for one in address_keys if one in named}
+        if not hashes:
+            return 0
+        await asyncio.to_thread(_note_hashes, config.state, hashes.values())
+        ids = await _contacts(conn, hashes)
+        await _erase(conn, ids, hashes, by)
+        return len(ids)
+
+    return await in_transaction(pool, work)
+
+
+async def suppression_key_in_use(pool: Pool, config: Config) -> SuppressionKey:
+    """The key by which the erased are known; ConfigError when the one of the configuration is not, or is missing."""
+    key = read_suppression_key(config)
+    async with pool.acquire() as conn:
+        await _require_key(conn, key)
+    return key
 
 
 async def erase_again(pool: Pool, config: Config, hashes: Path | None, by: str) -> int:
@@ -204,14 +230,14 @@ async def erased_among(conn: Connection, config: Config | None) -> list[tuple[in
 
 
 async def _erase_key(conn: Connection, address_key: str, hashed: str, by: str) -> int:
-    return await _erase(conn, await _contacts(conn, address_key), address_key, hashed, by)
+    return await _erase(conn, await _contacts(conn, [address_key]), {address_key: hashed}, by)
 
 
-async def _erase(conn: Connection, ids: Sequence[int], address_key: str, hashed: str, by: str) -> int:
+async def _erase(conn: Connection, ids: Sequence[int], hashes: Mapping[str, str], by: str) -> int:
     await conn.execute(SQL["lock_person"], ids)
     # Entries end, gates rise and queued mail is due at once, for the pipeline to end it as erased.
-    await suppress(conn, [Suppress(address_key, "all", "erased", by)])
-    await conn.execute(SQL["keep_hash"], address_key, hashed, by)
+    await suppress(conn, [Suppress(address_key, "all", "erased", by) for address_key in hashes])
+    await conn.executemany(SQL["keep_hash"], [(one, hashes[one], by) for one in sorted(hashes)])
     rows = await _wipe(conn, ids)
     await conn.execute(SQL["empty_contacts"], ids)
     return rows + len(ids)
@@ -224,8 +250,8 @@ async def _wipe(conn: Connection, ids: Sequence[int]) -> int:
     return int(mail + await conn.fetchval(SQL["erase_rows"], ids))
 
 
-async def _contacts(conn: Connection, address_key: str) -> list[int]:
-    return [row[0] for row in await conn.fetch(SQL["contacts_of_person"], address_key)]
+async def _contacts(conn: Connection, address_keys: Collection[str]) -> list[int]:
+    return [row[0] for row in await conn.fetch(SQL["contacts_of_person"], [*address_keys])]
 
 
 async def _require_key(conn: Connection, key: SuppressionKey) -> None:
@@ -251,12 +277,12 @@ async def _known_keys(pool: Pool) -> Any:  # noqa: ANN401 - an async generator o
         yield row[0]
 
 
-def _note_hash(state: Path, hashed: str) -> None:
-    """Durably, before anything is erased: a hash too many does no harm."""
+def _note_hashes(state: Path, hashes: Collection[str]) -> None:
+    """Durably, before anything is erased: that of who is erased by the next try only does no harm."""
     state.mkdir(parents=True, exist_ok=True)
     handle = os.open(state / "erased.hashes", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(handle, f"{hashed} {datetime.now(UTC):%Y-%m-%d}\n".encode("ascii"))
+        os.write(handle, "".join(f"{hashed} {datetime.now(UTC):%Y-%m-%d}\n" for hashed in hashes).encode("ascii"))
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -125,24 +126,37 @@ async def _without(path: Path, gone: Callable[[str], bool]) -> bool:
         return await asyncio.to_thread(without_addresses, path, gone)
     except FileNotFoundError:
         pass
-    except OSError as error:
-        log.warning("a file of rejects may name who was erased", extra={"path": str(path), "why": error.strerror})
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        # Or somebody has put another file in its place.
+        log.warning("a file of rejects may name who was erased", extra={"path": str(path), "why": str(error)})
     return False
 
 
 def without_addresses(path: Path, gone: Callable[[str], bool]) -> bool:
-    """Whether a file had lines with addresses whose key is `gone`: they are now. OSError: nothing was changed."""
-    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+    """Whether a file had lines with addresses whose key is `gone`: they are no more; its owner and mode stay.
+
+    OSError, UnicodeDecodeError, csv.Error: nothing was changed.
+    """
+    # The folder is somebody's own, and we may be root: no link leads out of it, no pipe holds us up.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as old:
+        was = os.fstat(old.fileno())
+        rows = list(csv.reader(io.StringIO(old.read().decode(), newline="")))
     kept = [row for row in rows if len(row) < 2 or (key := _key_of(row[1])) is None or not gone(key)]
     if len(kept) == len(rows):
         return False
-    fresh = path.with_name(f".{path.name}.new")
-    handle = os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(kept)
-        file.flush()
-        os.fsync(handle)
-    fresh.replace(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(kept)
+            file.flush()
+            if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(handle, was.st_uid, was.st_gid)
+            os.fchmod(handle, stat.S_IMODE(was.st_mode))
+            os.fsync(handle)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from mtad.audience import rejects
-from mtad.audience.forgetting import forget
+from mtad.audience.forgetting import Forgetter
 from mtad.audience.persons import erase_leftovers, read_suppression_key
 from mtad.base.clock import Clock
 from mtad.base.config import Config
@@ -99,7 +99,7 @@ def sweeps(pool: Pool, config: Config) -> dict[str, Callable[[], Awaitable[int]]
         "retention: keys": partial(_changed, pool, "drop_keys"),
         "retention: suppressions": partial(_changed, pool, "drop_suppressions", terms["events"]),
         "retention: proofs": partial(drop_proofs, pool, terms["proofs"]),
-        "retention: forget": partial(forget, pool, config),
+        "retention: forget": Forgetter(pool, config).run,
         "erase leftovers": partial(erase_leftovers, pool),
     }
 

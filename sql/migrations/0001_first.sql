@@ -566,6 +566,7 @@ create table visit (
   agent text not null,
   network inet
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+create index visit_job_idx on visit (job_id);
 
 -- Hits that are nobody's: mode aggregate, and what modes leave of the hits of others. Which
 -- have been counted is known for a while, so that a journal may be read again.

@@ -2,10 +2,10 @@
 -- sweeps that keep to the terms of [privacy] (mtad/ops/retention.py).
 
 -- name: contacts_of_person
--- The contact with the address key $1, whomever it was merged into, and all that were merged
+-- The contacts with address keys $1, whomever they were merged into, and all that were merged
 -- into one of these.
 with recursive person as (
-  select id, merged_into from contact where address_key = $1
+  select id, merged_into from contact where address_key = any($1::text[])
    union
   select c.id, c.merged_into
     from person p
@@ -17,8 +17,14 @@ with recursive person as (
 select c.id from contact c join person using (id) where not c.erased order by c.id;
 
 -- name: proofs_of_erased
--- Whose address it is, only the address says: the contact is a number.
-select to_jsonb(p) from contact c join proof p on p.contact_id = c.id where c.erased order by p.job_id;
+-- Those that may be of the address key $1: only the address, as it was typed, says whose one is, for the
+-- contact is a number. How a key folds what is not ASCII, the caller knows.
+select to_jsonb(p)
+  from proof p
+  join contact c on c.id = p.contact_id
+ where c.erased
+   and (regexp_replace(lower(p.address collate "C"), '\s|\.+$', '', 'g') = $1 or p.address ~ '[^\x01-\x7f]')
+ order by p.job_id;
 
 -- name: keyed_suppressions
 -- The keys of erased people.
@@ -35,20 +41,26 @@ select distinct key from suppression where key not like '@%' and key not like '#
 
 -- name: forgettable
 -- Of the $4 contacts after $1 the keys of those whom streams $2 forget after $3 seconds (0: never) and no other
--- stream holds: on each they have left, or are Inactive, and nothing was heard of them since. And the last of
--- the contacts looked at (null: there are none). Plan: look-ups for each, never a scan, for one contact too.
+-- stream holds: on each they have left, or are Inactive, and nothing was heard of them since, as far as trackers
+-- were read; in the longest term nobody told of them, and no mail reached them; nothing of theirs is under way: a
+-- mail, an entry, a hit, a consent to be confirmed. And the last of the contacts looked at (null: there are none).
+-- Plan: look-ups for each, never a scan, for one contact too: `offset 0` keeps them from becoming joins.
 with page as materialized (
   select id from contact where id > $1 order by id limit $4
 ), term as materialized (
   select * from unnest($2::int[], $3::float8[]) as t (stream_id, seconds) where seconds > 0
+), heard as materialized (
+  select least(now(), read_until()) as until
 ), standing as (
   select u.contact_id,
          bool_and(t.seconds is not null
                   and (u.status = 'unsubscribed'
                        or u.status = 'subscribed' and coalesce(e.state in ('cooling', 'trying', 'resting'), false))
-                  and greatest(u.changed, u.consent_at, u.break_until, e.last_sign, e.first_sent)
-                      < now() - t.seconds * interval '1 s') as over
+                  and greatest(u.changed, u.consent_at, u.break_until, u.last_open, e.last_sign, e.first_sent)
+                      < h.until - t.seconds * interval '1 s') as over,
+         min(h.until - t.seconds * interval '1 s') as since
     from page p
+   cross join heard h
    cross join lateral (select * from subscription where contact_id = p.id offset 0) u
     left join term t on t.stream_id = u.stream_id
     left join lateral (
@@ -61,8 +73,18 @@ select (select max(id) from page),
            from standing s
            join contact c on c.id = s.contact_id
           where s.over and not c.erased and c.merged_into is null
-            and not exists (select from job where contact_id = c.id)
-            and not exists (select from entry where contact_id = c.id and ended is null)
+            and not exists (select from job where contact_id = c.id offset 0)
+            and not exists (select from entry where contact_id = c.id and ended is null offset 0)
+            and not exists (select from proof where contact_id = c.id and confirmed is null offset 0)
+            and not exists (select from event where contact_id = c.id and at >= s.since offset 0)
+            and not exists (
+              select from ledger
+               where contact_id = c.id and ended >= s.since and outcome in ('delivered', 'in_doubt') offset 0)
+            and not exists (
+              select from ledger l
+               where l.contact_id = c.id
+                 and (exists (select from pending where job_id = l.job_id offset 0)
+                      or exists (select from visit where job_id = l.job_id offset 0)) offset 0)
           order by c.id);
 
 -- name: terms_of_streams

@@ -1,5 +1,6 @@
 """Export and erasure of one person: everything, and of nobody else."""
 
+import os
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from mtad.audience.keyed import SuppressionKey
 from mtad.audience.persons import TABLES, erase, erase_again, erase_leftovers, export
-from mtad.audience.rejects import without_addresses
+from mtad.audience.rejects import add_rejects_file, without_addresses
 from mtad.audience.service import Options, import_contacts
 from mtad.base.config import Config
 from mtad.base.db import Pool
@@ -252,6 +253,45 @@ async def test_lines_of_the_erased_leave_files_of_rejects(
     assert done.rejects == [str(rejects)]
     assert rejects.read_text().splitlines()[1:] == [line for line in rejects.read_text().splitlines() if "bea@" in line]
     assert not without_addresses(rejects, "ann@smith.test".__eq__)
+
+
+async def test_a_file_that_cannot_be_read_or_leads_elsewhere_is_left_and_keeps_no_line_in_another(
+    pool: Pool, config: Config, tmp_path: Path
+) -> None:
+    names = ("a-broken", "b-long", "c-link", "d-pipe", "whole")
+    broken, long, link, pipe, whole = (tmp_path / f"{name}.rejects.csv" for name in names)
+    elsewhere = tmp_path / "elsewhere"
+    broken.write_bytes(b"2,ann@smith.test,\xff\n")
+    long.write_text(f"2,{'x' * 200_000},no\n")  # longer than the module of CSV takes
+    os.mkfifo(pipe)
+    for path in (elsewhere, whole):
+        path.write_text("2,ann@smith.test,no\n3,bea@other.test,no\n")
+        path.chmod(0o640)
+    link.symlink_to(elsewhere)
+    (tmp_path / f".{whole.name}.new").symlink_to(elsewhere)
+    for path in (broken, long, link, pipe, whole):
+        await add_rejects_file(pool, path)
+
+    done = await erase(pool, config, ANN, "operator:test")
+
+    assert done.rejects == [str(whole)]
+    assert whole.read_text().split() == ["3,bea@other.test,no"]
+    assert whole.stat().st_mode & 0o777 == 0o640
+    assert (broken.stat().st_size, link.is_symlink(), elsewhere.read_text().count("ann")) == (19, True, 1)
+
+
+async def test_an_export_finds_the_proof_of_an_erased_person_however_the_address_was_typed(
+    pool: Pool, people: Program, config: Config
+) -> None:
+    await pool.execute("update proof set confirmed = now()")
+    await erase(pool, config, ANN, "operator:test")
+
+    for typed, asked in (
+        ("ANN@Smith.Test.", "ann@smith.test"),
+        ("J\u00d6RG@b\u00fccher.test", "j\u00f6rg@xn--bcher-kva.test"),
+    ):
+        await pool.execute("update proof set address = $1 where contact_id = 1", typed)
+        assert [proof["address"] for proof in (await export(pool, asked))["proof"]] == [typed]
 
 
 def test_hashes_differ_by_address_and_key_and_show_neither() -> None:
