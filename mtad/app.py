@@ -20,10 +20,12 @@ from aiohttp import web
 
 from engine import service as engine
 from engine.service import Catalogue
+from mtad.base.again import until_it_works
 from mtad.base.clock import Clock, SystemClock
 from mtad.base.config import Config, seconds
-from mtad.base.db import AWAY, Pool, open_pool
-from mtad.base.migrate import require_schema
+from mtad.base.db import AWAY, Connection, Pool, open_pool
+from mtad.base.errors import Problem
+from mtad.base.migrate import require_schema_of
 from mtad.compose.composer import Composer
 from mtad.compose.preview import tracking_keys
 from mtad.consent import signup
@@ -84,9 +86,15 @@ async def run_worker(config: Config, place: Place, ready: Callable[[], None]) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     keys = tracking_keys(config)
-    pool = await open_pool(place.database, most=config.database.connections, name=f"mtad {place.slot}", least=0)
+    tracking = Tracking()
+    pool = await open_pool(
+        place.database,
+        most=config.database.connections,
+        name=f"mtad {place.slot}",
+        least=0,
+        admit=tracking.require_our_schema,
+    )
     try:
-        tracking = Tracking()
         async with (
             exporting(
                 config.metrics.listen, place.slot, lambda: tracking.worker is not None, Disks.from_config(config)
@@ -110,6 +118,14 @@ class Tracking:
     """What the tracker learns late: which worker it belongs to."""
 
     worker: int | None = None
+
+    async def require_our_schema(self, conn: Connection) -> None:
+        """Until we are a worker of it, a database of another schema is one that is away: for hits and pages, too."""
+        if self.worker is None:
+            try:
+                await require_schema_of(conn)
+            except Problem as problem:
+                raise ConnectionRefusedError(str(problem)) from None
 
 
 @contextlib.asynccontextmanager
@@ -170,24 +186,20 @@ async def _register(config: Config, place: Place, pool: Pool, clock: Clock) -> i
     One of another schema, or that knows our password no more, is waited for, too: somebody
     migrates it, or restores it, and recipients are served meanwhile.
     """
-    while True:
-        try:
-            await require_schema(pool)
-            worker = await workers.register(
-                pool,
-                host=socket.gethostname(),
-                slot=place.slot,
-                pid=os.getpid(),
-                hears=bool(place.tracker_sockets),
-                in_doubt=config.in_doubt_intervals,
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the tracker
-            away = isinstance(error, AWAY)
-            log.log(logging.WARNING if away else logging.ERROR, "waiting for the database", extra={"why": repr(error)})
-            await clock.sleep(0.5 if away else 5.0)
-        else:
-            log.info("worker started", extra={"worker": worker, "pid": os.getpid()})
-            return worker
+
+    async def register() -> int:
+        return await workers.register(
+            pool,
+            host=socket.gethostname(),
+            slot=place.slot,
+            pid=os.getpid(),
+            hears=bool(place.tracker_sockets),
+            in_doubt=config.in_doubt_intervals,
+        )
+
+    worker = await until_it_works(register, clock, log, "waiting for the database")
+    log.info("worker started", extra={"worker": worker, "pid": os.getpid()})
+    return worker
 
 
 async def _deliver(

@@ -68,7 +68,9 @@ class Slot:
 
     def next_path(self) -> Path:
         """A name that sorts after all that are there."""
-        last = max((int(path.stem) for path in self.folder.iterdir() if path.suffix == _SUFFIX), default=0)
+        # What was put aside comes back under any name.
+        stems = [path.stem for path in self.folder.iterdir() if path.suffix == _SUFFIX]
+        last = max((int(stem) for stem in stems if stem.isdecimal()), default=0)
         return self.folder / f"{last + 1:010}{_SUFFIX}"
 
 

@@ -32,8 +32,8 @@ T = TypeVar("T")
 
 RETRIED = Counter("mtad_db_retried_total", "Transactions run again after losing to another", ["code"])
 
-# The parameter of a URL, the other place of a password.
-_PASSWORD = re.compile(r"([?&]password=)[^&]*")
+# The parameters of a URL, the other place of a password: password, sslpassword.
+_PASSWORD = re.compile(r"(password=)[^&]*")
 
 OLDEST_SERVER = 15
 STATEMENT_TIMEOUT = "60s"
@@ -64,17 +64,34 @@ WRONG_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 AWAY = (OSError, TimeoutError, *DATABASE_AWAY)
 
 
-async def open_pool(url: str, *, most: int = 8, name: str = "mtad", least: int = 1) -> Pool:
+async def _any(_: Connection) -> None:
+    """Every connection is admitted."""
+
+
+async def open_pool(
+    url: str,
+    *,
+    most: int = 8,
+    name: str = "mtad",
+    least: int = 1,
+    admit: Callable[[Connection], Awaitable[None]] = _any,
+) -> Pool:
     """Connect, or raise Unavailable with one line that names the server. `least` 0: connect when asked.
 
-    DatabaseAway when it does not answer, or cannot now; not when it refuses us: a password, a name.
+    DatabaseAway when it does not answer, or cannot now; not when it refuses us: a password, a name. A connection
+    of which `admit` raises is given to nobody: who asked for it gets the error.
     """
+
+    async def init(conn: Connection) -> None:
+        await _prepare(conn)
+        await admit(conn)
+
     try:
         pool = await asyncpg.create_pool(
             url,
             min_size=least,
             max_size=most,
-            init=_prepare,
+            init=init,
             reset=_keep,
             timeout=10,
             command_timeout=90,
@@ -155,6 +172,8 @@ def without_password(url: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, ValueError | OverflowError):
+        return "is no URL of a database"  # never what it says: that quotes the URL, and with it a password
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text or type(error).__name__).splitlines()[0]
 

@@ -63,7 +63,12 @@ async def migrate(pool: Pool) -> list[int]:
 async def require_schema(pool: Pool) -> None:
     """Refuse to work on a database of another version."""
     async with pool.acquire() as conn:
-        version = await schema_version(conn)
+        await require_schema_of(conn)
+
+
+async def require_schema_of(conn: Connection) -> None:
+    """The same, asked on a connection that one has."""
+    version = await schema_version(conn)
     wanted = len(migration_files())
     if version != wanted:
         raise Problem(f"the database is at schema {version}, this program needs {wanted}: run `mtad migrate`")

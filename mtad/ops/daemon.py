@@ -17,17 +17,18 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from mtad.base.again import until_it_works
 from mtad.base.clock import Clock, SystemClock
 from mtad.base.config import Config, load_config, seconds
 from mtad.base.db import AWAY, open_pool, without_password
 from mtad.base.endpoint import host_and_port
-from mtad.base.errors import DatabaseAway, Problem, Unavailable
+from mtad.base.errors import DatabaseAway, Unavailable
 from mtad.base.migrate import migrate, require_schema
 from mtad.ops.keeper import Keeper
 from mtad.ops.keyfiles import require_keys
 from mtad.ops.notify import Notifier
 from mtad.ops.parent import DATABASE_VARIABLE
-from mtad.ops.postgres import RECOVERY, Postgres
+from mtad.ops.postgres import PATIENCE, RECOVERY, Postgres
 from mtad.ops.sockets import inherited_listeners, open_listener
 from mtad.ops.supervisor import Supervisor
 from tracker.links import FOLDER, has_snapshot
@@ -36,10 +37,6 @@ log = logging.getLogger("mtad.supervisor")
 
 # What a worker can do; a small host has workers that do all of it.
 ROLES = ("mta", "tracker", "engine")
-
-# So long, in seconds, the embedded database is waited for where recipients could be served: a start takes
-# a second, and what takes longer is a recovery.
-PATIENCE = 5
 
 Work = Callable[[], Awaitable[None]]
 
@@ -148,13 +145,17 @@ def _database(config: Config, clock: Clock) -> Iterator[tuple[str, list[Work]]]:
                 raise
             log.warning("recipients are served without the database", extra={"why": str(away)})
             if own:
-                beside.append(partial(_migrate_later, url, clock))
+                beside.append(partial(_migrate_later, own, url, clock))
         yield url, beside
 
 
 async def _prepare(url: str, *, embedded: bool) -> None:
     """Migrate our database, look at another's schema. DatabaseAway when it cannot be asked."""
-    pool = await open_pool(url, most=1, name="mtad supervisor")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            pool = await open_pool(url, most=1, name="mtad supervisor")
+    except TimeoutError:
+        raise DatabaseAway(f"database {without_password(url)}: no answer within {PATIENCE} s") from None
     try:
         if embedded:
             await migrate(pool)
@@ -166,16 +167,14 @@ async def _prepare(url: str, *, embedded: bool) -> None:
         await pool.close()
 
 
-async def _migrate_later(url: str, clock: Clock) -> None:
-    """Migrate our database as soon as it is there; workers wait for that."""
-    while True:
-        try:
-            await _prepare(url, embedded=True)
-        except Problem as problem:
-            log.warning("the database is not migrated yet", extra={"why": str(problem)})
-            await clock.sleep(1.0)
-        else:
-            return
+async def _migrate_later(own: Postgres, url: str, clock: Clock) -> None:
+    """Migrate our database as soon as its server is there, and make it if need be; workers wait for that."""
+
+    async def migrated() -> None:
+        await asyncio.to_thread(own.make_database)
+        await _prepare(url, embedded=True)
+
+    await until_it_works(migrated, clock, log, "the database is not migrated yet")
 
 
 def _leave(number: int, _frame: object) -> None:

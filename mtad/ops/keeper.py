@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from functools import partial
 
+from mtad.base.again import until_it_works
 from mtad.base.clock import Clock
-from mtad.base.errors import Unavailable
-from mtad.ops.postgres import Postgres
+from mtad.ops.postgres import PATIENCE, Postgres
 
 log = logging.getLogger("mtad.postgres")
 
@@ -22,10 +23,8 @@ class Keeper:
         """Never gives up: a full disk may be mended while we try."""
         while True:
             if not self._postgres.running():
-                try:
-                    if await asyncio.to_thread(self._postgres.start):
-                        log.error("the embedded Postgres was gone and runs again")
-                except Unavailable as error:
-                    log.error("the embedded Postgres does not start", extra={"why": str(error)})  # noqa: TRY400
-                    await self._clock.sleep(5.0)
+                # With little patience: a thread that waits would hold up the end of the supervisor.
+                start = partial(asyncio.to_thread, self._postgres.start, PATIENCE)
+                if await until_it_works(start, self._clock, log, "the embedded Postgres does not start"):
+                    log.error("the embedded Postgres was gone and runs again")
             await self._clock.sleep(self._period)

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -61,6 +62,14 @@ _LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432.lock")
 # Recovery after a crash reads at most max_wal_size, which takes minutes on a slow disk; seconds.
 RECOVERY = 300
 
+# So long, in seconds, whoever has others to look after waits for a start: it takes a second, and what takes
+# longer is a recovery, that goes on by itself.
+PATIENCE = 5
+
+
+# What the server says of data of another major version: no wait mends that.
+_INCOMPATIBLE = "database files are incompatible"
+
 
 class Postgres:
     """One server for one folder. `start` is idempotent over processes; `stop` ends it for all."""
@@ -104,14 +113,16 @@ class Postgres:
     def start(self, patience: int = RECOVERY) -> bool:
         """Have the server running and its database made; True when it was not running before.
 
-        DatabaseAway when it does not start, or is not there after `patience` seconds: it goes on starting.
+        DatabaseAway when it does not start, or is not there after `patience` seconds, of which initdb takes what it
+        takes: it goes on starting, and `make_database` is left to the caller. Unavailable when waiting is no use.
         """
+        end = time.monotonic() + patience
         try:
             self._make_home()
-            with self._locked():
+            with self._locked(end):
                 if self.running():
                     return False
-                self._launch(patience)
+                self._launch(end)
         except OSError as error:  # a full disk
             raise DatabaseAway(f"embedded Postgres in {self.home}: {error}") from None
         return True
@@ -133,16 +144,25 @@ class Postgres:
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[str]:
-        """Be one of the users inside the block, whether the server runs or somebody has yet to start it."""
-        self._make_home()
-        with self._opened("users") as users:
-            fcntl.flock(users, fcntl.LOCK_SH)
+        """Be one of the users inside the block, whether the server runs or somebody has yet to start it.
+
+        On a disk that takes no writes the block runs all the same: others may stop the server meanwhile.
+        """
+        with contextlib.ExitStack() as stack:
+            users = None
+            try:
+                self._make_home()
+                users = stack.enter_context(self._opened("users"))
+                fcntl.flock(users, fcntl.LOCK_SH)
+            except OSError as error:
+                log.warning("nobody knows that we use the embedded database", extra={"why": str(error)})
             try:
                 yield self.url
             finally:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self.stop()
+                if users is not None:
+                    with contextlib.suppress(BlockingIOError):
+                        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        self.stop()
 
     def running(self) -> bool:
         """Whether a live server owns the data folder. Two reads of /proc: cheap enough for every second."""
@@ -173,19 +193,26 @@ class Postgres:
                 (self.folder / "elsewhere").symlink_to(self.home)
         self._own(self.home)
 
-    def _launch(self, patience: int) -> None:
+    def make_database(self) -> None:
+        """Make the database in a server that runs, unless it is there. DatabaseAway when it does not answer yet."""
+        psql = ("psql", "-X", "-h", str(self.socket_folder), "-p", "5432", "-U", "postgres", "-d", "postgres")
+        found = self._run(*psql, "-Atc", "select 1 from pg_database where datname = 'mtad'")
+        if not found.strip():
+            self._run(*psql, "-qc", "create database mtad")
+
+    def _launch(self, end: float) -> None:
         own_folder(self.socket_folder, self._user, mode=0o700)
         if not self.data.exists():
             self._initialise()
-        self._clear_after_crash()
+        self._clear_after_crash(end)
         self._write_settings()
         (self.home / "start.log").unlink(missing_ok=True)
         self._run(
-            "pg_ctl", "-D", str(self.data), "-w", "-t", str(patience), "-s",
+            "pg_ctl", "-D", str(self.data), "-w", "-t", str(max(1, round(end - time.monotonic()))), "-s",
             "-o", f"-c unix_socket_directories='{self.socket_folder}'",
             "-l", str(self.home / "start.log"), "start",
         )  # fmt: skip
-        self._make_database()
+        self.make_database()
 
     def _initialise(self) -> None:
         # Aside, then renamed: an initdb that was interrupted never looks like a database.
@@ -198,8 +225,8 @@ class Postgres:
         )  # fmt: skip
         aside.rename(self.data)
 
-    def _clear_after_crash(self) -> None:
-        """Wait for the children of a killed server, then take its lock files away.
+    def _clear_after_crash(self, end: float) -> None:
+        """Wait for the children of a killed server, 20 s at most, then take its lock files away.
 
         Postgres would do so itself, but not while the pid is somebody else's or a
         zombie's. While a child lives they stay: two servers on one folder destroy
@@ -209,7 +236,7 @@ class Postgres:
         if not pid_file.exists():
             return
         log.warning("Postgres was not stopped properly and recovers", extra={"folder": str(self.home)})
-        end = time.monotonic() + 20
+        end = min(end, time.monotonic() + 20)
         while _inhabited(self.data):
             if time.monotonic() > end:
                 return
@@ -227,28 +254,29 @@ class Postgres:
             with main.open("a", encoding="utf-8") as file:
                 file.write(include)
 
-    def _make_database(self) -> None:
-        psql = ("psql", "-X", "-h", str(self.socket_folder), "-p", "5432", "-U", "postgres", "-d", "postgres")
-        found = self._run(*psql, "-Atc", "select 1 from pg_database where datname = 'mtad'")
-        if not found.strip():
-            self._run(*psql, "-qc", "create database mtad")
-
     def _run(self, program: str, *arguments: str) -> str:
-        """Run a program of Postgres and return what it said; DatabaseAway with its last line when it fails."""
+        """Run a program of Postgres and return what it said; DatabaseAway with its last line when it fails.
+
+        Unavailable when there is no such program, or it is of another version than the data.
+        """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         # Files, not pipes: pg_ctl's child keeps its output open for ever.
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            done = subprocess.run(
-                [str(binaries() / program), *arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False, text=True,
-                cwd=self.home, env={**environment, "LC_ALL": "C"}, **self._user,
-            )  # fmt: skip
+            try:
+                done = subprocess.run(
+                    [str(binaries() / program), *arguments],
+                    stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False, text=True,
+                    cwd=self.home, env={**environment, "LC_ALL": "C"}, **self._user,
+                )  # fmt: skip
+            except FileNotFoundError as error:
+                raise Unavailable(f"embedded Postgres in {self.home}: {error.filename} is not there") from None
             out.seek(0)
             err.seek(0)
             stdout, stderr = out.read(), err.read()
         if done.returncode:
             why = self._why_not(stderr.strip() or stdout.strip() or f"exit {done.returncode}")
-            raise DatabaseAway(f"embedded Postgres in {self.home}: {program}: {why}")
+            refusal = Unavailable if _INCOMPATIBLE in why else DatabaseAway
+            raise refusal(f"embedded Postgres in {self.home}: {program}: {why}")
         return stdout
 
     def _why_not(self, said: str) -> str:
@@ -277,9 +305,17 @@ class Postgres:
             os.close(file)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, end: float = math.inf) -> Iterator[None]:
+        """Alone in starting and stopping; DatabaseAway when somebody else is at it until `end`."""
         with self._opened("lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise DatabaseAway(f"embedded Postgres in {self.home}: somebody else starts it") from None
+                    time.sleep(0.05)
             yield
 
 

@@ -3,7 +3,8 @@
 import asyncpg
 import pytest
 
-from mtad.base.db import AWAY, Pool
+from mtad.base.db import AWAY, Pool, open_pool, without_password
+from mtad.base.errors import Unavailable
 
 
 async def raised(pool: Pool, sqlstate: str) -> BaseException:
@@ -39,3 +40,22 @@ async def test_a_defect_of_ours_is_not_waited_out(pool: Pool, sqlstate: str) -> 
 def test_a_connection_that_is_lost_inside_an_exchange_is_waited_out() -> None:
     # asyncpg.InternalClientError: cannot switch to state 15; another operation (2) is in progress
     assert issubclass(asyncpg.InternalClientError, AWAY)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:pa/ss@h/db", "postgresql://me@h/db"),
+        ("postgresql://me:pa?ss@h:1/db", "postgresql://me@h:1/db"),
+        (
+            "postgresql://h:x/db?password=pass&sslpassword=pass&a=b",
+            "postgresql://h:x/db?password=…&sslpassword=…&a=b",
+        ),
+    ],
+)
+async def test_a_wrong_url_is_one_line_and_shows_no_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+    with pytest.raises(Unavailable) as refused:
+        await open_pool(url)
+
+    assert str(refused.value) == f"database {shown}: is no URL of a database"

@@ -112,6 +112,7 @@ async def test_started_without_its_database_it_serves_and_what_people_did_is_don
     way = Way(database_url)
     used = Used(tmp_path / "mail", way.url, world)
     await used.know_links(pool)
+    await pool.execute("insert into schema_version (version) values (99)")
     log_path = tmp_path / "log"
     with log_path.open("wb") as log:
         daemon = await asyncio.create_subprocess_exec(
@@ -131,13 +132,25 @@ async def test_started_without_its_database_it_serves_and_what_people_did_is_don
         assert await world.subscription() == "subscribed"
 
         async with way.open():
+            # One of another schema is no better than none: nothing is written there.
+            async def refused() -> bool:
+                return "the database is at schema 99" in log_path.read_text()
+
+            await until(refused)
+            async with (
+                aiohttp.ClientSession(f"http://{used.listen}", headers=FIREFOX) as http,
+                http.post(used.way_out, data={"List-Unsubscribe": "One-Click"}) as answer,
+            ):
+                assert answer.status == 503
+            assert await pool.fetchval("select count(*) from pending") == 0
+            await pool.execute("delete from schema_version where version = 99")
             await until(lambda: pool.fetchval("select count(*) = 2 from pending where kind = 'click'"))
             await until(lambda: pool.fetchval("select status = 'unsubscribed' from subscription"))
             daemon.terminate()
 
             assert await daemon.wait() == 0, log_path.read_text()
         assert await pool.fetchval("select count(*) from pending") == 2
-        assert await pool.fetchval("select count(*) from event where kind = 'unsubscribe'") == 1
+        assert await pool.fetchval("select count(*) from event where kind = 'unsubscribe'") == 2
         assert log_path.read_text().count("recipients are served without the database") == 1
     finally:
         if daemon.returncode is None:

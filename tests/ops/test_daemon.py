@@ -19,6 +19,7 @@ from mtad.base.errors import DatabaseAway, Problem
 from mtad.base.migrate import require_schema
 from mtad.ops.daemon import _database, _migrate_later, is_running
 from mtad.ops.install import install
+from mtad.ops.postgres import Postgres
 from tests.conftest import with_database
 from tests.ops.test_supervisor import FAKE, until
 
@@ -151,22 +152,39 @@ def test_where_links_are_known_a_database_that_is_away_is_waited_for(
     assert "secret" not in str(vars(warning))
 
 
-async def test_our_database_is_migrated_when_it_comes_late(tmp_path: Path, pool: Pool, database_url: str) -> None:
+async def test_our_database_is_migrated_when_it_comes_late_and_whatever_fails(
+    tmp_path: Path,
+    pool: Pool,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     if "?host=/" not in database_url:
         pytest.skip("needs a server with a Unix socket")
     folder = database_url.partition("?host=")[2].partition("&")[0]
     await pool.execute("drop schema public cascade")
     await pool.execute("create schema public")
 
+    await pool.execute("create view schema_version as select 'a defect' as version")
+
     class Late(SystemClock):
-        """The database is there after the first wait for it."""
+        """The database is there after the first wait for it, and can be migrated after the second."""
 
         async def sleep(self, seconds: float) -> None:
-            (tmp_path / "socket").symlink_to(folder)
+            if (tmp_path / "socket").is_symlink():
+                await pool.execute("drop view schema_version")
+            else:
+                (tmp_path / "socket").symlink_to(folder)
 
-    await _migrate_later(database_url.replace(folder, str(tmp_path / "socket")), Late())
+    made = []
+    own = Postgres(tmp_path)
+    monkeypatch.setattr(own, "make_database", lambda: made.append("the database"))
+    await _migrate_later(own, database_url.replace(folder, str(tmp_path / "socket")), Late())
 
     await require_schema(pool)
+    assert len(made) == 3
+    said = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "mtad.supervisor"]
+    assert said == [(level, "the database is not migrated yet") for level in ("WARNING", "ERROR")]
 
 
 async def test_a_database_that_refuses_us_is_one_line_though_links_are_known(tmp_path: Path, postgres_url: str) -> None:

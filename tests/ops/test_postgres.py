@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import pwd
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from mtad.base.errors import Unavailable
+from mtad.base.errors import DatabaseAway, Unavailable
 from mtad.ops import postgres as module
 from mtad.ops import unprivileged
 from mtad.ops.postgres import Postgres
@@ -62,9 +63,29 @@ def test_it_starts_once_answers_and_stops(server: Postgres) -> None:
     assert answer(server.url) == 42
     assert Path(server.socket_folder).stat().st_mode & 0o777 == 0o700
 
+    answer(server.url.replace("/mtad?", "/postgres?"), "drop database mtad")
+    server.make_database()  # as after a start that nobody waited for
+    assert answer(server.url) == 42
+
     server.stop()
 
     assert not server.running()
+
+
+def test_who_has_no_patience_does_not_wait_for_another_who_starts_it(server: Postgres) -> None:
+    server.folder.mkdir(parents=True)
+    with server._locked(), pytest.raises(DatabaseAway, match="somebody else starts it"):
+        Postgres(server.folder).start(0)
+
+
+def test_a_user_on_a_disk_that_takes_no_writes_goes_on(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(server, "_opened", read_only)
+
+    with server.shared() as url:
+        assert url == server.url
 
 
 def test_the_last_user_stops_it(server: Postgres) -> None:
@@ -154,6 +175,10 @@ def test_a_failure_is_one_line_that_names_the_folder(folder: Path) -> None:
         server.start()
 
     assert "\n" not in str(raised.value)
+    (folder / "data" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(Unavailable, match=r"database files are incompatible") as raised:
+        Postgres(folder, settings=QUICK).start()
+    assert not isinstance(raised.value, DatabaseAway)  # for that would be waited for
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as somebody else")

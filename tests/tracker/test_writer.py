@@ -254,4 +254,8 @@ def test_what_is_put_aside_is_no_segment_and_overwrites_nothing(tmp_path: Path) 
     assert slot is not None
     assert slot.segments() == []
     assert sorted(path.read_bytes() for path in tmp_path.glob("*.bad")) == [b"a", b"b", b"c"]
+
+    back = (tmp_path / "0000000001.1.bad").rename(tmp_path / "0000000007.1.journal")
+    assert [segment.path for segment in slot.segments()] == [back]
+    assert slot.next_path() == segment
     slot.release()
