@@ -12,7 +12,7 @@ from uuid import UUID
 from engine import past, store
 from engine.catalogue import Catalogue, Program, Stream
 from engine.fold import fold, fold_signs
-from engine.forgetting import forgettable
+from engine.forgetting import count_forgettable, forgettable
 from engine.history import ended
 from engine.listening import held_after, holds, holds_over, noticed, recall
 from engine.offers import offer, retell, told_until
@@ -39,6 +39,7 @@ __all__ = [
     "Stream",
     "Suppress",
     "brakes",
+    "count_forgettable",
     "end_silent",
     "enter",
     "enter_reactivation",

@@ -23,7 +23,7 @@ from engine.programs import (
     require_time_to_answer,
 )
 from engine.revision import Effect, effect, hasten, retime
-from engine.service import forgettable, memory
+from engine.service import count_forgettable
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.base.source import DEFAULT
@@ -86,8 +86,7 @@ async def plan_stream(pool: Pool, path: Path, *, pools: Collection[str] = (DEFAU
         if old != new:
             found = await effect(conn, known.id, old, new, await conn.fetchval("select now()"))
         if known.definition.forgets_after != definition.forgets_after:
-            terms = {**await memory(conn), known.id: definition.forgets_after}
-            found.forgotten = sum([len(keys) async for keys in forgettable(conn, terms)])
+            found.forgotten = await count_forgettable(conn, known.id, definition.forgets_after)
         return Plan(definition.name, known.version + 1, "changed", known.definition, definition, found)
 
 

@@ -42,15 +42,16 @@ select distinct key from suppression where key not like '@%' and key not like '#
 -- name: forgettable
 -- Of the $4 contacts after $1 the keys of those whom streams $2 forget after $3 seconds (0: never) and no other
 -- stream holds: on each they have left, or are Inactive, and nothing was heard of them since, as far as trackers
--- were read; in the longest term nobody told of them, and no mail reached them; nothing of theirs is under way: a
--- mail, an entry, a hit, a consent to be confirmed. And the last of the contacts looked at (null: there are none).
+-- were read ($5: as if that were up to now); in the longest term nobody told of them, and no mail reached them;
+-- nothing of theirs is under way: a mail, an entry, a hit, a consent to be confirmed. And the last of the contacts
+-- looked at (null: there are none).
 -- Plan: look-ups for each, never a scan, for one contact too: `offset 0` keeps them from becoming joins.
 with page as materialized (
   select id from contact where id > $1 order by id limit $4
 ), term as materialized (
   select * from unnest($2::int[], $3::float8[]) as t (stream_id, seconds) where seconds > 0
 ), heard as materialized (
-  select least(now(), read_until()) as until
+  select case when $5 then now() else least(now(), read_until()) end as until
 ), standing as (
   select u.contact_id,
          bool_and(t.seconds is not null
