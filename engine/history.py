@@ -24,6 +24,7 @@ HAPPENED = {
     "out_of_office": Kind.OUT_OF_OFFICE,
     "subscribe": Kind.SUBSCRIBED_AGAIN,
     "undo": Kind.SUBSCRIBED_AGAIN,
+    "end_break": Kind.SUBSCRIBED_AGAIN,
 }
 
 

@@ -120,10 +120,11 @@ async def stop_measuring(
     if stopped and await store.add_event(conn, event_id, "unmeasured", at, data, contact=contact_id):
         # What was composed before and has not begun is composed anew.
         await store.raise_gates(conn, [contact_id])
-        await conn.execute(SQL["forget_origins"], contact_id, sorted(stopped))
         # What was measured before is forgotten.
         event = Event(Kind.WITHDRAWN, at, how)
         await _happened(conn, {(stream, contact_id) for stream in stopped}, event_id, event, base=True)
+        # Events are locked behind all else.
+        await conn.execute(SQL["forget_origins"], contact_id, sorted(stopped))
     return stopped
 
 

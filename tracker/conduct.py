@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from tracker.agents import Agent, kind_of_agent
-from tracker.hits import Hit, Kind, Method
+from tracker.hits import Hit, Kind, Method, certain
 from tracker.networks import Networks
 
 # So many different links of one mail within one second are no reader; all of
@@ -24,9 +24,10 @@ BURST_SPAN = timedelta(seconds=1)
 CRAWL_LEAST = 3
 
 # With a HEAD a gateway looks when a mail comes in. Later it is a reader's own software that looks before she
-# goes, from her own range; Office always does, and says its name.
+# goes, from her own range; with her browser's name where it is an extension. Office always looks, and says its
+# own: "Microsoft Office Existence Discovery", "Microsoft Office/16.0 (Windows NT 10.0; …)".
 LOOKING = timedelta(minutes=2)
-_LOOKS_FIRST = "Microsoft Office "
+_LOOKS_FIRST = "Microsoft Office"
 
 # How far apart hits are that still tell of each other.
 REACH = timedelta(seconds=10)
@@ -66,7 +67,8 @@ def _of_one_range(
     found = [(i, "after_head") for i in same if _within(REACH, hits[i].at, looked)]
     clicks: dict[int, list[int]] = {}
     for index in same:
-        if hits[index].kind is Kind.CLICK and hits[index].method is Method.GET:
+        # What says that it is a program is no browser beside the reader's: an app that asks what it opens.
+        if hits[index].kind is Kind.CLICK and certain(hits[index]) is None:
             clicks.setdefault(hits[index].link_id, []).append(index)
     for one in clicks.values():
         found += [(i, "two_agents") for i in {*_after_another(hits, one), *_after_another(hits, one[::-1])}]

@@ -120,10 +120,19 @@ class Desk(Protocol):
         ...
 
     async def act(
-        self, act: Act, contact_id: int, stream_id: int | None, visitor: Visitor, *, event_id: UUID, at: datetime
+        self,
+        act: Act,
+        contact_id: int,
+        stream_id: int | None,
+        visitor: Visitor,
+        *,
+        event_id: UUID,
+        at: datetime,
+        late: bool = False,
     ) -> bool:
         """On one stream, or on all; False when there was nothing to do.
 
-        Leaving may be told again under its id, and changes nothing then.
+        Leaving may be told again under its id, and changes nothing then; `late`, by the journal, it
+        takes back nothing that was agreed to since.
         """
         ...

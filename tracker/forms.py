@@ -142,7 +142,7 @@ class Forms:
         if not job_id:
             return page(request, Page.BAD_LINK if job_id is None else Page.NOBODY, 404 if job_id is None else 200)
         visitor = self._visitors.visitor(request)
-        if not self._confirming.take(f"{job_id} {household(visitor.ip)}", str(job_id), self._clock.monotonic()):
+        if not self._confirming.take(f"{job_id} {household(visitor.ip, 48)}", str(job_id), self._clock.monotonic()):
             return _slow(request)
         language = await self._language(request, job_id)
         at = self._clock.now()

@@ -49,9 +49,11 @@ MANY, TIMES = 32, 3.0
 
 
 class Unsubscribe(Protocol):
-    """Commits one unsubscribe, once per event id; what it raises is retried."""
+    """Commits one unsubscribe, once per event id; what it raises is retried. `late`: it is told by the journal."""
 
-    async def __call__(self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str) -> object: ...
+    async def __call__(
+        self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str, late: bool = False
+    ) -> object: ...
 
 
 class _Owed(msgspec.Struct):
@@ -275,6 +277,7 @@ class Ingest:
                     program_id=hit.program_id,
                     at=hit.at,
                     how=hit.how,
+                    late=True,
                 )
             except AWAY:
                 raise

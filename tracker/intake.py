@@ -21,8 +21,8 @@ MOST_AHEAD = timedelta(minutes=5)
 
 # What the tracker itself, or a person on our pages, is the only one to say.
 OURS = frozenset({
-    "open", "click", "page", "unsubscribe", "unsubscribe_page", "subscribe", "confirm", "undo", "break", "complaint",
-    "withdraw", "unmeasured", "release", "bounce",
+    "open", "click", "page", "unsubscribe", "unsubscribe_page", "subscribe", "confirm", "undo", "break",
+    "end_break", "complaint", "withdraw", "unmeasured", "release", "bounce",
 })  # fmt: skip
 
 # What came back to us by mail and another system has read. They say nothing of what people want.

@@ -1,8 +1,9 @@
 """What a person gets, and less of it: the page behind a link of one's own.
 
 The link may have been forwarded: the address is masked, leaving is always possible, and
-getting more than now only as undo within a day, else by a new double opt-in. Leaving is in the
-journal before it is answered, as on the page of one's mail: with the database away it is noted.
+getting more than now only by taking back what was done here: leaving within a day, a break until
+it is over. All else is a new double opt-in. Leaving is in the journal before it is answered, as on
+the page of one's mail: with the database away it is noted.
 """
 
 import asyncio
@@ -70,8 +71,10 @@ class Preferences:
             return await self._page(request)
         visitor = self._visitors.visitor(request)
         person = str(token.contact_id)
-        # By person and household, so that whom the mail was forwarded to keeps nobody from her own page.
-        if not self._limits.take(f"{person} {household(visitor.ip)}", person, self._clock.monotonic()):
+        # By person and whoever stands there, so that whom the mail was forwarded to keeps nobody from her own page.
+        # Leaving is noted however often: who has many streams may leave them one by one.
+        by = f"{person} {household(visitor.ip, 48)}"
+        if act is not Act.LEAVE and not self._limits.take(by, person, self._clock.monotonic()):
             ACTS.labels(act="slow").inc()
             return page(request, Page.SLOW, 429)
         hit = self._hit(request, Kind.UNSUBSCRIBE, token, PREFERENCES if stream is None else f"{PREFERENCES} {stream}")

@@ -63,15 +63,17 @@ class Tracker:
         async def source(after: int, missing: list[int], most: int) -> list[tuple[int, Link]]:
             return await store.links(pool, after, missing, most)
 
-        async def leave(*, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str) -> object:
+        async def leave(
+            *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str, late: bool = False
+        ) -> object:
             """From the journal, as it was asked for: on the page of preferences another stream, or all."""
             place, _, stream = how.partition(" ")
             if desk is None or place != PREFERENCES:
                 return await unsubscribe(
-                    event_id=event_id, contact_id=contact_id, program_id=program_id, at=at, how=how
+                    event_id=event_id, contact_id=contact_id, program_id=program_id, at=at, how=how, late=late
                 )
             stream_id = int(stream) if stream else None
-            return await desk.act(Act.LEAVE, contact_id, stream_id, _NOT_ASKED, event_id=event_id, at=at)
+            return await desk.act(Act.LEAVE, contact_id, stream_id, _NOT_ASKED, event_id=event_id, at=at, late=late)
 
         self.journal = Journal(state / "journal", slot, max_bytes=journal_bytes)
         self.links = Links(source, state / FOLDER, str(slot), clock)

@@ -70,7 +70,15 @@ class ConsentDesk:
         return await in_transaction(self._pool, work)
 
     async def act(
-        self, act: Act, contact_id: int, stream_id: int | None, visitor: Visitor, *, event_id: UUID, at: datetime
+        self,
+        act: Act,
+        contact_id: int,
+        stream_id: int | None,
+        visitor: Visitor,
+        *,
+        event_id: UUID,
+        at: datetime,
+        late: bool = False,
     ) -> bool:
         """See tracker.desk. All streams: leaving and not being measured; what else is asked for of all is nothing."""
         streams = [one for one in await store.streams_of(self._pool, contact_id) if stream_id in (None, one)]
@@ -84,6 +92,7 @@ class ConsentDesk:
                     event_id=event_id if one == streams[-1] else _event_of(event_id, one),
                     at=at,
                     how=HOW,
+                    late=late,
                 )
                 for one in streams
             ]

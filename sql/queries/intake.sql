@@ -117,7 +117,7 @@ select c.id, c.class::text
       from event
      where contact_id = a.contact_id and at between a.clicked - interval '5 s' and a.clicked + interval '2 s'
        and id between $4::uuid and $5::uuid and job_id = a.job_id and kind = 'click'
-     order by class = 'human' desc, at desc
+     order by class = 'human' desc nulls last, at desc
      limit 1) c on true
  order by a.n;
 

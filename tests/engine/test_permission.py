@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from engine.permission import stop_measuring, subscribe
+from engine.permission import end_break, stop_measuring, subscribe
 from engine.policy import Policy
+from engine.rows import set_bases
 from engine.service import Catalogue, Suppress, release, retell, suppress, unsubscribe
 from mtad.base.db import in_transaction
 from mtad.base.errors import InputError
@@ -70,14 +71,52 @@ async def test_an_unsubscribe_that_is_told_late_takes_back_no_permission_that_th
     await world.conn.execute(f"update subscription set {since}")
     at = await world.conn.fetchval("select now() - interval '6 hours'")
 
-    for _ in range(2):
+    async def leave(number: int, *, late: bool) -> str:
         await unsubscribe(
-            world.pool, contact_id=contact, stream_id=stream, event_id=event_id(1), at=at, how="one_click"
-        )
+            world.pool, contact_id=contact, stream_id=stream, event_id=event_id(number), at=at, how="one_click",
+            late=late,
+        )  # fmt: skip
+        return str(await world.conn.fetchval("select status::text from subscription"))
 
-    status = await world.conn.fetchval("select status::text from subscription")
-    assert (status, await world.why(entry)) == (("subscribed", None) if stays else ("unsubscribed", "unsubscribed"))
+    for _ in range(2):
+        assert await leave(1, late=True) == ("subscribed" if stays else "unsubscribed")
+    assert await world.why(entry) == (None if stays else "unsubscribed")
     assert await world.conn.fetchval("select kind from event") == "unsubscribe"
+    assert await leave(2, late=False) == "unsubscribed", "it is now, whatever the host's clock says"
+
+
+async def test_an_unsubscribe_that_takes_nothing_back_is_told_as_a_replay_finds_it(world: World) -> None:
+    stream = await world.stream()
+    contact = await world.contact("a@example.com", stream)
+    at = await world.conn.fetchval("select now() - interval '6 hours'")
+    await world.engagement(stream, contact, state="trying", cycle=1, told=at - DAY)
+    await set_bases(world.conn, [(stream, contact)])
+    await world.conn.execute("update subscription set source = 'form:site', consent_at = now()")
+
+    await unsubscribe(
+        world.pool, contact_id=contact, stream_id=stream, event_id=event_id(1), at=at, how="one_click", late=True
+    )
+
+    assert await world.conn.fetchval("select status::text from subscription") == "subscribed"
+    assert await world.state(stream, contact) == ("cooling", 0)
+    await in_transaction(world.pool, lambda conn: retell(conn, [(stream, contact)]))
+    assert await world.state(stream, contact) == ("cooling", 0)
+
+
+async def test_who_comes_back_by_ending_a_break_stays_after_a_replay(world: World) -> None:
+    stream = await world.stream()
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact, state="cooling", cycle=1, told=START)
+    await set_bases(world.conn, [(stream, contact)])
+    await world.conn.execute("update subscription set break_until = now() + interval '9 d'")
+
+    assert await in_transaction(
+        world.pool,
+        lambda conn: end_break(conn, contact, stream, event_id=event_id(1), at=START + DAY, how="preferences"),
+    )
+    for _ in range(2):
+        assert await world.state(stream, contact) == ("reactivated", 0)
+        await in_transaction(world.pool, lambda conn: retell(conn, [(stream, contact)]))
 
 
 async def test_the_same_unsubscribe_twice_at_once_is_one(world: World) -> None:

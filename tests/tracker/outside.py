@@ -49,7 +49,10 @@ class Outside:
             raise OSError("No space left on device")
         self.hits.append(hit)
 
-    async def unsubscribe(self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str) -> None:
+    async def unsubscribe(
+        self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str, late: bool = False
+    ) -> None:
+        assert not late
         assert self.full or [hit.event_id for hit in self.hits][-1] == event_id, "journalled first"
         self.asked.set()
         await self.gate.wait()

@@ -34,36 +34,42 @@ def test_a_get_beside_a_head_of_the_same_range_is_a_scanners(network: str | None
     assert classes(head, hit(at=60 + after, network=network))[1] == expected
 
 
-OFFICE = "Microsoft Office Existence Discovery"
+OFFICES = "Microsoft Office Existence Discovery", "Microsoft Office/16.0 (Windows NT 10.0; MAPI 16.0.8431; Pro)"
 
 
 @pytest.mark.parametrize(
     ("agent", "at", "expected"),
-    [(EDGE, 110, "scanner"), (EDGE, 130, "human"), (OFFICE, 60, "human")],
-    ids=["at delivery", "much later", "Office"],
-)
+    [
+        (EDGE, 110, "scanner"), (EDGE, 130, "human"), (BROWSER, 130, "human"),
+        (OFFICES[0], 60, "human"), (OFFICES[1], 60, "human"),
+    ],
+    ids=["at delivery", "much later", "an extension of her browser", "Office", "a newer Office"],
+)  # fmt: skip
 def test_what_looks_before_its_reader_goes_does_not_make_a_scanner_of_her(agent: str, at: float, expected: str) -> None:
     head = hit(at=at, method=Method.HEAD, network=HOME, agent=agent)
 
     assert classes(head, hit(at=at + 0.5, network=HOME))[1] == expected
     in_doubt = Mail(links=3, dot_at=NOON, accepted_at=NOON, doubts=1)  # whose 250 says nothing
     assert classes(head, hit(at=at + 0.5, network=HOME), mail=in_doubt)[1] == (
-        "human" if agent is OFFICE else "scanner"
+        "human" if agent in OFFICES else "scanner"
     )
 
 
 @pytest.mark.parametrize(
     ("agent", "link", "after", "expected"),
-    [(EDGE, 1, 0.5, "scanner"), (BROWSER, 1, 0.5, "human"), (EDGE, 2, 0.5, "human"), (EDGE, 1, 2.0, "human")],
-    ids=["two browsers", "a double click", "two links", "an app's browser, then the phone's"],
-)
+    [
+        (EDGE, 1, 0.5, ["scanner"] * 2), (BROWSER, 1, 0.5, ["human"] * 2), (EDGE, 2, 0.5, ["human"] * 2),
+        (EDGE, 1, 2.0, ["human"] * 2), ("okhttp/4.12.0", 1, 0.5, ["human", "machine"]),
+    ],
+    ids=["two browsers", "a double click", "two links", "an app's browser, then the phone's", "an app that looks"],
+)  # fmt: skip
 def test_two_browsers_of_one_range_on_one_link_within_a_second_are_a_scanner(
-    agent: str, link: int, after: float, expected: str
+    agent: str, link: int, after: float, expected: list[str]
 ) -> None:
     first = hit(at=60, link=1, network=HOME)
     second = hit(at=60 + after, link=link, network=HOME, agent=agent)
 
-    assert classes(first, second) == [expected] * 2
+    assert classes(first, second) == expected
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([0, 400, 600, 1000, 1001])), max_size=8))
