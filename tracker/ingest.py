@@ -43,6 +43,9 @@ NO_MORE = timedelta(days=30)
 # So long, in seconds, an unsubscribe that failed by a defect is left alone.
 REST = 10.0
 
+# So long, in seconds, a segment that the disk does not give back is tried again before it is put aside.
+PATIENCE = 300.0
+
 # A round that brings as many is followed by a longer pause, and by one of so many times what it took
 # where the cores are wanted for delivery too.
 MANY, TIMES = 32, 3.0
@@ -54,6 +57,10 @@ class Unsubscribe(Protocol):
     async def __call__(
         self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str, late: bool = False
     ) -> object: ...
+
+
+class _Kept(Exception):
+    """A record could not be put aside: its segment is read again."""
 
 
 class _Owed(msgspec.Struct):
@@ -96,7 +103,9 @@ class Ingest:
         self._moved = asyncio.Event()
         # Segments with damage in them: kept aside when all else of them is in the database.
         self._damaged: set[Path] = set()
+        self._failing: dict[Path, float] = {}  # since when the disk does not give them back, by the monotonic clock
         self._withheld: OSError | None = None  # why a segment could not be read in this round
+        self._stuck: OSError | None = None  # why one that is in the database whole could not be removed
 
     async def run(self) -> None:
         """Ingest until cancelled. A database that is away is waited for; nothing is given up."""
@@ -105,8 +114,7 @@ class Ingest:
             self._journal.written.clear()
             began = self._clock.monotonic()
             try:
-                self._until = await self.round()
-                self._moved.set()
+                await self.round()
                 pause = self._pause(self._clock.monotonic() - began)
             except AWAY as error:
                 log.warning("hits stay in the journal", extra={"why": str(error) or type(error).__name__})
@@ -141,9 +149,11 @@ class Ingest:
                 await store.set_ingested_until(conn, worker, begun + NO_MORE)
 
     async def round(self) -> datetime:
-        """Ingest what is durable now; the time up to which all is in Postgres. OSError when some could not be read."""
+        """Ingest what is durable now; the time up to which all is in Postgres. OSError when some could not be read,
+        or not be removed.
+        """
         until = self._journal.complete_until(self._clock.now())
-        self._brought, self._withheld = 0, None
+        self._brought, self._withheld, self._stuck = 0, None, None
         await self._pay()
         await self._ingest(await self._journal.segments())
         # First what the dead left here: their rows count until somebody says that he has read past their death.
@@ -154,6 +164,10 @@ class Ingest:
         if worker is not None:
             async with self._pool.acquire() as conn:
                 await store.set_ingested_until(conn, worker, until)
+        self._until = until
+        self._moved.set()
+        if self._stuck:
+            raise self._stuck
         return until
 
     async def _adopt(self) -> None:
@@ -171,18 +185,30 @@ class Ingest:
                 slot.release()
 
     async def _ingest(self, segments: list[Segment]) -> None:
+        """Whatever the disk refuses of one segment, the others go on."""
         for segment in segments:
-            read = await self._ingest_segment(segment)
+            try:
+                read = await self._ingest_segment(segment)
+            except _Kept:
+                continue
             kept_for = [owed.path for owed in self._owed.values()]
             if read and segment.closed and segment.path not in kept_for:
-                if segment.path in self._damaged:
-                    aside = await self._journal.in_thread(put_aside, segment.path)
-                    log.error("a damaged segment is put aside", extra={"segment": str(aside)})
-                else:
-                    await self._journal.in_thread(segment.path.unlink)
-                self._read.pop(segment.path, None)
-                self._new.discard(segment.path)
-                self._damaged.discard(segment.path)
+                try:
+                    await self._remove(segment.path)
+                except OSError as error:
+                    self._stuck = error
+
+    async def _remove(self, path: Path) -> None:
+        """All of it is in the database; what is damaged is kept where nobody reads it."""
+        if path in self._damaged:
+            aside = await self._journal.in_thread(put_aside, path)
+            log.error("a damaged segment is put aside", extra={"segment": str(aside)})
+        else:
+            await self._journal.in_thread(path.unlink)
+        self._read.pop(path, None)
+        self._new.discard(path)
+        self._damaged.discard(path)
+        self._failing.pop(path, None)
 
     async def _ingest_segment(self, segment: Segment) -> bool:
         """Read on where we stopped; the offset moves only after the commit. False when it is to be tried again."""
@@ -192,13 +218,13 @@ class Ingest:
         try:
             data = await self._journal.in_thread(_read, segment.path, start, segment.size)
         except OSError as error:
-            # The others go on without it.
-            if error.errno != errno.EIO:  # too many open files, say: it passes, or somebody mends it
+            if not self._is_lost(segment, error):
                 self._withheld = error
                 return False
             log.exception("a segment of the journal cannot be read", extra={"segment": str(segment.path)})
             self._damaged.add(segment.path)
             return True
+        self._failing.pop(segment.path, None)
         offset = 0
         while (found := decode(data, offset, BATCH)).hits or found.bad:
             DAMAGED.inc(found.bad)
@@ -210,6 +236,13 @@ class Ingest:
         if segment.closed and offset < len(data):
             self._pass_over_tail(segment, data[offset:])
         return True
+
+    def _is_lost(self, segment: Segment, error: OSError) -> bool:
+        """Whether the disk has refused it for long; any other error, such as too many open files, is mended once."""
+        if error.errno != errno.EIO or not segment.closed:
+            return False
+        since = self._failing.setdefault(segment.path, self._clock.monotonic())
+        return self._clock.monotonic() - since >= PATIENCE
 
     def _pass_over_tail(self, segment: Segment, tail: bytes) -> None:
         """What stands behind the last record of a segment that nobody writes to any more."""
@@ -230,7 +263,12 @@ class Ingest:
                 for half in (hits[: len(hits) // 2], hits[len(hits) // 2 :]):
                     await self._write_all(path, half)
                 return
-            aside = await self._journal.in_thread(put_aside, path, encode(hits[0]))
+            try:
+                aside = await self._journal.in_thread(put_aside, path, encode(hits[0]))
+            except OSError as error:
+                self._withheld = error
+                self._new.discard(path)  # what stands before it is read again
+                raise _Kept from error
             log.exception("a hit that the database refuses is put aside", extra={"segment": str(aside)})
 
     async def _write(self, path: Path, hits: list[Hit]) -> None:

@@ -13,7 +13,7 @@ from tests.tracker.made import NOON, World, hit, unsubscribe
 from tests.tracker.test_tracker import segments, serving, until, write_segment
 from tests.tracker.test_writer import running
 from tracker import ingest
-from tracker.ingest import REST, Ingest, Unsubscribe
+from tracker.ingest import PATIENCE, REST, Ingest, Unsubscribe
 from tracker.journal import decode, encode
 from tracker.writer import Journal
 
@@ -146,7 +146,7 @@ async def test_a_hit_that_the_database_refuses_is_put_aside_alone(pool: Pool, wo
     assert [decode(path.read_bytes()).hits for path in aside(tmp_path)] == [[bad]]
 
 
-async def test_a_segment_that_the_disk_does_not_give_back_does_not_hold_up_the_others(
+async def test_a_segment_that_the_disk_does_not_give_back_for_long_holds_up_nobody(
     pool: Pool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = write_segment(tmp_path, "7", [hit()])
@@ -156,10 +156,55 @@ async def test_a_segment_that_the_disk_does_not_give_back_does_not_hold_up_the_o
 
     def reading(path: Path, start: int, end: int) -> bytes:
         if path == broken:
-            raise OSError(5, "Input/output error")
+            raise OSError(errno.EIO, "Input/output error")
         return real(path, start, end)
 
     monkeypatch.setattr(ingest, "_read", reading)
 
-    assert await drained(pool, tmp_path) == 1
+    async with running(Journal(tmp_path / "journal", 0)) as journal:
+        ingesting = reader(pool, journal)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output error"):
+                await ingesting.round()
+            assert (segments(tmp_path), aside(tmp_path)) == ([broken], [])
+        assert await pool.fetchval("select count(*) from pending") == 1
+
+        assert isinstance(ingesting._clock, ManualClock)
+        await ingesting._clock.advance(PATIENCE)
+        await ingesting.round()
     assert [path.parent.name for path in aside(tmp_path)] == ["7"]
+
+
+async def test_a_disk_that_takes_no_writes_holds_up_neither_what_is_read_nor_the_watermark(
+    pool: Pool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [write_segment(tmp_path, slot, [hit()]) for slot in ("7", "8")]
+    refused = write_segment(tmp_path, "9", [hit(agent="Mozilla/5.0 \0 Firefox"), hit()])
+    worker = await world.worker()
+
+    def read_only(*_: object) -> Path:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    async def read_until() -> datetime | None:
+        return await pool.fetchval("select nullif(ingested_until, '-infinity') from worker")  # type: ignore[no-any-return]
+
+    async with running(Journal(tmp_path / "journal", 0)) as journal:
+        ingesting = reader(pool, journal, worker=worker)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", read_only)
+            patched.setattr(ingest, "put_aside", read_only)
+            with pytest.raises(OSError, match="Read-only"):
+                await ingesting.round()
+            assert (segments(tmp_path), await read_until()) == ([*left, refused], None)
+            assert await pool.fetchval("select count(*) from pending") == 2
+
+            refused.rename(tmp_path / "refused")
+            with pytest.raises(OSError, match="Read-only"):
+                await ingesting.round()
+            assert await read_until() is not None
+
+        (tmp_path / "refused").rename(refused)
+        await ingesting.round()
+    assert segments(tmp_path) == []
+    assert len(aside(tmp_path)) == 1
+    assert await pool.fetchval("select count(*) from pending") == 3
