@@ -86,8 +86,9 @@ select count(*) from fresh;
 
 -- name: take_visits
 -- Out of there up to 1,000 page views that wait for nothing any more, the oldest first: nobody holds a hit of
--- their time, and no click that may have led there waits to be judged. Plan: the primary key, and
--- pending_job_idx for each.
+-- their time, no click that may have led there waits to be judged, and one is known, or lies unread with no host
+-- that died: a view without its click would be a person's. Plan: the primary key, and for each pending_job_idx, and
+-- event_contact_idx where somebody died.
 with ripe as materialized (
   select event_id
     from visit v
@@ -96,6 +97,12 @@ with ripe as materialized (
        select from pending
         where job_id = v.job_id and kind = 'click' and class is null
           and at between v.clicked - interval '5 s' and v.clicked + interval '2 s')
+     and (v.clicked + interval '2 s' <= (select read_until()) or exists (
+       select from event
+        where contact_id = coalesce((select contact_id from ledger where job_id = v.job_id),
+                                    (select contact_id from job where id = v.job_id))
+          and at between v.clicked - interval '5 s' and v.clicked + interval '2 s' and job_id = v.job_id
+          and kind = 'click'))
    order by event_id
    limit 1000
      for update skip locked

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from mtad.base.db import Connection, Pool, in_transaction
 from tests.tracker.made import NOON, World, hit, unsubscribe
 from tracker import store
 from tracker.hits import Hit, Kind, Method
+from tracker.occurrences import Occurrence
 from tracker.ripening import FOLDED
 from tracker.service import RIPE_BATCH, Fold, ripen
+from tracker.views import queue_views
 
 LATER = NOON + timedelta(minutes=10)
 
@@ -177,6 +180,41 @@ async def test_what_the_dead_left_unread_is_waited_for_two_minutes(
     await ingest(pool, hit())
 
     assert await ripen(pool) == judged
+
+
+async def test_a_page_view_waits_for_a_click_that_may_lie_with_the_dead_and_no_other_view_does(
+    pool: Pool, world: World
+) -> None:
+    """Not two minutes: a view without its click is taken for a person's, and that is offered to the engine at once."""
+    offered: list[Occurrence] = []
+
+    async def offer(_conn: Connection, occurrences: Sequence[Occurrence]) -> None:
+        offered.extend(occurrences)
+
+    dead = await world.worker(ingested_until=NOON)
+    await pool.execute(
+        "update worker set started = $2, dead = now() - interval '1 h' where id = $1", dead, NOON - timedelta(hours=1)
+    )
+    await pool.execute("update ledger set ended = ended - interval '1 h'")
+    known, unread = hit(at=60), hit(at=90, method=Method.PREFETCH)
+    views = [
+        msgspec.structs.replace(hit(Kind.PAGE, at=at + 1, link=int(NOON.timestamp()) + at), how=f"https://a.test/{at}")
+        for at in (-60, 60, 90)
+    ]
+    await ingest(pool, known)
+    await in_transaction(pool, lambda conn: queue_views(conn, views))
+
+    for _ in range(2):
+        await ripen(pool, offer=offer)
+        assert [one.properties["url"][-4:] for one in offered] == ["/-60", "t/60"], (
+            "the first is of a time that was read"
+        )
+    await ingest(pool, unread)
+    await ripen(pool, offer=offer)
+
+    assert len(offered) == 2
+    classes = await pool.fetch("select data->>'class' from event where kind = 'page' order by at")
+    assert [row[0] for row in classes] == ["human", "human", "machine"]
 
 
 async def test_a_burst_that_lies_half_with_the_dead_is_judged_when_another_has_read_it(

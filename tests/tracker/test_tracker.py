@@ -301,9 +301,11 @@ async def test_a_defect_in_one_unsubscribe_neither_blocks_nor_loses(
     monkeypatch.setattr("tracker.ingest.REST", 0.0)
     left = made.unsubscribe(world.contact, world.program)
     path = write_segment(tmp_path, "0", [left, hit(link=world.links[0])])
+    late: set[object] = set()
     broken = True
 
     async def sometimes(**what: object) -> bool:
+        late.add(what["late"])
         if broken:
             raise ValueError("a defect")
         return await leave(pool, **what)  # type: ignore[arg-type]
@@ -313,7 +315,7 @@ async def test_a_defect_in_one_unsubscribe_neither_blocks_nor_loses(
         assert path in segments(tmp_path)
         broken = False
         await until(lambda: asyncio.sleep(0, not path.exists()))
-    assert await world.subscription() == "unsubscribed"
+    assert (await world.subscription(), late) == ("unsubscribed", {True})
 
 
 async def test_an_unsubscribe_of_nobody_is_not_tried_for_ever(pool: Pool, world: World, tmp_path: Path) -> None:
