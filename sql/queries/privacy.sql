@@ -42,9 +42,9 @@ select distinct key from suppression where key not like '@%' and key not like '#
 -- name: forgettable
 -- Of the $4 contacts after $1 the keys of those whom streams $2 forget after $3 seconds (0: never) and no other
 -- stream holds: on each they have left, or are Inactive, and nothing was heard of them since, as far as trackers
--- were read ($5: as if that were up to now); in the longest term nobody told of them, and no mail reached them;
--- nothing of theirs is under way: a mail, an entry, a hit, a consent to be confirmed. And the last of the contacts
--- looked at (null: there are none).
+-- were read ($5: as if that were up to now) and in reach; in the longest term nobody told of them, and no mail
+-- reached them; nothing of theirs is under way: a mail, an entry, a hit, a consent to be confirmed. And the last of
+-- the contacts looked at (null: there are none).
 -- Plan: look-ups for each, never a scan, for one contact too: `offset 0` keeps them from becoming joins.
 with page as materialized (
   select id from contact where id > $1 order by id limit $4
@@ -58,12 +58,13 @@ with page as materialized (
                   and (u.status = 'unsubscribed'
                        or u.status = 'subscribed' and coalesce(e.state in ('cooling', 'trying', 'resting'), false))
                   and greatest(u.changed, u.consent_at, u.break_until, u.last_open, e.last_sign, e.first_sent)
-                      < h.until - t.seconds * interval '1 s') as over,
+                      < least(h.until, r.good) - t.seconds * interval '1 s') as over,
          min(h.until - t.seconds * interval '1 s') as since
     from page p
    cross join heard h
    cross join lateral (select * from subscription where contact_id = p.id offset 0) u
     left join term t on t.stream_id = u.stream_id
+    left join reach r on r.stream_id = u.stream_id and r.holds
     left join lateral (
       select * from engagement where stream_id = u.stream_id and contact_id = u.contact_id offset 0) e on true
    group by u.contact_id

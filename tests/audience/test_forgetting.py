@@ -149,6 +149,13 @@ async def _signs_up(rows: Rows, program: Program, contact: int) -> None:
         pytest.param(
             lambda r, p, c: r.conn.execute("update subscription set last_open = $1", ago(399)), True, id="read a mail"
         ),
+        pytest.param(
+            lambda r, p, c: r.conn.execute(
+                "insert into reach values ($1, '', $2, true, $2, 3, true, '')", p.stream, ago(2)
+            ),
+            True,
+            id="could not be heard for two days",
+        ),
     ],
 )
 async def test_whoever_has_to_do_with_us_is_held_without_a_sign_on_a_stream(
