@@ -24,7 +24,7 @@ from mtad.base.db import AWAY, WRONG_DATA, Pool, in_transaction
 from tracker import store
 from tracker.hits import Hit, Kind
 from tracker.journal import decode, encode, may_be_torn
-from tracker.slots import Segment, Slot, put_aside
+from tracker.slots import Segment, Slot, orphans, put_aside
 from tracker.views import queue_views
 from tracker.writer import Journal
 
@@ -172,7 +172,7 @@ class Ingest:
 
     async def _adopt(self) -> None:
         """Ingest the slots whose workers are gone. In every round, for what it ends with says that it was done."""
-        for folder in await self._journal.in_thread(_orphans, self._journal.folder):
+        for folder in await self._journal.in_thread(orphans, self._journal.folder):
             slot = await self._journal.in_thread(Slot.claim, folder)
             if slot is None:
                 continue
@@ -324,19 +324,6 @@ class Ingest:
                 owed.rests_until = self._clock.monotonic() + REST
             else:
                 del self._owed[event_id]
-
-
-def _orphans(folder: Path) -> list[Path]:
-    """The slots that nobody owns, and that hold something."""
-    found = []
-    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if slot := Slot.claim(path):
-            try:
-                if slot.segments():
-                    found.append(path)
-            finally:
-                slot.release()
-    return found
 
 
 def _read(path: Path, start: int, end: int) -> bytes:

@@ -74,6 +74,19 @@ class Slot:
         return self.folder / f"{last + 1:010}{_SUFFIX}"
 
 
+def orphans(folder: Path) -> list[Path]:
+    """The slots that nobody owns, and that hold something."""
+    found = []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if slot := Slot.claim(path):
+            try:
+                if slot.segments():
+                    found.append(path)
+            finally:
+                slot.release()
+    return found
+
+
 def put_aside(path: Path, records: bytes | None = None) -> Path:
     """Keep a segment, or some of its records, where nobody reads it; the new path.
 

@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mtad.base.errors import DatabaseAway, Unavailable
+from mtad.ops.inhabited import inhabited, works_in
 from mtad.ops.memory import memory, sizes
 from mtad.ops.unprivileged import HOME, User, binaries, can_enter, own_folder, user_for
 
@@ -171,7 +172,7 @@ class Postgres:
         except (OSError, ValueError):
             return False
         # A pid alone proves nothing: after a crash or a reboot it may be anybody's.
-        return _works_in(pid, self.data)
+        return works_in(pid, self.data)
 
     @property
     def _user(self) -> User:
@@ -237,7 +238,7 @@ class Postgres:
             return
         log.warning("Postgres was not stopped properly and recovers", extra={"folder": str(self.home)})
         end = min(end, time.monotonic() + 20)
-        while _inhabited(self.data):
+        while inhabited(self.data):
             if time.monotonic() > end:
                 return
             time.sleep(0.05)
@@ -321,22 +322,3 @@ class Postgres:
 
 def _digest(path: Path) -> str:
     return hashlib.blake2b(os.fsencode(path), digest_size=6).hexdigest()
-
-
-def _works_in(pid: int | str, folder: Path) -> bool:
-    """Whether a live process of Postgres has its working directory there, as each of them has its data folder."""
-    process = Path("/proc") / str(pid)
-    try:
-        name, state = (process / "stat").read_text().partition("(")[2].rpartition(")")[::2]
-        if state.split()[0] == "Z":
-            return False
-        try:
-            return (process / "cwd").readlink() == folder
-        except PermissionError:  # root without CAP_SYS_PTRACE, in many containers
-            return name == "postgres"
-    except OSError:
-        return False
-
-
-def _inhabited(folder: Path) -> bool:
-    return any(_works_in(entry.name, folder) for entry in Path("/proc").iterdir() if entry.name.isdigit())
