@@ -314,7 +314,7 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
 
 def _database_url(text: str) -> None:
     if text != "embedded" and not text.startswith(("postgresql://", "postgres://")):
-        raise ValueError(f"write embedded or postgresql://…, is {text!r}")
+        raise ValueError("write embedded or postgresql://…")  # not what it is: it may hold a password
 
 
 def _selector(text: str) -> None:

@@ -181,7 +181,10 @@ def load(folder: Path, text: str) -> Config:
         ("domain = 'x.test'\n[tracker]\nlisten = '8025'", "tracker.listen: '8025' is not ADDRESS:PORT"),
         ("domain = 'x.test'\n[metrics]\nlisten = 'here:http'", "metrics.listen: 'here:http' is not ADDRESS:PORT"),
         ("domain = 'x.test'\nfolder = '/'", "folder: no such key"),
-        ("domain = 'x.test'\n[database]\nurl = ''", "database.url: write embedded or postgresql://…, is ''"),
+        (
+            "domain = 'x.test'\n[database]\nurl = 'postgresq://me:secret@db/mtad'",
+            "database.url: write embedded or postgresql://…",
+        ),
         ("domain = 'x.test'\n[mta]\nhostname = 'a b'", "mta.hostname: the domain 'a b' is not valid"),
         ("domain = 'x.test'\n[tracker]\nprobe = '11m'", "tracker.probe: write off, or 1s to 10m, is '11m'"),
         ("domain = 'x.test'\n[tracker]\ntrusted_proxies = ['all']", "tracker.trusted_proxies: 'all' does not appear"),
@@ -202,6 +205,7 @@ def test_what_is_wrong_is_one_line_with_file_key_and_value(tmp_path: Path, text:
     assert said.startswith(f"{tmp_path / 'mtad.toml'}: ")
     assert says in said
     assert "\n" not in said
+    assert "secret" not in said
     assert raised.value.exit_code == 78
 
 
