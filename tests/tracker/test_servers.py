@@ -11,17 +11,22 @@ import aiohttp
 import pytest
 
 from engine import service as engine
+from engine.history import HAPPENED
 from mtad.base.db import Connection, Pool, open_pool
 from mtad.base.errors import ConfigError
 from mtad.compose.apply import apply_stream
 from tests.tracker.made import NOON, World
 from tests.tracker.test_tracker import serving
 from tracker.bearer import EventKeys
-from tracker.intake import MOST_ITEMS
+from tracker.intake import MOST_ITEMS, OURS, REPORTS
 from tracker.occurrences import Occurrence
 
 TOKEN = "s" * 40
 KEYS = EventKeys.parse(f"# ours\nshop:{TOKEN}\ncrm:{'c' * 40}")
+
+
+def test_what_moves_people_between_states_no_server_says_unless_as_a_report() -> None:
+    assert HAPPENED.keys() - REPORTS <= OURS
 
 
 class Place:
