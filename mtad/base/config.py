@@ -314,7 +314,8 @@ def _texts(config: Config) -> Iterator[tuple[str, Callable[[str], object], str]]
 
 def _database_url(text: str) -> None:
     if text != "embedded" and not text.startswith(("postgresql://", "postgres://")):
-        raise ValueError("write embedded or postgresql://…")  # not what it is: it may hold a password
+        scheme, sep, _ = text.partition("://")  # behind it may stand a password
+        raise ValueError(f"write embedded or postgresql://…, is {f'{scheme}{sep}…' if sep else 'no URL'}")
 
 
 def _selector(text: str) -> None:

@@ -183,7 +183,7 @@ def load(folder: Path, text: str) -> Config:
         ("domain = 'x.test'\nfolder = '/'", "folder: no such key"),
         (
             "domain = 'x.test'\n[database]\nurl = 'postgresq://me:secret@db/mtad'",
-            "database.url: write embedded or postgresql://…",
+            "database.url: write embedded or postgresql://…, is postgresq://…",
         ),
         ("domain = 'x.test'\n[mta]\nhostname = 'a b'", "mta.hostname: the domain 'a b' is not valid"),
         ("domain = 'x.test'\n[tracker]\nprobe = '11m'", "tracker.probe: write off, or 1s to 10m, is '11m'"),

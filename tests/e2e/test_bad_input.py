@@ -195,7 +195,7 @@ CASES: list[tuple[str, Prepare, tuple[str, ...], int, tuple[str, ...]]] = [
     # ── Sockets and the database ─────────────────────────────────────────────
     ("listen: not ours", configured('"127.0.0.1:0"', '"192.0.2.1:1"'), ("run", *BAD), UNAVAILABLE,
      ("tracker.listen", "192.0.2.1:1")),
-    ("database: url", database("mysql://x/y"), ("migrate", *BAD), CONFIG, ("database.url", "'mysql://x/y'")),
+    ("database: url", database("mysql://x/y"), ("migrate", *BAD), CONFIG, ("database.url", "is mysql://…")),
     ("database: host", database("postgresql://u:secret@nowhere.invalid/x"), ("audit", "x", *BAD), UNAVAILABLE,
      ("postgresql://u@nowhere.invalid/x",)),
     ("database: no port", database("postgresql://u@127.0.0.1:99999/x"), ("audit", "x", *BAD), UNAVAILABLE,
