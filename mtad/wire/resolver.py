@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from typing import Self
 
 import msgspec
@@ -87,10 +88,8 @@ class Resolver:
 
     async def addresses(self, host: str) -> list[str]:
         """The addresses of a host, preferred ones first; none when it has none. Raises Unresolved."""
-        try:
-            return [str(ipaddress.ip_address(host))]
-        except ValueError:
-            pass
+        if (literal := _literal(host)) is not None:
+            return [literal]
         answers = await asyncio.gather(*(self.records(host, kind) for kind in self._kinds), return_exceptions=True)
         found: list[str] = []
         unresolved: Unresolved | None = None
@@ -109,6 +108,15 @@ class Resolver:
     async def records(self, name: str, kind: str) -> Records:
         """The records of an ASCII name, with the seconds for which they will be remembered; raises Unresolved."""
         return await self._memory.records(name, kind)
+
+
+@lru_cache(maxsize=1024)  # those of routes, asked for at each session
+def _literal(host: str) -> str | None:
+    """An address that stands in place of a name."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None
 
 
 def _site(domain: str, ranked: Sequence[tuple[int, str]], us: Collection[str], ttl: float) -> Site | NoMail:
