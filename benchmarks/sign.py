@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import msgspec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from benchmarks.cpu import Cost, costs, exhaust
 from benchmarks.entry import finish, machine
@@ -19,7 +18,7 @@ from benchmarks.mailing import DOMAIN
 from benchmarks.rehearsal import Plan, plan_of
 from mtad.compose.composer import Composed
 from mtad.dkim.canon import ended, relaxed_body, relaxed_value
-from mtad.dkim.keys import Key, new_ed25519_key, new_key, signature
+from mtad.dkim.keys import Key, new_ed25519_key, new_key, parse_key, signature
 from mtad.dkim.sign import SIGNED, Identity, Signer
 
 
@@ -53,7 +52,7 @@ def main() -> None:
 async def measure(plan: Plan) -> Report:
     """Every key and every part on the same mails."""
     mails = list(letters(plan.mails, plan.size, plan.seed).compose())
-    keys = {name: _key(pem) for name, pem in (("rsa2048", new_key()), ("ed25519", new_ed25519_key()))}
+    keys = {name: parse_key(pem) for name, pem in (("rsa2048", new_key()), ("ed25519", new_ed25519_key()))}
     identities = {name: [Identity(DOMAIN, name, key)] for name, key in keys.items()}
     identities["both"] = [*identities["rsa2048"], *identities["ed25519"]]
     digests = [hashlib.sha256(mail.body).digest() for mail in mails]
@@ -80,10 +79,6 @@ async def measure(plan: Plan) -> Report:
         command=sys.argv[1:],
         machine=machine("none"),
     )
-
-
-def _key(pem: bytes) -> Key:
-    return cast(Key, load_pem_private_key(pem, password=None))
 
 
 def _signing(signer: Signer, mails: list[Composed]) -> Callable[[], object]:

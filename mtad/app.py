@@ -92,6 +92,7 @@ async def run_worker(config: Config, place: Place, ready: Callable[[], None]) ->
         most=config.database.connections,
         name=f"mtad {place.slot}",
         least=0,
+        hot=True,
         admit=tracking.require_our_schema,
     )
     try:

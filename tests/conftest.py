@@ -129,8 +129,8 @@ async def database_url(postgres_url: str, template_database: str) -> AsyncIterat
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    """Connections to a fresh migrated database."""
-    made = await open_pool(database_url, most=8)
+    """Connections to a fresh migrated database, as a worker has them."""
+    made = await open_pool(database_url, most=8, hot=True)
     try:
         yield made
     finally:

@@ -23,13 +23,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from nacl.signing import SigningKey
 
 from mtad.base.errors import ConfigError
 from mtad.dkim.multibuffer import LANES, Multibuffer, Wrong
 
 log = logging.getLogger("mtad.dkim")
 
-Key = RSAPrivateKey | Ed25519PrivateKey
+Key = RSAPrivateKey | SigningKey
 
 BITS = 2048
 _MOST_BITS = 4096
@@ -49,7 +50,7 @@ def new_ed25519_key() -> bytes:
     return _pem(Ed25519PrivateKey.generate())
 
 
-def _pem(key: Key) -> bytes:
+def _pem(key: RSAPrivateKey | Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
@@ -60,26 +61,34 @@ def read_key(path: Path) -> Key:
     except OSError as error:
         raise ConfigError(f"{path}: DKIM key: {error.strerror}; `mtad init` makes one") from None
     try:
+        return parse_key(pem)
+    except ValueError as error:
+        raise ConfigError(f"{path}: DKIM key: {error}") from None
+
+
+def parse_key(pem: bytes) -> Key:
+    """The private key in PEM; ValueError says what is wrong with it."""
+    try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigError(f"{path}: DKIM key: is not an unencrypted private key in PEM") from None
+        raise ValueError("is not an unencrypted private key in PEM") from None
     if isinstance(key, Ed25519PrivateKey):
-        return key
+        return SigningKey(key.private_bytes_raw())
     if not isinstance(key, RSAPrivateKey):
-        raise ConfigError(f"{path}: DKIM key: is neither an RSA nor an Ed25519 key")
+        raise ValueError("is neither an RSA nor an Ed25519 key")  # noqa: TRY004 - the key is a value of the file
     if not BITS <= key.key_size <= _MOST_BITS:
-        raise ConfigError(f"{path}: DKIM key: has {key.key_size} bits; {BITS} to {_MOST_BITS} are accepted")
+        raise ValueError(f"has {key.key_size} bits; {BITS} to {_MOST_BITS} are accepted")
     return key
 
 
 def algorithm(key: Key) -> str:
     """The a= of what this key signs."""
-    return "ed25519-sha256" if isinstance(key, Ed25519PrivateKey) else "rsa-sha256"
+    return "ed25519-sha256" if isinstance(key, SigningKey) else "rsa-sha256"
 
 
 def signature(key: Key, digest: bytes) -> bytes:
     """The signature over a SHA-256 digest; Ed25519 takes the digest for its message (RFC 8463 section 3)."""
-    return key.sign(digest) if isinstance(key, Ed25519PrivateKey) else key.sign(digest, _PADDING, _PREHASHED)
+    return key.sign(digest).signature if isinstance(key, SigningKey) else key.sign(digest, _PADDING, _PREHASHED)
 
 
 def signatures(wanted: Sequence[tuple[Key, bytes]], multibuffer: Multibuffer | None) -> list[bytes]:
@@ -106,8 +115,7 @@ def dns_record(key: Key) -> str:
 
     For RSA it is longer than 255 octets: a zone file splits it into several strings.
     """
-    public = key.public_key()
-    if isinstance(key, Ed25519PrivateKey):
-        return f"v=DKIM1; k=ed25519; p={base64.b64encode(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()}"
-    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if isinstance(key, SigningKey):
+        return f"v=DKIM1; k=ed25519; p={base64.b64encode(key.verify_key.encode()).decode()}"
+    der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return f"v=DKIM1; k=rsa; p={base64.b64encode(der).decode()}"

@@ -19,7 +19,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 
 from mtad.base.config import Config
 from mtad.base.errors import ConfigError
@@ -116,7 +116,7 @@ class Signer:
     """
 
     def __init__(self, identities: Sequence[Identity]) -> None:
-        self._identities = sorted(identities, key=lambda identity: not isinstance(identity.key, Ed25519PrivateKey))
+        self._identities = sorted(identities, key=lambda identity: not isinstance(identity.key, SigningKey))
         self._plans: dict[tuple[str, str, str, tuple[bytes, ...]], _Plan] = {}
 
     @classmethod

@@ -8,14 +8,13 @@ from pathlib import Path
 import dkim
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtad.base.db import Pool
 from mtad.compose.apply import apply_program
 from mtad.compose.composer import Composer, ContentFault, sender_id
-from mtad.dkim.keys import dns_record, new_key
+from mtad.dkim.keys import dns_record, new_key, parse_key
 from mtad.dkim.sign import Identity, Signer
 from tests.compose.conftest import HTML, Writer
 from tests.compose.mails import (
@@ -163,8 +162,7 @@ def test_a_local_part_beyond_ascii_is_a_fault() -> None:
 
 @cache
 def signer() -> Signer:
-    key = load_pem_private_key(new_key(), password=None)
-    return Signer([Identity("example.com", "s1", key)])  # type: ignore[arg-type]
+    return Signer([Identity("example.com", "s1", parse_key(new_key()))])
 
 
 def dns(name: bytes, timeout: int = 5) -> bytes:

@@ -169,6 +169,19 @@ async def test_hot_queries_use_their_indexes_and_touch_few_rows(pool: Pool) -> N
                 assert any(node.get("Index Name") == "job_urgent_idx" for node in plan)
 
 
+async def test_a_claim_reads_no_more_of_a_site_than_it_takes_whatever_is_known_of_who_holds_jobs(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        await make_world(conn)
+        # As enqueueing leaves them: packed, of four sites, and it analyzes other columns.
+        await conn.execute("update job set site_id = 1 + site_id % 4, prio = 4, due = now() - interval '1 h'")
+        await conn.execute("vacuum full job")
+        await conn.execute("delete from pg_statistic where starelid = 'job'::regclass")
+        await conn.execute(programs.SQL["analyze_queue"])
+        plan = list(nodes(await generic_plan(conn, *HOT["claim"][:2])))
+
+    assert max(node["Actual Rows"] for node in plan if node.get("Index Name") == "job_due_idx") <= 64
+
+
 async def test_a_claim_writes_to_no_index_of_the_queue_and_its_plan_without_one_is_found_out(pool: Pool) -> None:
     async with pool.acquire() as conn:
         await make_world(conn)

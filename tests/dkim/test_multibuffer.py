@@ -5,14 +5,14 @@ import logging
 from collections.abc import Sequence
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from nacl.signing import SigningKey
 
 from mtad.dkim.keys import Key, signature, signatures
 from mtad.dkim.multibuffer import LANES, Multibuffer, Wrong
 
 RSA = [generate_private_key(65537, 2048) for _ in range(2)]
-OTHERS: list[Key] = [generate_private_key(65537, 3072), generate_private_key(3, 2048), Ed25519PrivateKey.generate()]
+OTHERS: list[Key] = [generate_private_key(65537, 3072), generate_private_key(3, 2048), SigningKey.generate()]
 FOUND = Multibuffer.found()
 needs_lanes = pytest.mark.skipif(FOUND is None, reason="no crypto_mb, or a processor without AVX-512 IFMA")
 

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     load_der_public_key,
-    load_pem_private_key,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +23,7 @@ from hypothesis import strategies as st
 from mtad.base.config import Config, Dkim
 from mtad.base.errors import ConfigError
 from mtad.dkim.canon import relaxed_body
-from mtad.dkim.keys import dns_record, new_ed25519_key, new_key, read_key
+from mtad.dkim.keys import dns_record, new_ed25519_key, new_key, parse_key, read_key
 from mtad.dkim.sign import BULK_NEEDS, SIGNED, Identity, NotCovered, Signer
 
 Headers = list[tuple[bytes, bytes]]
@@ -33,8 +32,7 @@ Headers = list[tuple[bytes, bytes]]
 @cache
 def identity(selector: str = "s1") -> Identity:
     """The key of s1 is RSA, that of e1 Ed25519."""
-    key = load_pem_private_key(new_key() if selector == "s1" else new_ed25519_key(), password=None)
-    return Identity("example.com", selector, key)  # type: ignore[arg-type]
+    return Identity("example.com", selector, parse_key(new_key() if selector == "s1" else new_ed25519_key()))
 
 
 def signer(*selectors: str) -> Signer:
