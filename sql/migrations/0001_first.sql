@@ -705,20 +705,26 @@ create table warmup (
 ) with (fillfactor = 50);
 
 create table lane_session (
-  lane_id int not null references lane,
-  worker int not null references worker,
+  lane_id int not null,
+  worker int not null,
   sessions int not null,
   lacking timestamptz,  -- when it last got less than its share
   primary key (lane_id, worker)
 ) with (fillfactor = 50);
 
--- As they are now: a statement that has waited for the lane's lock sees them as they were before.
-create function sessions_of_others(lane int, me int) returns int language plpgsql as $$
+-- As they are now: a statement that has waited for the lanes' locks sees them as they were before. Only lanes of
+-- which others hold some.
+create function sessions_of_others(lanes int[], me int) returns table (lane int, sessions bigint)
+language plpgsql rows 16 as $$
 begin
-  return (select coalesce(sum(s.sessions), 0)
-            from lane_session s
-            join worker w on w.id = s.worker
-           where s.lane_id = lane and s.worker <> me and w.dead is null);
+  return query
+  select l.id, h.sessions
+    from unnest(lanes) l (id)
+   cross join lateral (
+     select sum(s.sessions) as sessions
+       from lane_session s
+      where s.lane_id = l.id and s.worker <> me and s.worker in (select w.id from worker w where w.dead is null)) h
+   where h.sessions > 0;
 end $$;
 
 -- What all sites of a provider share, from one source, where the configuration limits that.

@@ -703,8 +703,10 @@ with lanes as materialized (
      for no key update
 ), living as (
   select count(*) as n from worker where dead is null
+), others as materialized (
+  select o.* from (select array_agg(id) as ids from lanes) l cross join lateral sessions_of_others(l.ids, $1) o
 ), wishes as (
-  select w.*, l.share, sessions_of_others(l.id, $1) as others,
+  select w.*, l.share, coalesce(o.sessions, 0) as others,
          case when greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)
                    < clock_timestamp() + interval '1 s' then l.most
               else 0 end as most,
@@ -719,6 +721,7 @@ with lanes as materialized (
             from lanes cross join living) l
     join unnest($2::int[], $3::int[], $4::int[], $5::boolean[]) as w (lane_id, wanted, running, growing)
       on w.lane_id = l.id
+    left join others o on o.lane = l.id
 ), granted as (
   select *, greatest(running, least(wanted, most - others,
                                     case when growing and not others_lack then most else share end)) as sessions
