@@ -165,8 +165,8 @@ create index subscription_break_idx on subscription (stream_id, break_until, con
 -- contact × stream, engine/README.md. No row: New. New is also a row without
 -- `first_sent`. `wake_at` is the only indexed time: hot updates must not touch one.
 create table engagement (
-  stream_id int not null references stream,
-  contact_id bigint not null references contact,
+  stream_id int not null,
+  contact_id bigint not null,
   state contact_state not null default 'active',
   since timestamptz not null,
   version int not null default 1,
@@ -318,10 +318,10 @@ create table message_link (
 
 create table entry (
   id bigint generated always as identity primary key,
-  program_id int not null references program,
+  program_id int not null,
   version int not null,
-  contact_id bigint references contact,      -- null once erased
-  stream_id int not null references stream,
+  contact_id bigint,                         -- null once erased
+  stream_id int not null,
   key text not null default '',
   node text collate "C" not null,
   due timestamptz,                           -- null while a job of this entry is queued
@@ -674,7 +674,7 @@ $$;
 create table lane (
   id int generated always as identity primary key,
   source text not null default 'default',
-  site_id int not null references site,
+  site_id int not null,
   rate real not null,                        -- messages a second
   burst real not null,
   sessions int not null,                     -- limit over all workers
