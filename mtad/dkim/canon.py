@@ -36,6 +36,8 @@ def ended(body: bytes) -> bytes:
 
     That is: no tab, no two blanks in a row, no blank before a CRLF.
     """
+    if body.endswith(b"\r\n") and not body.endswith(b"\r\n\r\n") and body != b"\r\n":
+        return body  # as nearly all are; not copied
     end = len(body)
     while body.endswith(b"\r\n", 0, end):
         end -= 2

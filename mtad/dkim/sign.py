@@ -77,12 +77,28 @@ class Identity(msgspec.Struct, frozen=True):
     starts: float = -math.inf
 
 
+class _Line(msgspec.Struct):
+    """One header as it is hashed: kept from mail to mail, for most values are those of the mail before."""
+
+    name: bytes
+    at: int  # which header it is
+    value: bytes | None = None
+    relaxed: bytes = b""
+
+    def of(self, value: bytes) -> bytes:
+        """`name:value`, relaxed, with its CRLF."""
+        if value != self.value:
+            self.value = value
+            self.relaxed = b"%b:%b\r\n" % (self.name, relaxed_value(value))
+        return self.relaxed
+
+
 class _Plan(msgspec.Struct, frozen=True):
     """What all mails of a stream with the same names of headers and the same domains have in common."""
 
     until: float  # when another key starts
     missing: list[str]  # what a bulk mail must have and these have not
-    hashed: list[tuple[bytes, int]]  # `name:` in the order of hashing, and which header it is
+    hashed: list[_Line]  # in the order of hashing
     fields: list[tuple[Key, bytes, bytes]]  # who signs; the field up to h=, on the wire and relaxed
 
 
@@ -190,10 +206,7 @@ class Signer:
             plan = self._plans[case] = self._plan(*case, now_unix)
         if bulk and plan.missing:
             raise NotCovered(f"the signature would not cover {', '.join(plan.missing)}")
-        pieces: list[bytes] = []
-        for name, at in plan.hashed:
-            pieces += (name, relaxed_value(headers[at][1]), b"\r\n")
-        common = hashlib.sha256(b"".join(pieces))
+        common = hashlib.sha256(b"".join([line.of(headers[line.at][1]) for line in plan.hashed]))
         body_hash = hashlib.sha256(ended(body) if canonical else relaxed_body(body)).digest()
         last = f"t={now_unix}; bh={base64.b64encode(body_hash).decode()};".encode()
         wanted: list[tuple[Key, bytes]] = []
@@ -227,7 +240,7 @@ class Signer:
         return _Plan(
             until=min((i.starts for i in self._identities if i.starts > now), default=math.inf),
             missing=sorted(name.decode() for name in _BULK_NEEDS.difference(covered)),
-            hashed=[(name + b":", at) for name, at in hashed],
+            hashed=[_Line(name, at) for name, at in hashed],
             fields=fields,
         )
 
