@@ -91,8 +91,8 @@ class Composed(msgspec.Struct, frozen=True):
 
     def message(self, signature: bytes = b"") -> bytes:
         """The whole message as it goes on the wire, dots not stuffed; `signature` is a field with its CRLF."""
-        lines = [b"%b: %b" % header for header in self.headers]
-        return b"%b%b\r\n\r\n%b" % (signature, b"\r\n".join(lines), self.body)
+        head = b"\r\n".join(map(b": ".join, self.headers))
+        return b"".join((signature, head, b"\r\n\r\n", self.body))
 
 
 class Texts(msgspec.Struct, frozen=True):

@@ -44,13 +44,13 @@ def unstructured(name: str, text: str) -> bytes:
 
     ContentFault for a control character: a line break here would be another header.
     """
-    if _CONTROL.search(text):
-        raise ContentFault(f"content:{name}: control character")
     first = len(name) + 2
-    if _PRINTABLE.fullmatch(text) and "=?" not in text and text == text.strip(" "):
+    if text.isascii() and text.isprintable() and "=?" not in text and text == text.strip(" "):
         folded = _folded(text, first)
         if folded is not None:
             return folded.encode("ascii")
+    if _CONTROL.search(text):
+        raise ContentFault(f"content:{name}: control character")
     return encoded_words(text, first)
 
 
@@ -156,8 +156,8 @@ def alternative(boundary: str, parts: Sequence[tuple[str, str]]) -> str:
 
     A boundary that contains "=_" can stand in no quoted-printable body.
     """
-    out = [
-        f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n{body}\r\n"
-        for kind, body in parts
-    ]
+    out: list[str] = []
+    for kind, body in parts:
+        head = f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+        out += (head, body, "\r\n")
     return "".join([*out, f"--{boundary}--\r\n"])
