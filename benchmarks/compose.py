@@ -16,7 +16,6 @@ from benchmarks.rehearsal import Plan, plan_of
 from mtad.compose import mime
 from mtad.compose.composer import Composed
 from mtad.compose.links import CALL
-from mtad.compose.sandbox import Ours
 from mtad.compose.template import compiled, compiled_html, compiled_text, context, rendered
 from tracker.tokens import Purpose, click_url, contact_token, link_token, pixel_url, return_path
 
@@ -34,14 +33,6 @@ class Report(msgspec.Struct, frozen=True):
     message: Cost  # head, signature and body put together, which is no part of compose
     command: list[str]
     machine: Mapping[str, str | int]
-
-
-class _Link(Ours):
-    """A link that costs nothing, to render without tokens."""
-
-    def __call__(self, *args: object) -> str:
-        del args
-        return f"{_BASE}/c/{'x' * 36}"
 
 
 def main() -> None:
@@ -80,8 +71,9 @@ def _parts(made: Letters, mails: list[Composed]) -> dict[str, Callable[[], objec
     assert made.parts.html is not None
     assert made.parts.txt is not None
     subject, txt, html = compiled(made.parts.subject), compiled_text(made.parts.txt), compiled_html(made.parts.html)
-    ours = {CALL: _Link(), "mtad_pixel": f"{_BASE}/o/x.gif", "unsubscribe_url": f"{_BASE}/u/{'x' * 36}", "imprint": "x"}
-    values = [context(facts.address, facts.attributes) | ours for facts in made.facts]
+    urls = {f"{CALL}_{at}": f"{_BASE}/c/{'x' * 36}" for at in range(1, len(made.links))}
+    ours = urls | {"mtad_pixel": f"{_BASE}/o/x.gif", "unsubscribe_url": f"{_BASE}/u/{'x' * 36}", "imprint": "x"}
+    values = [context(facts.address, {**facts.attributes, **ours}) for facts in made.facts]
     bodies = [(rendered(txt, each, "txt"), rendered(html, each, "html")) for each in values]
 
     def tokens() -> None:

@@ -130,6 +130,8 @@ class _Message:
             position: (link, url)
             for position, link, url in zip(stored.positions, stored.link_ids, stored.urls, strict=True)
         }
+        # Those that no values stand behind, by their names in the template.
+        self.fixed = [(f"{CALL}_{at}", link, url) for at, (link, url) in self.links.items() if "{0}" not in url]
         self.boundary = f"=_mtad.{stored.id}"
         if self.html is not None and self.txt is not None:
             kind = f'multipart/alternative; boundary="{self.boundary}"'
@@ -156,7 +158,7 @@ class _Links(Ours):
         self._links = links
         self._base = base
         self._mode = mode
-        self._job = job_id if mode == _FULL else 0
+        self._job = job_id
 
     def __call__(self, position: int, *values: Any) -> str:  # noqa: ANN401 - whatever the author's expression gives
         link, url = self._links[position]
@@ -284,9 +286,15 @@ class Composer:
         if message.html is None:
             return _Quoted(subject, None, txt)
         values["imprint"] = sender.imprint_html
-        values[CALL] = _Links(self._keys, message.links, sender.base, mode, facts.job_id)
+        job = facts.job_id if mode == _FULL else 0
+        for name, link, url in message.fixed:
+            values[name] = url if mode == _NONE else self._click(sender, job, link)
+        values[CALL] = _Links(self._keys, message.links, sender.base, mode, job)
         values["mtad_pixel"] = "" if mode == _NONE else self._pixel(sender, mode, facts.job_id, message.links[0][0])
         return _Quoted(subject, rendered(message.html, values, "html"), txt)
+
+    def _click(self, sender: _Sender, job_id: int, link_id: int) -> str:
+        return click_url(sender.base, link_token(self._keys, Purpose.CLICK, job_id, link_id))
 
     def _pixel(self, sender: _Sender, mode: int, job_id: int, link_id: int) -> str:
         purpose = Purpose.HYGIENE if mode == _HYGIENE else Purpose.OPEN
