@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
 from mtad.compose.mime import ended
-from mtad.compose.template import compiled_text, context, rendered
+from mtad.compose.sandbox import Names
+from mtad.compose.template import compiled_text, rendered
 from mtad.compose.text import plain_text, settled
 
 
 def read(html: str, **values: object) -> str:
     """The text as a recipient with these values reads it."""
-    quoted = settled(rendered(compiled_text(plain_text(html).strip()), context("a@b.test", values), "txt"))
+    quoted = settled(rendered(compiled_text(plain_text(html).strip()), Names(values), "txt"))
     return binascii.a2b_qp(ended(quoted)).decode().replace("\r\n", "\n")
 
 
