@@ -11,7 +11,7 @@ not all 10,000 together fast: who writes templates is trusted with the machine.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, cast
 
 from jinja2 import StrictUndefined, nodes, pass_context
@@ -28,6 +28,9 @@ _MOST_BITS = 4_096  # of a whole number
 
 # Filters whose result grows with a number or a text that they are given.
 _GROWING = frozenset({"batch", "center", "indent", "join", "replace", "slice", "tojson", "wordwrap"})
+
+# Those that make nothing.
+_PASSING = frozenset({"default", "d"})
 
 # Of printf's formats, those that ask for 10,000 columns or more, or for a width to be given.
 _WIDE = re.compile(r"%[^%a-zA-Z]*(?:\d{5}|\*)")
@@ -118,14 +121,24 @@ class Names(dict[str, Any]):
 
 
 class Filling(Context):
-    """The context of one rendering; `new_context` of Jinja2 looks through layers of globals, for 6 µs instead of 1.
+    """The context of one rendering, without what templates rarely ask for: 0.3 µs, where `new_context` takes 6.
 
-    Templates ask for each name by a look-up in C. What they set themselves they never ask for by its name.
+    Each name is a look-up in C. What a template sets itself it never asks for by its name.
     """
 
     def __init__(self, environment: "Environment", names: Names) -> None:
-        super().__init__(environment, names, None, {})
+        self.environment = environment
+        self.parent = names
+        self.name = None
+        self.vars = {}
+        self.exported_vars = set()
+        self.blocks = {}
         self.resolve_or_missing = names.__getitem__  # type: ignore[assignment, method-assign]
+
+    @cached_property
+    def eval_ctx(self) -> nodes.EvalContext:  # type: ignore[override]
+        """What filters that escape ask."""
+        return nodes.EvalContext(self.environment)
 
 
 class Ours:
@@ -161,7 +174,7 @@ class Environment(ImmutableSandboxedEnvironment):
         self._left = MOST_STEPS
         self.globals = dict(GLOBALS)
         self.filters["mtad_joined"] = _as_it_is
-        self.filters = {name: _bounded(name, function) for name, function in self.filters.items()}
+        self.filters |= {name: _bounded(name, self.filters[name]) for name in self.filters.keys() - _PASSING}
         self.filters["mtad_counted"] = self._counted
 
     def begin(self) -> None:

@@ -163,6 +163,8 @@ def test_a_value_that_asks_for_too_much_is_a_fault_of_that_mail_alone(source: st
         ("{% for i in [3, 1] %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}{% endfor %}", "1/2,2/2"),
         ("{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% else %}none{% endfor %}", "a1"),
         ("{% for i in [] %}x{% else %}none{% endfor %}", "none"),
+        ("{% for i in [1, 2] %}{% set n = i %}{% for j in range(n) %}{{ j }}{% endfor %}{% endfor %}", "001"),
+        ("{% macro m() %}<{{ '&' | e }}{% endmacro %}{{ m() }}{{ [1] | tojson | forceescape }}", "<&amp;[1]"),
         ("{% for i in [1, 2, 3] if i > 1 %}{{ i }}{% endfor %}", "23"),
         ("{% for i in [[1], []] recursive %}[{{ loop(i) if i is iterable }}]{% endfor %}", "[[]][]"),
         ("{% set a = '&' | e %}{{ '<' ~ a ~ '>' }}{{ '<' ~ 'b' }}", "&lt;&amp;&gt;&lt;b"),
