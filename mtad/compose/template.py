@@ -20,7 +20,8 @@ from mtad.base.errors import InputError
 from mtad.compose.faults import ContentFault
 from mtad.compose.links import CALL
 from mtad.compose.mime import quoted
-from mtad.compose.sandbox import GLOBALS, Environment, Filling, Names, TooMuch
+from mtad.compose.names import Filling, Names
+from mtad.compose.sandbox import GLOBALS, Environment, TooMuch
 from mtad.compose.text import has_marks, marked
 
 # Names that a template may use beside the attributes of contacts.

@@ -59,39 +59,37 @@ class Signer:
         self._multibuffer = multibuffer
         self._at_once = LANES if multibuffer else 1
         self._wanted: tuple[deque[Wanted], ...] = tuple(deque() for _ in range(CLASSES))
+        self._waiting = 0  # how many those are
         self._drafts: list[Drafted] = []
         self._asked = asyncio.Event()
 
     @property
     def busy(self) -> bool:
         """Whether mails wait to be signed, and will soon be offered to begin."""
-        return bool(self._drafts) or any(self._wanted)
+        return self._waiting > 0
 
     async def sign(self, mail: Mail, source: str = DEFAULT) -> Signed:
         """The signed message, to leave through `source`; ContentFault when it cannot be made for this contact."""
         done: asyncio.Future[Signed] = asyncio.get_running_loop().create_future()
         self._wanted[mail.facts.class_].append((mail, source, done))
+        self._waiting += 1
         self._asked.set()
         return await done
 
     async def run(self) -> None:
         """Sign until cancelled."""
         while True:
+            while self._waiting:
+                self._draft_next()
+                if len(self._drafts) == self._at_once or not self._waiting:
+                    self._sign_drafts()
+                await asyncio.sleep(0)
+            self._asked.clear()
             await self._asked.wait()
-            self._draft_next()
-            if len(self._drafts) == self._at_once or not any(self._wanted):
-                self._sign_drafts()
-            if not self.busy:
-                self._asked.clear()
-            await asyncio.sleep(0)
 
     def _draft_next(self) -> None:
-        for waiting in self._wanted:
-            if waiting:
-                mail, source, done = waiting.popleft()
-                break
-        else:
-            return
+        mail, source, done = next(filter(None, self._wanted)).popleft()
+        self._waiting -= 1
         if done.done():  # its session was cancelled
             return
         try:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
 from mtad.compose.mime import ended
-from mtad.compose.sandbox import Names
+from mtad.compose.names import Names
 from mtad.compose.template import compiled_text, rendered
 from mtad.compose.text import plain_text, settled
 
