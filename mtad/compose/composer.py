@@ -17,7 +17,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from jinja2 import Template
 from markupsafe import Markup, escape
 
 from engine.facts import Facts
@@ -28,11 +27,11 @@ from mtad.base.db import Pool
 from mtad.base.ids import message_id
 from mtad.compose import mime, store
 from mtad.compose.faults import ContentFault
-from mtad.compose.folder import PIXEL
 from mtad.compose.links import CALL, filled
+from mtad.compose.message import Message, Quoted
 from mtad.compose.sandbox import Ours
-from mtad.compose.template import compiled, compiled_html, compiled_text, context, rendered
-from mtad.compose.text import has_marks, settled
+from mtad.compose.template import context, rendered
+from mtad.compose.text import settled
 from tracker.tokens import (
     Keys,
     Purpose,
@@ -55,16 +54,8 @@ _FULL, _HYGIENE, _AGGREGATE, _NONE = range(4)
 _CLASSES = ("transactional", "triggered", "bulk")
 _BULK = 2
 
-_TXT = "text/plain; charset=utf-8"
-_HTML = "text/html; charset=utf-8"
 _PRECEDENCE = (b"Precedence", b"bulk")
 _AUTO_SUBMITTED = (b"Auto-Submitted", b"auto-generated")
-
-# What stands for the pixel in a template; in a message that nobody may be measured with, nothing.
-_PIXEL = (
-    '{% if mtad_pixel %}<img src="{{ mtad_pixel }}" width="1" height="1" alt=""'
-    ' style="display:block;width:1px;height:1px;border:0">{% endif %}'
-)
 
 
 class Composed(msgspec.Struct, frozen=True):
@@ -101,51 +92,6 @@ class Texts(msgspec.Struct, frozen=True):
     subject: str
     html: str | None
     txt: str | None
-
-
-class _Quoted(msgspec.Struct, frozen=True):
-    """What is rendered for one contact; the parts are quoted-printable, their last lines not ended yet."""
-
-    subject: str
-    html: str | None
-    txt: str | None
-
-
-class _Message:
-    """The templates of one message, compiled."""
-
-    def __init__(self, stored: store.Stored) -> None:
-        parts = stored.parts
-        # Made text may begin and end with empty lines, which HTML would not show.
-        txt = parts.txt.strip() if parts.made and parts.txt is not None else parts.txt
-        self.subject = compiled(parts.subject)
-        self.html: Template | None = None if parts.html is None else compiled_html(_with_pixel(parts.html))
-        self.txt: Template | None = None if txt is None else compiled_text(txt)
-        self.settles = parts.made and txt is not None and has_marks(txt)
-        sources = [part for part in (parts.html, txt) if part is not None]
-        # A mail that asks to confirm measures nobody and is on no list; a token of its own costs 2 µs.
-        self.confirms = any("confirm_url" in source for source in sources)
-        self.prefers = any("preferences_url" in source for source in sources)
-        self.links = {
-            position: (link, url)
-            for position, link, url in zip(stored.positions, stored.link_ids, stored.urls, strict=True)
-        }
-        # Those that no values stand behind, by their names in the template.
-        self.fixed = [(f"{CALL}_{at}", link, url) for at, (link, url) in self.links.items() if "{0}" not in url]
-        self.boundary = f"=_mtad.{stored.id}"
-        if self.html is not None and self.txt is not None:
-            kind = f'multipart/alternative; boundary="{self.boundary}"'
-            self.headers = [(b"Content-Type", kind.encode())]
-        else:
-            kind = _TXT if self.html is None else _HTML
-            self.headers = [(b"Content-Type", kind.encode()), (b"Content-Transfer-Encoding", b"quoted-printable")]
-
-    def body(self, quoted: _Quoted) -> bytes:
-        """Both parts, or the one that there is."""
-        if quoted.txt is None or quoted.html is None:
-            return mime.ended(quoted.txt or quoted.html or "").encode("ascii")
-        parts = [(_TXT, mime.ended(quoted.txt)), (_HTML, mime.ended(quoted.html))]
-        return mime.alternative(self.boundary, parts).encode("ascii")
 
 
 class _Links(Ours):
@@ -196,7 +142,7 @@ class Composer:
     def __init__(self, config: Config, keys: Keys) -> None:
         self._config = config
         self._keys = keys
-        self._messages: dict[int, _Message] = {}
+        self._messages: dict[int, Message] = {}
         self._senders: dict[tuple[int, int], _Sender] = {}
         self._sender_id = sender_id(config.domain)
         self._date = (0, b"")  # the second that was last asked for
@@ -211,7 +157,7 @@ class Composer:
 
     def hold(self, stored: store.Stored) -> None:
         """Have this message compiled."""
-        self._messages[stored.id] = _Message(stored)
+        self._messages[stored.id] = Message(stored)
 
     def compose(self, facts: Facts, program: Program, stream: Stream, now: datetime) -> Composed:
         """One mail; `now` becomes its Date. ContentFault when it cannot be made for this contact.
@@ -263,7 +209,7 @@ class Composer:
             sender = self._senders[key] = _Sender(self._config, stream)
         return sender
 
-    def _quoted(self, message: _Message, facts: Facts, sender: _Sender, leave: str) -> _Quoted:
+    def _quoted(self, message: Message, facts: Facts, sender: _Sender, leave: str) -> Quoted:
         mode = sender.mode if facts.tracking is None else _MODES.index(facts.tracking)
         mode = _NONE if message.confirms else mode
         values = context(facts.address, facts.attributes)
@@ -284,14 +230,14 @@ class Composer:
             txt = rendered(message.txt, values, "txt")
             txt = settled(txt) if message.settles else txt
         if message.html is None:
-            return _Quoted(subject, None, txt)
+            return Quoted(subject, None, txt)
         values["imprint"] = sender.imprint_html
         job = facts.job_id if mode == _FULL else 0
         for name, link, url in message.fixed:
             values[name] = url if mode == _NONE else self._click(sender, job, link)
         values[CALL] = _Links(self._keys, message.links, sender.base, mode, job)
         values["mtad_pixel"] = "" if mode == _NONE else self._pixel(sender, mode, facts.job_id, message.links[0][0])
-        return _Quoted(subject, rendered(message.html, values, "html"), txt)
+        return Quoted(subject, rendered(message.html, values, "html"), txt)
 
     def _click(self, sender: _Sender, job_id: int, link_id: int) -> str:
         return click_url(sender.base, link_token(self._keys, Purpose.CLICK, job_id, link_id))
@@ -314,10 +260,6 @@ def sender_id(domain: str) -> str:
     """The SenderId of Feedback-ID: 5 to 15 characters, the same in every mail of this installation."""
     plain = "".join(character if character.isalnum() else "-" for character in domain)
     return plain[-15:] if len(plain) >= 5 else f"{plain}-mtad"
-
-
-def _with_pixel(html: str) -> str:
-    return _PIXEL.join(html.rsplit(PIXEL, 1))
 
 
 def _decoded(quoted: str | None) -> str | None:
