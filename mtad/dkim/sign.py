@@ -15,7 +15,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
-from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -59,7 +58,6 @@ BULK_NEEDS = (
 _SIGNED = tuple(name.lower().encode() for name in SIGNED)
 _BULK_NEEDS = frozenset(name.lower().encode() for name in BULK_NEEDS)
 _FROM = b"from"
-_NAME = itemgetter(0)
 _WIDTH = 72
 
 
@@ -78,19 +76,12 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class _Line(msgspec.Struct):
-    """One header as it is hashed: kept from mail to mail, for most values are those of the mail before."""
+    """A header as it is hashed, kept from mail to mail: most values are those of the mail before."""
 
     name: bytes
     at: int  # which header it is
     value: bytes | None = None
     relaxed: bytes = b""
-
-    def of(self, value: bytes) -> bytes:
-        """`name:value`, relaxed, with its CRLF."""
-        if value != self.value:
-            self.value = value
-            self.relaxed = b"%b:%b\r\n" % (self.name, relaxed_value(value))
-        return self.relaxed
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -98,8 +89,19 @@ class _Plan(msgspec.Struct, frozen=True):
 
     until: float  # when another key starts
     missing: list[str]  # what a bulk mail must have and these have not
-    hashed: list[_Line]  # in the order of hashing
+    lines: list[_Line]  # in the order of hashing
     fields: list[tuple[Key, bytes, bytes]]  # who signs; the field up to h=, on the wire and relaxed
+
+    def hashed(self, values: Sequence[bytes]) -> bytes:
+        """The headers in the canonical form."""
+        pieces: list[bytes] = []
+        for line in self.lines:
+            value = values[line.at]
+            if value != line.value:
+                line.value = value
+                line.relaxed = b"%b:%b\r\n" % (line.name, relaxed_value(value))
+            pieces.append(line.relaxed)
+        return b"".join(pieces)
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -199,16 +201,16 @@ class Signer:
         Raises NotCovered when no identity fits `from_domain`, when From is missing, or when a
         bulk mail lacks a header that its signature must cover.
         """
-        names = tuple(map(_NAME, headers))
+        names, values = zip(*headers, strict=True) if headers else ((), ())
         case = (from_domain, return_domain, stream, names)
         plan = self._plans.get(case)
         if plan is None or now_unix >= plan.until:
             plan = self._plans[case] = self._plan(*case, now_unix)
         if bulk and plan.missing:
             raise NotCovered(f"the signature would not cover {', '.join(plan.missing)}")
-        common = hashlib.sha256(b"".join([line.of(headers[line.at][1]) for line in plan.hashed]))
+        common = hashlib.sha256(plan.hashed(values))
         body_hash = hashlib.sha256(ended(body) if canonical else relaxed_body(body)).digest()
-        last = f"t={now_unix}; bh={base64.b64encode(body_hash).decode()};".encode()
+        last = b"t=%d; bh=%b;" % (now_unix, base64.b64encode(body_hash))
         wanted: list[tuple[Key, bytes]] = []
         for key, _, relaxed in plan.fields:
             digest = common.copy()
@@ -240,7 +242,7 @@ class Signer:
         return _Plan(
             until=min((i.starts for i in self._identities if i.starts > now), default=math.inf),
             missing=sorted(name.decode() for name in _BULK_NEEDS.difference(covered)),
-            hashed=[_Line(name, at) for name, at in hashed],
+            lines=[_Line(name, at) for name, at in hashed],
             fields=fields,
         )
 
