@@ -139,6 +139,15 @@ def test_whatever_is_signed_verifies(values: list[bytes], body: bytes, extra: by
     assert verified(wire(signature, headers, body))
 
 
+def test_a_mail_is_signed_over_its_own_headers_whatever_those_before_it_had() -> None:
+    same, body = signer("e1"), b"Hello\r\n"
+    first, second = bulk_headers(), [(name, value.upper()) for name, value in bulk_headers()]
+    mixed = [*first[:4], *second[4:]]
+
+    for headers in (first, second, first, mixed, second):
+        assert verified(wire(same.draft(headers, body, "example.com", 1_700_000_000).finished(), headers, body))
+
+
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(0, len(BULK_NEEDS) - 1))
 def test_a_changed_or_added_header_breaks_the_signature(at: int) -> None:
