@@ -4,7 +4,6 @@ Each worker is a process of its own with one connection; Postgres' share is the 
 the backends. Checkpoints, autovacuum and the WAL writer are not in it.
 """
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.backlog import Backlog, filled, serving, version_of
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.lists import numbers
 from benchmarks.rounds import Call, Measured, Task, measured
 from benchmarks.run import say
@@ -69,12 +68,12 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line for each case, write the JSON."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish("claim", measure(plan), limit=plan.limit, json=plan.json, line=_line, good=lambda _: True)
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.claim", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("claim", __doc__, limit=600)
     parser.add_argument(
         "--batches", type=numbers, default=[1, 16, 64, 256], help="jobs of one begin, and of one settle"
     )
@@ -84,10 +83,7 @@ def _plan(arguments: list[str]) -> Plan:
     parser.add_argument("--contacts", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=20, help="of claim, begin and settle, by each worker")
     parser.add_argument("--seconds", type=float, default=15, help="of a case, at most")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=600, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not 100 <= found.rows <= MOST_ROWS:
         parser.error(f"--rows: 100 to {MOST_ROWS:,}")
     if not all(1 <= batch <= MOST_BATCH for batch in found.batches):

@@ -37,7 +37,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write the JSON."""
-    plan = plan_of(sys.argv[1:], "compose", __doc__.partition("\n")[2], mails=2000, done="composed")
+    plan = plan_of("compose", __doc__, mails=2000, done="composed")
     finish("compose", measure(plan), limit=plan.limit, json=plan.json, line=_line, good=lambda _: True)
 
 

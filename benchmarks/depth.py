@@ -4,7 +4,6 @@ One database for each depth, all in one Postgres and measured in turn, each time
 fresh process. What is asked for and how it is taken: benchmarks/README.md.
 """
 
-import argparse
 import contextlib
 import os
 import statistics
@@ -15,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.backlog import Backlog, filled, serving, version_of
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.lists import numbers
 from benchmarks.rounds import Call, Measured, Task, measured
 from benchmarks.run import say
@@ -111,12 +110,12 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write the JSON."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish("depth", measure(plan), limit=plan.limit, json=plan.json, line=_line, good=lambda _: True)
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.depth", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("depth", __doc__, limit=3600)
     parser.add_argument(
         "--rows", type=numbers, default=[10_000, 1_000_000, 10_000_000], help="depths, e.g. 10000,1000000"
     )
@@ -135,10 +134,7 @@ def _plan(arguments: list[str]) -> Plan:
     parser.add_argument("--rounds", type=int, default=50, help="of claim, begin and settle in each run")
     parser.add_argument("--runs", type=int, default=3, help="of each depth, in turn")
     parser.add_argument("--seconds", type=float, default=60, help="of a run, at most")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=3600, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not all(FEWEST <= rows <= MOST_ROWS for rows in found.rows):
         parser.error(f"--rows: {FEWEST:,} to {MOST_ROWS:,} each")
     if not all(2 <= lanes <= MOST_LANES for lanes in found.lanes):

@@ -6,7 +6,6 @@ late, so that their contact is replayed, and 5 % of the contacts are close to th
 Of the contacts 1 % is due for the sweep.
 """
 
-import argparse
 import os
 import random
 import sys
@@ -19,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from benchmarks.backlog import serving, version_of
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.run import say
 from engine.service import fold_signs, sweep
 from engine.store import Taken
@@ -108,18 +107,15 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print two lines, write the JSON."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish("fold", measure(plan), limit=plan.limit, json=plan.json, line=_line, good=lambda _: True)
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.fold", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("fold", __doc__, limit=900)
     parser.add_argument("--contacts", type=int, default=1_000_000, help=f"at most {MOST_CONTACTS:,}")
     parser.add_argument("--events", type=int, default=100_000, help="hits, with those of machines")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=900, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not 1000 <= found.contacts <= MOST_CONTACTS:
         parser.error(f"--contacts: 1,000 to {MOST_CONTACTS:,}, is {found.contacts}")
     if not 100 <= found.events <= 10 * found.contacts:

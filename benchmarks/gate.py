@@ -6,7 +6,6 @@ caps of its own and over all streams, quiet hours and sending days, and everybod
 16 mails of it and 16 of others; `plain` is the same on a stream without.
 """
 
-import argparse
 import random
 import sys
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.cpu import Cost, costs, exhaust
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.letters import NOW, letters
 from engine.facts import Defer, Facts, Send, Skip, Verdict
 from engine.gate import Context, Suspended, verdict
@@ -95,18 +94,15 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write the JSON."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish("gate", measure(plan), limit=plan.limit, json=plan.json, line=_line, good=lambda _: True)
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.gate", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("gate", __doc__, limit=300)
     parser.add_argument("--facts", type=int, default=20_000, help=f"judged in one round, at most {MOST_FACTS:,}")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=300, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not 100 <= found.facts <= MOST_FACTS:
         parser.error(f"--facts: 100 to {MOST_FACTS:,}, is {found.facts}")
     if found.rounds < 1:

@@ -5,7 +5,6 @@ with RSA-2048 and send to smtp-sink on loopback, in turn, on the same disk. What
 clock covers, and why: benchmarks/README.md.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -22,7 +21,7 @@ import msgspec
 from benchmarks.capture import Captured, capture, require_signed
 from benchmarks.children import prepared
 from benchmarks.comparison import Compared, Ours, Round, compared, table
-from benchmarks.entry import finish
+from benchmarks.entry import command_line, finish
 from benchmarks.mailing import DOMAIN
 from benchmarks.mails import read_mails
 from benchmarks.postfix import Tuning, require_packages
@@ -90,7 +89,7 @@ class Bench(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a table, write the JSON. A Problem is one line and its exit code."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish(
         "peers",
         measure(plan),
@@ -101,9 +100,9 @@ def main() -> None:
     )
 
 
-def _plan(arguments: Sequence[str]) -> Plan:
+def _plan() -> Plan:
     cores = len(os.sched_getaffinity(0))
-    parser = argparse.ArgumentParser(prog="benchmarks.peers", description=(__doc__ or "").partition("\n")[2])
+    parser = command_line("peers", __doc__, limit=1800)
     add = parser.add_argument
     add("--messages", type=int, default=10_000, help=f"of a round, {_SAMPLE} to {MOST_MESSAGES:,}")
     add("--size", type=int, default=15_000, help="bytes of a message, about")
@@ -120,10 +119,7 @@ def _plan(arguments: Sequence[str]) -> Plan:
     add("--script-messages", type=int, default=500, help="of the script with dkimpy; the other sends 4 times as many")
     add("--script-connections", type=int, default=10, help="of each process of a script")
     add("--processes", type=int, default=cores, help="of a script; default: as many as there are cores")
-    add("--seed", type=int, default=1)
-    add("--limit", type=float, default=1800, help="seconds until it is given up")
-    add("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not _SAMPLE <= found.messages <= MOST_MESSAGES:
         parser.error(f"--messages: {_SAMPLE} to {MOST_MESSAGES:,}, is {found.messages}")
     for name, value in vars(found).items():

@@ -1,10 +1,10 @@
 """The command line of what composes or signs the same mails again and again in one process: compose, sign."""
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+
+from benchmarks.entry import command_line
 
 MOST_MAILS = 20_000
 
@@ -20,16 +20,13 @@ class Plan(msgspec.Struct, frozen=True):
     json: Path | None
 
 
-def plan_of(arguments: Sequence[str], program: str, about: str, *, mails: int, done: str) -> Plan:
+def plan_of(program: str, doc: str, *, mails: int, done: str) -> Plan:
     """Exits where it is wrong. `mails` unless it says how many; what is `done` with them in a round is for the help."""
-    parser = argparse.ArgumentParser(prog=f"benchmarks.{program}", description=about)
+    parser = command_line(program, doc, limit=300)
     parser.add_argument("--mails", type=int, default=mails, help=f"{done} in one round, at most {MOST_MAILS:,}")
     parser.add_argument("--size", type=int, default=15_000, help="bytes of a message with its signature, about")
     parser.add_argument("--rounds", type=int, default=15, help="of all parts in turn")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=300, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not 1 <= found.mails <= MOST_MAILS:
         parser.error(f"--mails: 1 to {MOST_MAILS:,}, is {found.mails}")
     if found.rounds < 1:

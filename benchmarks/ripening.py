@@ -4,7 +4,6 @@ Mails are sent first, one for each hit: what is asked for twice waits for its se
 again. Then an open loop asks for their pixels, and the workers' histograms tell the rest.
 """
 
-import argparse
 import os
 import random
 import sys
@@ -16,7 +15,7 @@ import aiohttp
 import msgspec
 
 from benchmarks import gauges
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.folded import until_folded
 from benchmarks.hits import hitting, noted, outcome_of, until_ingested, until_it_answers, write_paths
 from benchmarks.opened import mails_to_open, set_window
@@ -72,7 +71,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write the JSON. A Problem is one line and its exit code."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish(
         "ripening",
         measure(plan),
@@ -87,17 +86,14 @@ def main() -> None:
     )
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.ripening", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("ripening", __doc__, limit=600)
     parser.add_argument("--rate", type=float, default=2000, help="hits a second")
     parser.add_argument("--seconds", type=int, default=10, help="of hits; a mail is sent for each of them first")
     parser.add_argument("--settle", type=float, default=5, help="seconds of the stream's settle window")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--sink", choices=("smtp-sink", "lab"), default="smtp-sink", help="takes the mails")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=600, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    plan = Plan(**vars(parser.parse_args(arguments)))
+    plan = Plan(**vars(parser.parse_args()))
     if min(plan.rate, plan.seconds, plan.workers) < 1 or plan.settle < 0:
         parser.error("--rate, --seconds, --workers: at least 1; --settle: not below 0")
     if plan.mails > MOST_HITS:

@@ -4,12 +4,9 @@ The sink and Postgres share the cores with mtad, as on a small server. What each
 means, and on which machine it was taken: benchmarks/README.md.
 """
 
-import argparse
 import asyncio
 import os
-import platform
 import random
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -18,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks import gauges
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.mailing import CAMPAIGN, write_campaign, write_people
 from benchmarks.place import Place, installed
 from benchmarks.run import import_people, say, send_all, timed
@@ -98,26 +96,22 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def main() -> None:
     """Run, print a line, write the JSON. A Problem is one line and its exit code."""
-    plan = _plan(sys.argv[1:])
-    try:
-        report = asyncio.run(_limited(plan))
-        if plan.json:
-            plan.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-        print(
+    plan = _plan()
+    finish(
+        "send",
+        measure(plan),
+        limit=plan.limit,
+        json=plan.json,
+        line=lambda report: (
             f"{report.messages:,} messages in {report.seconds:.1f} s: {report.rate:,.0f} a second, "
             f"{report.ratio:.2f} of the RSA limit; lost {report.lost}, duplicates {report.duplicates}"
-        )
-        sys.exit(1 if report.lost or report.duplicates else 0)
-    except Problem as problem:
-        sys.stderr.write(f"benchmarks.send: {problem}\n")
-        sys.exit(problem.exit_code)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.stderr.write("benchmarks.send: stopped\n")
-        sys.exit(130)
+        ),
+        good=lambda report: not (report.lost or report.duplicates),
+    )
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.send", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("send", __doc__, limit=600)
     parser.add_argument("--contacts", type=int, default=20_000, help=f"recipients, at most {MOST_CONTACTS:,}")
     parser.add_argument("--size", type=int, default=15_000, help="bytes of a message, about")
     parser.add_argument("--dkim", choices=(*KEYS, "none"), default="rsa2048", help="keys that sign")
@@ -126,12 +120,9 @@ def _plan(arguments: list[str]) -> Plan:
     parser.add_argument("--domains", type=int, choices=(1, 20, 20_000), default=1, help="of the recipients, by Zipf")
     parser.add_argument("--sessions", type=int, default=100, help="connections to one site, over all workers")
     parser.add_argument("--verify", action="store_true", help=f"check up to {MOST_VERIFIED:,} messages of the lab sink")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=600, help="seconds until it is given up")
     parser.add_argument("--rsa-seconds", type=int, default=3, help="of openssl speed")
     parser.add_argument("--statements", action="store_true", help="add the dearest rows of pg_stat_statements")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not 1 <= found.contacts <= MOST_CONTACTS:
         parser.error(f"--contacts: 1 to {MOST_CONTACTS:,}, is {found.contacts}")
     if min(found.workers, found.sessions, found.rsa_seconds) < 1:
@@ -139,18 +130,6 @@ def _plan(arguments: list[str]) -> Plan:
     if found.verify and (found.sink != "lab" or found.dkim == "none"):
         parser.error("--verify: needs --sink lab, which keeps the messages, and keys that sign")
     return Plan(**vars(found))
-
-
-async def _limited(plan: Plan) -> Report:
-    """The whole run within the limit; SIGTERM cancels it, and everything that was started is stopped."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        async with asyncio.timeout(plan.limit):
-            return await measure(plan)
-    except TimeoutError:
-        raise Problem(f"--limit: not done after {plan.limit:g} s") from None
 
 
 def _routes(plan: Plan, domains: Sequence[str], ports: Sequence[tuple[str, int]]) -> list[tuple[str, tuple[str, int]]]:
@@ -237,7 +216,7 @@ async def measure(plan: Plan) -> Report:
         sites=sites,
         load_before=round(load_before, 2),
         command=sys.argv[1:],
-        machine=_machine(version),
+        machine=machine(version),
         verified=verified,
         statements=statements,
     )
@@ -258,15 +237,6 @@ async def _verified(plan: Plan, place: Place, receiver: Receiver) -> int:
     if bad := [verdict.why for verdict in verdicts if not verdict.signed or not verdict.one_click]:
         raise Problem(f"--verify: {len(bad):,} of {len(verdicts):,} messages: {bad[0]}")
     return len(verdicts)
-
-
-def _machine(postgres: str) -> dict[str, str | int]:
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "postgres": postgres,
-    }
 
 
 if __name__ == "__main__":

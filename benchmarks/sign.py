@@ -45,7 +45,7 @@ class _NoKey:
 
 def main() -> None:
     """Run, print a line, write the JSON."""
-    plan = plan_of(sys.argv[1:], "sign", __doc__.partition("\n")[2], mails=1000, done="signed")
+    plan = plan_of("sign", __doc__, mails=1000, done="signed")
     finish("sign", measure(plan), limit=plan.limit, json=plan.json, line=_line, good=lambda _: True)
 
 

@@ -5,7 +5,6 @@ pixels and links at a fixed rate, and wrk as fast as it is answered. Each reques
 number, and each that was answered must be in Postgres exactly once.
 """
 
-import argparse
 import os
 import random
 import sys
@@ -17,7 +16,7 @@ import aiohttp
 import msgspec
 
 from benchmarks import gauges
-from benchmarks.entry import finish, machine
+from benchmarks.entry import command_line, finish, machine
 from benchmarks.hits import Noted, hitting, noted, outcome_of, until_ingested, until_it_answers
 from benchmarks.opened import mails_to_open
 from benchmarks.openloop import Outcome
@@ -84,7 +83,7 @@ class _Flooded(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Run, print a line, write the JSON. A Problem is one line and its exit code."""
-    plan = _plan(sys.argv[1:])
+    plan = _plan()
     finish(
         "tracking",
         measure(plan),
@@ -99,17 +98,14 @@ def main() -> None:
     )
 
 
-def _plan(arguments: list[str]) -> Plan:
-    parser = argparse.ArgumentParser(prog="benchmarks.tracking", description=__doc__.partition("\n")[2])
+def _plan() -> Plan:
+    parser = command_line("tracking", __doc__, limit=600)
     parser.add_argument("--seconds", type=int, default=10, help="of each of the three loads")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2000, help="hits a second of the open loop")
     parser.add_argument("--contacts", type=int, default=10_000, help="mails that are sent first, two addresses each")
     parser.add_argument("--sink", choices=("smtp-sink", "lab"), default="smtp-sink", help="takes those mails")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=600, help="seconds until it is given up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args()
     if not 1 <= found.contacts <= MOST_CONTACTS:
         parser.error(f"--contacts: 1 to {MOST_CONTACTS:,}, is {found.contacts}")
     if min(found.seconds, found.connections, found.rate) < 1:
