@@ -1,25 +1,20 @@
 """The questions: audit, contact show, why, program status, program report."""
 
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from rich.live import Live
 
 from mtad.base.clock import Clock, SystemClock
-from mtad.base.config import Config
-from mtad.base.db import Connection, Pool
+from mtad.base.db import Pool
 from mtad.cli import answers_view as view
-from mtad.cli import persons, state
-from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
+from mtad.cli import persons, shell, state
+from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, run
 from mtad.ops.answers.person import show
 from mtad.ops.answers.progress import Pace, measured_progress, progress
 from mtad.ops.answers.report import report
 from mtad.ops.answers.why import why
 from mtad.ops.audit import audit
-
-T = TypeVar("T")
 
 # How often a live status is drawn anew, in seconds.
 REFRESH = 1.0
@@ -43,11 +38,8 @@ def register(app: typer.Typer, program_app: typer.Typer) -> None:
 
 def audit_program(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Is every recipient of a program accounted for? Exit code 1 if not."""
-    found = _answer(config, lambda conn: audit(conn, name))
-    if as_json:
-        print_json(found)
-    else:
-        out.print(view.audit_view(found))
+    found = shell.ask(config, lambda conn: audit(conn, name))
+    shell.show(found, view.audit_view, as_json=as_json)
     if not found.adds_up:
         raise typer.Exit(1)
 
@@ -56,11 +48,8 @@ def contact_show(
     address: AddressArgument, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False
 ) -> None:
     """One contact: state, score, every mail and event."""
-    found = _answer(config, lambda conn: show(conn, address))
-    if as_json:
-        print_json(found)
-    else:
-        out.print(view.person_view(found))
+    found = shell.ask(config, lambda conn: show(conn, address))
+    shell.show(found, view.person_view, as_json=as_json)
 
 
 def explain(
@@ -71,20 +60,14 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Why did somebody get a mail, or not, what does it wait for, and what comes next?"""
-    found = _answer(config, lambda conn: why(conn, address, program))
-    if as_json:
-        print_json(found)
-    else:
-        out.print(view.why_view(found))
+    found = shell.ask(config, lambda conn: why(conn, address, program))
+    shell.show(found, view.why_view, as_json=as_json)
 
 
 def program_report(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """What came of a program: people's answers, machines apart."""
-    found = _answer(config, lambda conn: report(conn, name))
-    if as_json:
-        print_json(found)
-    else:
-        out.print(view.report_view(found))
+    found = shell.ask(config, lambda conn: report(conn, name))
+    shell.show(found, view.report_view, as_json=as_json)
 
 
 def program_status(
@@ -103,11 +86,8 @@ def program_status(
         except KeyboardInterrupt:
             return
         return
-    found = _answer(config, lambda conn: measured_progress(conn, name, clock))
-    if as_json:
-        print_json(found)
-    else:
-        out.print(view.status_view(found))
+    found = shell.ask(config, lambda conn: measured_progress(conn, name, clock))
+    shell.show(found, view.status_view, as_json=as_json)
 
 
 async def watch(pool: Pool, name: str, clock: Clock) -> None:
@@ -121,13 +101,3 @@ async def watch(pool: Pool, name: str, clock: Clock) -> None:
             if now.done:
                 return
             await clock.sleep(REFRESH)
-
-
-def _answer(config: Path, question: Callable[[Connection], Awaitable[T]]) -> T:
-    """Ask one question on one connection."""
-
-    async def ask(_: Config, pool: Pool) -> T:
-        async with pool.acquire() as conn:
-            return await question(conn)
-
-    return run(config, ask)

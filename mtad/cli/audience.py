@@ -9,8 +9,7 @@ import typer
 import typer.core
 
 from engine.service import release_brake
-from mtad.base.config import Config
-from mtad.base.db import Pool
+from mtad.base.db import Connection
 from mtad.base.errors import InputError
 from mtad.base.plot import Line, Panel, svg
 from mtad.cli import chart, shell
@@ -47,18 +46,10 @@ def show(
     as_json: shell.JsonOption = False,
 ) -> None:
     """Sizes by state, now and before; who may come back; what is held, and why."""
-
-    async def work(_: Config, pool: Pool) -> Audience:
-        async with pool.acquire() as conn:
-            return await audience(conn, name, days)
-
-    found = shell.run(config, work)
+    found = shell.ask(config, lambda conn: audience(conn, name, days))
     if svg_file:
         shell.write_text(svg_file, _svg(found))
-    if as_json:
-        shell.print_json(found)
-    else:
-        shell.out.print(audience_view(found))
+    shell.show(found, audience_view, as_json=as_json)
 
 
 @app.command()
@@ -67,14 +58,13 @@ def release(
 ) -> None:
     """Let go of the brake: the silence up to now is believed, and the next sweep pauses whom it would."""
 
-    async def work(_: Config, pool: Pool) -> int | None:
-        async with pool.acquire() as conn:
-            if await stream_by_name(conn, name) is None:
-                others = ", ".join(await stream_names(conn)) or "none"
-                raise InputError(f"stream {name!r} is unknown; there are: {others}")
-            return await release_brake(conn, name, getpass.getuser())
+    async def let_go(conn: Connection) -> int | None:
+        if await stream_by_name(conn, name) is None:
+            others = ", ".join(await stream_names(conn)) or "none"
+            raise InputError(f"stream {name!r} is unknown; there are: {others}")
+        return await release_brake(conn, name, getpass.getuser())
 
-    silent = shell.run(config, work)
+    silent = shell.ask(config, let_go)
     if as_json:
         shell.print_json({"stream": name, "released": silent is not None, "silent": silent or 0})
     elif silent is None:

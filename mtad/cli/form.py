@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mtad.base.config import Config
-from mtad.base.db import Pool
 from mtad.base.errors import InputError
 from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
-from mtad.consent.forms import Applied, Shown, apply_form, list_forms
+from mtad.consent.forms import Shown, apply_form, list_forms
 
 app = typer.Typer(help="Where people sign up, and confirm that it was them.", no_args_is_help=True)
 
@@ -25,11 +23,7 @@ def apply_(
     as_json: JsonOption = False,
 ) -> None:
     """Make a form, or give it a new version; the same file again changes nothing."""
-
-    async def work(_: Config, pool: Pool) -> Applied:
-        return await apply_form(pool, file, getpass.getuser())
-
-    applied = shell.run(config, work)
+    applied = shell.run(config, lambda _, pool: apply_form(pool, file, getpass.getuser()))
     if as_json:
         shell.print_json(applied)
     else:
@@ -39,13 +33,11 @@ def apply_(
 @app.command("list")
 def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Every form: its address, and how many were asked and confirmed."""
-    rows = shell.run(config, list_forms)
-    if as_json:
-        shell.print_json(rows)
-        return
-    if not rows:
-        shell.out.print("There is no form yet; `mtad form apply FILE.toml` makes one.")
-        return
+    nothing = "There is no form yet; `mtad form apply FILE.toml` makes one."
+    shell.show(shell.run(config, list_forms), _table, nothing=nothing, as_json=as_json)
+
+
+def _table(rows: list[Shown]) -> Table:
     table = Table(box=None)
     for heading in ("form", "stream", "version", "address"):
         table.add_column(heading)
@@ -53,7 +45,7 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(row.name, row.stream, str(row.version), row.address, f"{row.waiting:,}", f"{row.confirmed:,}")
-    shell.out.print(table)
+    return table
 
 
 @app.command()

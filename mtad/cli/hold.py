@@ -1,44 +1,24 @@
-"""`mtad suspend|resume|suspensions|limits`: hold mail back, let it go."""
+"""`mtad suspend|resume|suspensions`: hold mail back, let it go."""
 
 import getpass
-from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from mtad.base.config import Config, seconds
+from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.cli import shell
-from mtad.cli.queue import limits_table, suspensions_table
+from mtad.cli.queue import suspensions_table
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
+from mtad.cli.target import KeyArgument, KindArgument, WhyOption, end_of, kind_of, length_of, name_of
 from mtad.ops import standing
-from mtad.ops.answers.programs import program_by_name
 from mtad.ops.answers.times import local
-from mtad.ops.waiting import (
-    domain_name,
-    lane_names,
-    require_source,
-    selection,
-    site_by_name,
-    wake,
-)
-from mtad.queue import limits, suspensions
-from mtad.queue.limits import LaneLimit
-from mtad.queue.suspensions import KINDS, Kind, Suspension
+from mtad.ops.waiting import require_source, selection, wake
+from mtad.queue import suspensions
+from mtad.queue.suspensions import Suspension
 
 app = typer.Typer()
-
-KindArgument = Annotated[
-    str, typer.Argument(metavar="|".join(KINDS), show_default=False, help="What kind of thing KEY names.")
-]
-KeyArgument = Annotated[
-    str,
-    typer.Argument(
-        help="Its name: of a campaign the program's; of a site also a domain that goes there; of a lane SOURCE/SITE."
-    ),
-]
-WhyOption = Annotated[str, typer.Option("--why", help="The reason that is shown and kept.")]
 
 
 @app.command("suspend")
@@ -116,87 +96,5 @@ def resume(
 @app.command("suspensions")
 def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """What is suspended now, by whom, until when and why."""
-
-    async def work(_: Config, pool: Pool) -> list[Suspension]:
-        async with pool.acquire() as conn:
-            return await suspensions.suspensions(conn)
-
-    found = shell.run(config, work)
-    if as_json:
-        shell.print_json(found)
-    elif found:
-        shell.out.print(suspensions_table(found))
-    else:
-        shell.out.print("Nothing is suspended.")
-
-
-@app.command("limits")
-def limits_(
-    config: ConfigOption = DEFAULT_CONFIG,
-    *,
-    undo: Annotated[list[int] | None, typer.Option("--undo", help="Take this one back; may be said again.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Limits of lanes that rules on replies have set for a while; --undo takes them back."""
-    asked = undo or []
-
-    async def work(_: Config, pool: Pool) -> list[LaneLimit]:
-        async def change(conn: Connection) -> list[LaneLimit]:
-            there = await limits.limits(conn)
-            if missing := sorted(set(asked) - {row.id for row in there}):
-                raise InputError(f"--undo {missing[0]}: there is no such limit; `mtad limits` lists them")
-            await limits.undo(conn, asked)
-            return [row for row in there if row.id in asked] if asked else there
-
-        return await in_transaction(pool, change)
-
-    found = shell.run(config, work)
-    if as_json:
-        shell.print_json(found)
-    elif asked:
-        shell.out.print(f"{len(found):,} limits taken back.")
-    elif found:
-        shell.out.print(limits_table(found))
-    else:
-        shell.out.print("No limit is set for a while.")
-
-
-def kind_of(text: str) -> Kind:
-    """InputError when it is none."""
-    match text:
-        case "lane" | "site" | "domain" | "source" | "campaign":
-            return text
-    raise InputError(f"{text!r} is none of {', '.join(KINDS)}")
-
-
-def length_of(text: str) -> float | None:
-    """Seconds of --for, None without it; InputError."""
-    try:
-        return seconds(text) if text else None
-    except ValueError as error:
-        raise InputError(f"--for: {error}") from None
-
-
-async def end_of(pool: Pool, length: float | None) -> datetime | None:
-    """So many seconds from now, by the database's clock."""
-    found: datetime | None = None
-    if length is not None:
-        async with pool.acquire() as conn:
-            found = await conn.fetchval("select now() + $1", timedelta(seconds=length))
-    return found
-
-
-async def name_of(conn: Connection, kind: Kind, key: str) -> str:
-    """The key under which suspensions are kept."""
-    match kind:
-        case "site":
-            return (await site_by_name(conn, key))[1]
-        case "lane":
-            source, site = lane_names(key)
-            return f"{source}/{(await site_by_name(conn, site))[1]}"
-        case "campaign":
-            return (await program_by_name(conn, key)).name
-        case "domain":
-            return domain_name(key)
-        case _:
-            return key
+    found = shell.ask(config, suspensions.suspensions)
+    shell.show(found, suspensions_table, nothing="Nothing is suspended.", as_json=as_json)

@@ -19,7 +19,7 @@ from mtad.base.db import Pool
 from mtad.base.errors import InputError, Unavailable
 from mtad.cli.answers_view import plain
 from mtad.cli.queue import queue_view
-from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
+from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, run, show
 from mtad.ops.answers.times import local
 from mtad.ops.daemon import is_running
 from mtad.ops.line import Request, ask
@@ -50,10 +50,7 @@ def top(
             run(config, lambda settings, pool: _watch(settings, pool, clock, most))
         return
     found = run(config, lambda settings, pool: _sample(settings, pool, clock, most))
-    if as_json:
-        print_json(found)
-    else:
-        out.print(top_view(found))
+    show(found, top_view, as_json=as_json)
 
 
 @app.command("trace")

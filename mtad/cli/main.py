@@ -23,7 +23,7 @@ def _brought(module: str) -> tuple[typer.Typer, typer.Typer]:
             found.register(root, program)
         case "program":
             program.add_typer(found.app)
-        case "server" | "demo" | "simulate" | "queue" | "hold" | "purge" | "live" | "warmup":
+        case "server" | "demo" | "simulate" | "queue" | "hold" | "purge" | "standing" | "live" | "warmup":
             root.add_typer(found.app)
         case _:
             root.add_typer(found.app, name=module)
@@ -88,10 +88,10 @@ _PANELS = {
         "suspend": "hold",
         "resume": "hold",
         "suspensions": "hold",
-        "limits": "hold",
+        "limits": "standing",
         "purge": "purge",
         "rebind": "purge",
-        "orders": "purge",
+        "orders": "standing",
         "warmup": "warmup",
         "automation": "automation",
     },

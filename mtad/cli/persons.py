@@ -2,14 +2,13 @@
 
 import getpass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Argument, Option, Typer
 
 from mtad.audience.keyed import SuppressionKey
-from mtad.audience.persons import Erased, erase, erase_again, export, read_suppression_key
+from mtad.audience.persons import erase, erase_again, export, read_suppression_key
 from mtad.base.config import Config
-from mtad.base.db import Pool
 from mtad.base.errors import ConfigError, InputError
 from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
@@ -25,11 +24,7 @@ def register(contact_app: Typer) -> None:
 
 def export_contact(address: AddressArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Everything that is known of one person, as JSON: what GDPR articles 15 and 20 ask for."""
-
-    async def work(config: Config, pool: Pool) -> dict[str, Any]:
-        return await export(pool, address, _key_if_there(config))
-
-    shell.print_json(shell.run(config, work))
+    shell.print_json(shell.run(config, lambda loaded, pool: export(pool, address, _key_if_there(loaded))))
 
 
 def erase_contact(
@@ -50,11 +45,7 @@ def erase_contact(
     if again:
         if address:
             raise InputError(f"{address}: --again goes by hashes; leave the address out")
-
-        async def repeat(config: Config, pool: Pool) -> int:
-            return await erase_again(pool, config, hashes, by)
-
-        found = shell.run(config, repeat)
+        found = shell.run(config, lambda loaded, pool: erase_again(pool, loaded, hashes, by))
         if as_json:
             shell.print_json({"erased_again": found})
         else:
@@ -64,11 +55,7 @@ def erase_contact(
         raise InputError("ADDRESS: is missing; or write --again")
     if not yes:
         raise InputError(f"{address}: nothing was erased: add --yes, or look first with `mtad contact export`")
-
-    async def work(config: Config, pool: Pool) -> Erased:
-        return await erase(pool, config, address, by)
-
-    done = shell.run(config, work)
+    done = shell.run(config, lambda loaded, pool: erase(pool, loaded, address, by))
     if as_json:
         shell.print_json(done)
         return

@@ -8,8 +8,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mtad.base.config import Config
-from mtad.base.db import Pool
 from mtad.base.errors import Problem
 from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
@@ -47,22 +45,17 @@ def apply_(
 @app.command("list")
 def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Every program, the newest first."""
+    shell.show(shell.ask(config, store.programs), _table, as_json=as_json)
 
-    async def work(_: Config, pool: Pool) -> list[store.ProgramRow]:
-        async with pool.acquire() as conn:
-            return await store.programs(conn)
 
-    rows = shell.run(config, work)
-    if as_json:
-        shell.print_json(rows)
-        return
+def _table(rows: list[store.ProgramRow]) -> Table:
     table = Table(box=None)
     for heading in ("program", "kind", "stream", "status", "version", "created", "why"):
         table.add_column(heading)
     for row in rows:
         made = local(row.created)
         table.add_row(row.name, row.kind, row.stream, row.status, str(row.version), made, escape(row.why or ""))
-    shell.out.print(table)
+    return table
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`mtad purge|rebind|orders`: take mail out that waits, or send it elsewhere, once or for a while."""
+"""`mtad purge|rebind`: take mail out that waits, or send it elsewhere, once or for a while."""
 
 import getpass
 from collections.abc import AsyncIterator
@@ -10,16 +10,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
-from mtad.base.errors import InputError
 from mtad.cli import shell
-from mtad.cli.hold import KeyArgument, KindArgument, WhyOption, end_of, kind_of, length_of, name_of
-from mtad.cli.queue import orders_table
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
+from mtad.cli.target import KeyArgument, KindArgument, WhyOption, end_of, kind_of, length_of, name_of
 from mtad.ops import standing
 from mtad.ops.answers.times import local
-from mtad.ops.standing import Order
-from mtad.ops.waiting import Done, Selection, purge, rebind, selection, site_by_name
-from mtad.queue.suspensions import Kind
+from mtad.ops.waiting import Done, purge, rebind, selection, site_by_name
 
 app = typer.Typer()
 
@@ -46,7 +42,8 @@ def purge_(
     named, length, user = kind_of(kind), length_of(within), getpass.getuser()
 
     async def work(loaded: Config, pool: Pool) -> tuple[int, datetime | None]:
-        chosen = await _selected(pool, loaded, named, key)
+        async with pool.acquire() as conn:
+            chosen = await selection(conn, loaded, named, key)
         await shell.confirm(f"purge the waiting mail of {kind} {key}", yes=yes)
         until = await end_of(pool, length)
         if until is None:
@@ -90,8 +87,8 @@ def rebind_(
     named, length, user = kind_of(kind), length_of(within), getpass.getuser()
 
     async def work(loaded: Config, pool: Pool) -> tuple[int, str, datetime | None]:
-        chosen = await _selected(pool, loaded, named, key)
         async with pool.acquire() as conn:
+            chosen = await selection(conn, loaded, named, key)
             site, name = await site_by_name(conn, to)
             its = await name_of(conn, named, key)
         await shell.confirm(f"send the waiting mail of {kind} {key} to {name}", yes=yes)
@@ -113,44 +110,8 @@ def rebind_(
         shell.out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command("orders")
-def orders_(
-    config: ConfigOption = DEFAULT_CONFIG,
-    *,
-    undo: Annotated[list[int] | None, typer.Option("--undo", help="End this one; may be said again.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Purges and rebinds that go on (--for); --undo ends them, what they did stays done."""
-    asked = undo or []
-
-    async def work(_: Config, pool: Pool) -> list[Order]:
-        async def change(conn: Connection) -> list[Order]:
-            there = await standing.orders(conn)
-            if missing := sorted(set(asked) - {row.id for row in there}):
-                raise InputError(f"--undo {missing[0]}: there is no such order; `mtad orders` lists them")
-            await standing.end(conn, ids=asked, by=getpass.getuser())
-            return [row for row in there if row.id in asked] if asked else there
-
-        return await in_transaction(pool, change)
-
-    found = shell.run(config, work)
-    if as_json:
-        shell.print_json(found)
-    elif asked:
-        shell.out.print(f"{len(found):,} ended.")
-    elif found:
-        shell.out.print(orders_table(found))
-    else:
-        shell.out.print("No purge and no rebind goes on.")
-
-
 def _going_on(until: datetime | None) -> str:
     return f", and what arrives until {local(until)}" if until else ""
-
-
-async def _selected(pool: Pool, config: Config, kind: Kind, key: str) -> Selection:
-    async with pool.acquire() as conn:
-        return await selection(conn, config, kind, key)
 
 
 async def _watched(what: str, steps: AsyncIterator[Done]) -> Done:

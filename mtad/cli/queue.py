@@ -7,10 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mtad.base.config import Config
-from mtad.base.db import Pool
 from mtad.cli.answers_view import duration, plain
-from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
+from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, ask, show
 from mtad.ops.answers.delivery import rate, warmup_over
 from mtad.ops.answers.queue import Filter, LaneState, QueueState, SiteQueue, Unresolved, queue_state
 from mtad.ops.answers.times import local
@@ -36,16 +34,7 @@ def queue(
 ) -> None:
     """What waits for which site, and why; the sites that hurt most come first."""
     wanted = Filter(site, program, closed, most)
-
-    async def work(_: Config, pool: Pool) -> QueueState:
-        async with pool.acquire() as conn:
-            return await queue_state(conn, wanted)
-
-    found = run(config, work)
-    if as_json:
-        print_json(found)
-    else:
-        out.print(queue_view(found))
+    show(ask(config, lambda conn: queue_state(conn, wanted)), queue_view, as_json=as_json)
 
 
 def queue_view(found: QueueState) -> RenderableType:

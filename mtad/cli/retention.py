@@ -3,8 +3,7 @@
 import typer
 from rich.table import Table
 
-from mtad.base.config import Config, load_config
-from mtad.base.db import Pool
+from mtad.base.config import load_config
 from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
 from mtad.ops import retention
@@ -32,11 +31,7 @@ def show(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) 
 @app.command("apply")
 def apply(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Remove now what is older than its term; the housekeeper does the same every hour."""
-
-    async def work(config: Config, pool: Pool) -> list[retention.Swept]:
-        return await retention.apply(pool, config)
-
-    done = shell.run(config, work)
+    done = shell.run(config, lambda loaded, pool: retention.apply(pool, loaded))
     if as_json:
         shell.print_json(done)
         return

@@ -16,10 +16,11 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 import uvloop
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 from mtad.base.config import Config, load_config
-from mtad.base.db import DATABASE_AWAY, Pool, open_pool
+from mtad.base.db import DATABASE_AWAY, Connection, Pool, open_pool
 from mtad.base.errors import InputError, Problem, Unavailable
 from mtad.base.migrate import require_schema
 from mtad.ops.postgres import Postgres
@@ -69,6 +70,16 @@ def run(config_path: Path, work: Callable[[Config, Pool], Awaitable[T]]) -> T:
         return uvloop.run(inside(url))
 
 
+def ask(config_path: Path, question: Callable[[Connection], Awaitable[T]]) -> T:
+    """Like `run`, for what one connection answers."""
+
+    async def work(_: Config, pool: Pool) -> T:
+        async with pool.acquire() as conn:
+            return await question(conn)
+
+    return run(config_path, work)
+
+
 def asks() -> bool:
     """Somebody is there to answer a question."""
     return sys.stdin.isatty() and out.is_terminal
@@ -95,6 +106,14 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+
+
+def show(found: T, view: Callable[[T], RenderableType], *, nothing: str = "", as_json: bool) -> None:
+    """As JSON for programs, as `view` draws it for people; where nothing was found they read `nothing`, if given."""
+    if as_json:
+        print_json(found)
+    else:
+        out.print(view(found) if found or not nothing else Text(nothing))
 
 
 def print_json(value: object) -> None:

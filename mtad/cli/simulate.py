@@ -75,10 +75,7 @@ def simulate_(
     result = Result(contacts, days, every, seed, round(time.monotonic() - began, 1), _results(outcomes, rules, every))
     if svg_file:
         shell.write_text(svg_file, _svg(result))
-    if as_json:
-        shell.print_json(result)
-    else:
-        shell.out.print(_view(result))
+    shell.show(result, _view, as_json=as_json)
 
 
 def _ours(file: Path | None) -> list[Rule]:

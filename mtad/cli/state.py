@@ -6,8 +6,7 @@ from typing import Annotated
 from typer import Argument, Option, Typer
 
 from engine.service import SETTABLE, set_state
-from mtad.base.config import Config
-from mtad.base.db import Connection, Pool, in_transaction
+from mtad.base.db import Connection, in_transaction
 from mtad.base.errors import InputError
 from mtad.cli.answers_view import plain
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
@@ -31,18 +30,15 @@ def set_state_of_contact(
 ) -> None:
     """Set the state of one contact on a stream; what was heard from them before counts no more."""
 
-    async def work(_: Config, pool: Pool) -> str:
-        async def in_one(conn: Connection) -> str:
-            contact = await contact_by_address(conn, address)
-            known = await stream_by_name(conn, stream)
-            if known is None:
-                others = ", ".join(await stream_names(conn)) or "none"
-                raise InputError(f"there is no stream {stream!r} (there is: {others})")
-            return await set_state(conn, contact.id, known.id, state, by=getpass.getuser(), reason=reason)
+    async def change(conn: Connection) -> str:
+        contact = await contact_by_address(conn, address)
+        known = await stream_by_name(conn, stream)
+        if known is None:
+            others = ", ".join(await stream_names(conn)) or "none"
+            raise InputError(f"there is no stream {stream!r} (there is: {others})")
+        return await set_state(conn, contact.id, known.id, state, by=getpass.getuser(), reason=reason)
 
-        return await in_transaction(pool, in_one)
-
-    before = run(config, work)
+    before = run(config, lambda _, pool: in_transaction(pool, change))
     if as_json:
         print_json({"address": address, "stream": stream, "before": before, "state": state})
     else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtad.base.config import Config
-from mtad.base.db import Pool
+from mtad.base.db import Connection, Pool
 from mtad.base.errors import InputError
 from mtad.base.source import weights_of
 from mtad.cli import shell
@@ -70,15 +71,10 @@ def apply_(
 @app.command("list")
 def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Every stream."""
+    shell.show(shell.ask(config, store.streams), _table, as_json=as_json)
 
-    async def work(_: Config, pool: Pool) -> list[store.StreamRow]:
-        async with pool.acquire() as conn:
-            return await store.streams(conn)
 
-    rows = shell.run(config, work)
-    if as_json:
-        shell.print_json(rows)
-        return
+def _table(rows: list[store.StreamRow]) -> Table:
     table = Table(box=None)
     for heading in ("stream", "from", "tracking", "version"):
         table.add_column(heading)
@@ -86,7 +82,7 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False)
     for row in rows:
         definition = row.definition
         table.add_row(row.name, escape(definition.from_), definition.tracking, str(row.version), f"{row.subscribed:,}")
-    shell.out.print(table)
+    return table
 
 
 @app.command()
@@ -102,22 +98,17 @@ def show(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG, *, as_json: 
 @app.command()
 def history(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False) -> None:
     """Every version of a stream: who changed what, and when."""
-    versions = _versions(name, config)
-    if as_json:
-        shell.print_json(versions)
-    else:
-        shell.out.print(history_view(name, versions))
+    shell.show(_versions(name, config), partial(history_view, name), as_json=as_json)
 
 
 def _versions(name: str, config: Path) -> list[store.StreamVersion]:
     """The newest first."""
 
-    async def work(_: Config, pool: Pool) -> list[store.StreamVersion]:
-        async with pool.acquire() as conn:
-            found = await store.stream_history(conn, name)
-            if not found:
-                others = ", ".join(await store.stream_names(conn)) or "none"
-                raise InputError(f"stream {name!r} is unknown; there are: {others}")
-            return found
+    async def history_of(conn: Connection) -> list[store.StreamVersion]:
+        found = await store.stream_history(conn, name)
+        if not found:
+            others = ", ".join(await store.stream_names(conn)) or "none"
+            raise InputError(f"stream {name!r} is unknown; there are: {others}")
+        return found
 
-    return shell.run(config, work)
+    return shell.ask(config, history_of)

@@ -11,10 +11,9 @@ from rich.table import Table
 
 from engine.service import release
 from mtad.audience import store
-from mtad.audience.service import Suppressed, import_suppressions, suppress_listed
+from mtad.audience.service import import_suppressions, suppress_listed
 from mtad.audience.suppressions import REASONS, Scope, key_of, suppression
-from mtad.base.config import Config
-from mtad.base.db import Pool, in_transaction
+from mtad.base.db import in_transaction
 from mtad.base.errors import InputError
 from mtad.cli import shell
 
@@ -32,11 +31,7 @@ def import_(
     config: shell.ConfigOption = shell.DEFAULT_CONFIG,
 ) -> None:
     """Suppress everybody in a file, known or not; what is no address stands in FILE.rejects.csv."""
-
-    async def work(_: Config, pool: Pool) -> Suppressed:
-        return await import_suppressions(pool, file, encoding=encoding)
-
-    done = shell.run(config, work)
+    done = shell.run(config, lambda _, pool: import_suppressions(pool, file, encoding=encoding))
     if as_json:
         shell.print_json(done)
         return
@@ -50,18 +45,14 @@ def import_(
 @app.command("list")
 def list_(*, as_json: shell.JsonOption = False, config: shell.ConfigOption = shell.DEFAULT_CONFIG) -> None:
     """What is suppressed now, and why."""
+    shell.show(shell.run(config, lambda _, pool: store.open_suppressions(pool)), _table, as_json=as_json)
 
-    async def work(_: Config, pool: Pool) -> list[store.Suppression]:
-        return await store.open_suppressions(pool)
 
-    found = shell.run(config, work)
-    if as_json:
-        shell.print_json(found)
-        return
+def _table(rows: list[store.Suppression]) -> Table:
     table = Table("address or domain", "mail", "reason", "source", "since", "until", box=None, pad_edge=False)
-    for row in found:
+    for row in rows:
         table.add_row(row.key, row.scope, row.reason, escape(row.source), _day(row.created), _day(row.until))
-    shell.out.print(table)
+    return table
 
 
 @app.command("add")
@@ -82,11 +73,7 @@ def add(
         rows = [suppression(target, reason, by, checked) for target in targets]
     except ValueError as error:
         raise InputError(str(error)) from None
-
-    async def work(_: Config, pool: Pool) -> int:
-        return await in_transaction(pool, lambda conn: suppress_listed(conn, rows))
-
-    done = shell.run(config, work)
+    done = shell.run(config, lambda _, pool: in_transaction(pool, lambda conn: suppress_listed(conn, rows)))
     if as_json:
         shell.print_json({"given": len(rows), "suppressed": done})
     else:
@@ -102,11 +89,8 @@ def release_(
         keys = [key_of(target) for target in targets]
     except ValueError as error:
         raise InputError(str(error)) from None
-
-    async def work(_: Config, pool: Pool) -> int:
-        return await in_transaction(pool, lambda conn: release(conn, keys, getpass.getuser()))
-
-    done = shell.run(config, work)
+    by = getpass.getuser()
+    done = shell.run(config, lambda _, pool: in_transaction(pool, lambda conn: release(conn, keys, by)))
     if as_json:
         shell.print_json({"given": len(keys), "released": done})
     else:

@@ -21,13 +21,8 @@ def warmup(config: ConfigOption = DEFAULT_CONFIG, *, as_json: JsonOption = False
         async with pool.acquire() as conn:
             return await progress(conn, loaded)
 
-    rows = shell.run(config, work)
-    if as_json:
-        shell.print_json(rows)
-    elif not rows:
-        shell.out.print("no source is being warmed up: none has a table [source.warmup]", markup=False)
-    else:
-        shell.out.print(_table(rows))
+    nothing = "no source is being warmed up: none has a table [source.warmup]"
+    shell.show(shell.run(config, work), _table, nothing=nothing, as_json=as_json)
 
 
 def _table(rows: list[Progress]) -> Table:
