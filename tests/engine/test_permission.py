@@ -388,10 +388,7 @@ async def test_mail_from_before_the_yes_to_be_measured_is_never_taken_for_ignore
             START + 20 * DAY,
         )
         await world.conn.execute("update stream set version = 2")
-    await world.conn.execute(
-        "insert into worker (host, slot, pid, started, ingested_until) values ('here', 0, 1, $1, $2)",
-        START, START + 30 * DAY,
-    )  # fmt: skip
+    await world.hears(START + 30 * DAY)
 
     await in_transaction(world.pool, lambda conn: retell(conn, [(stream, contact)]))
 

@@ -130,9 +130,7 @@ async def comes_to(conn: Connection, stream: int, first: int) -> list[tuple[Any,
 async def test_a_plain_sign_leaves_what_the_machine_would(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     luck = random.Random(5)
     people = [drawn(luck) for _ in range(PEOPLE)]
-    await world.conn.execute(
-        "insert into worker (host, slot, pid, started, ingested_until) values ('a', 0, 1, $1, $2)", START, HEARD
-    )
+    await world.hears(HEARD)
     streams = [await world.stream(name, policy=POLICY) for name in ("sales", "news")]
     programs = [await world.program(stream, definition(str(stream), stream=str(stream))) for stream in streams]
     await world.conn.execute(

@@ -110,6 +110,14 @@ class World:
             )
         return int(id_)
 
+    async def hears(self, until: datetime) -> None:
+        """There is one worker, for long, whose journal has been read up to then."""
+        await self.conn.execute("delete from worker")
+        await self.conn.execute(
+            "insert into worker (host, slot, pid, started, ingested_until) values ('here', 0, 1, $1, $2)",
+            until - 300 * DAY, until,
+        )  # fmt: skip
+
     async def engagement(self, stream: int, contact: int, **columns: Any) -> None:
         values = {"state": "active", "since": START, "round_from": START, "first_sent": START} | columns
         names = ", ".join(values)

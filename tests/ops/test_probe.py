@@ -23,7 +23,6 @@ from mtad.ops.answers.unheard import unheard
 from mtad.ops.check import Finding, Level, check_all
 from mtad.ops.ears import UNHEARD, Ears
 from mtad.ops.probe import Probe, forget
-from mtad.ops.reach import Reach, Span, after, trouble
 from mtad.ops.top import Top
 from mtad.queue.entries import due_entries
 from mtad.wire.dns import DnsLookup, Lookup, Records, Unresolved
@@ -38,70 +37,6 @@ from tracker.web import make_app
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MINUTE = timedelta(minutes=1)
-URL = "http://127.0.0.1"
-
-
-# ── What it means ───────────────────────────────────────────────────────────
-
-
-def story(*answers: str, noticed: bool = False) -> tuple[Reach, list[Span]]:
-    """The probe comes round every minute; '' is an answer."""
-    reach: Reach | None = None
-    spans = []
-    for n, wrong in enumerate(answers):
-        reach, span = after(reach, URL, NOW + n * MINUTE, wrong, noticed=noticed)
-        spans += [span] if span else []
-    assert reach
-    return reach, spans
-
-
-@pytest.mark.parametrize(
-    ("answers", "failures", "good", "spans"),
-    [
-        (["", ""], 0, 1, []),
-        (["", "x"], 1, 0, []),
-        (["", "x", ""], 0, 2, []),  # a blip
-        (["", "x", "x"], 2, 0, []),
-        (["", "", "x", "x", "", "x"], 1, 4, [(1, 4)]),
-        (["x", "x", "x"], 3, 0, []),
-        (["x", "x", "", ""], 0, 3, [(0, 2)]),
-    ],
-)
-def test_two_failures_are_an_outage_from_the_last_answer_to_the_next(
-    answers: list[str], failures: int, good: int, spans: list[tuple[int, int]]
-) -> None:
-    reach, found = story(*answers)
-
-    assert (reach.failures, reach.good, reach.holds) == (failures, NOW + good * MINUTE, failures > 0)
-    assert found == [Span(NOW + since * MINUTE, NOW + until * MINUTE) for since, until in spans]
-    assert bool(trouble(reach)) == (failures > 1)
-
-
-def test_one_that_never_answered_does_not_count_once_somebody_came_through() -> None:
-    reach, spans = story("x", "x", "x", noticed=True)
-
-    assert (reach.failures, reach.holds, spans) == (3, False, [])
-    assert "would go unnoticed" in trouble(reach)
-    assert story("x", "x", "", noticed=True)[1] == []
-    assert story("", "x", "x", noticed=True)[0].holds  # it did answer
-
-
-def test_what_was_out_of_reach_by_an_address_that_is_given_up_is_over() -> None:
-    reach, _ = story("", "x", "x")
-
-    assert after(reach, "http://localhost", NOW + 9 * MINUTE, "", noticed=False) == (
-        Reach("http://localhost", NOW + 9 * MINUTE, answered=True, asked=NOW + 9 * MINUTE),
-        Span(NOW, NOW + 9 * MINUTE),
-    )
-
-
-def test_clock_that_was_put_back_makes_no_span() -> None:
-    reach, _ = story("", "x", "x")
-
-    assert after(reach, URL, NOW - MINUTE, "", noticed=False) == (Reach(URL, NOW - MINUTE, True, NOW - MINUTE), None)
-
-
-# ── What it does ────────────────────────────────────────────────────────────
 
 
 class Host:
@@ -199,15 +134,6 @@ async def small_stream(world: World) -> tuple[int, int, int]:
     return stream, contact, entry
 
 
-async def read(world: World, until: datetime) -> None:
-    """The tracker lives, and what it received up to then is in the database."""
-    await world.conn.execute("delete from worker")
-    await world.conn.execute(
-        "insert into worker (host, slot, pid, started, ingested_until) values ('here', 0, 1, $1, $2)",
-        NOW - 30 * DAY, until,
-    )  # fmt: skip
-
-
 async def state(world: World) -> tuple[str, int, datetime | None]:
     row = await world.one("select state::text, ignored, window_until from engagement")
     return row[0], row[1], row[2]
@@ -220,7 +146,7 @@ async def test_host_out_of_reach_for_a_third_of_a_window_makes_nobody_inactive(
     stream, _, entry = await small_stream(world)
     prober = Prober(world.pool, host.url)
     away, back = NOW - 4 * DAY, NOW - 3 * DAY
-    await read(world, NOW)
+    await world.hears(NOW)
 
     await prober.at(away)
     assert [one.id for one in await due_entries(world.conn)] == [entry]
@@ -252,13 +178,13 @@ async def test_host_out_of_reach_for_a_third_of_a_window_makes_nobody_inactive(
     assert (UNHEARD.labels(about="tracker.url")._value.get(), await prober.wrong()) == (0, [])
 
     later = NOW - 2 * DAY
-    await read(world, later - MINUTE)
+    await world.hears(later - MINUTE)
     await sweep(world.pool)
     assert await state(world) == ("active", 1, later)
     assert await not_heard(world.conn, {entry: 3 * 86400.0}) == {entry: later}
     assert [tuple(row) for row in await world.conn.fetch("select * from unreached")] == [(stream, away, back)]
 
-    await read(world, NOW)
+    await world.hears(NOW)
     await sweep(world.pool)
     assert (await state(world))[0] == "cooling"
     assert await world.conn.fetchval("select since from engagement") == later
@@ -268,7 +194,7 @@ async def test_pause_from_before_the_first_failure_was_found_is_taken_back(world
     _, contact, _ = await small_stream(world)
     prober = Prober(world.pool, host.url)
     away = NOW - 3 * DAY - MINUTE / 2
-    await read(world, NOW)
+    await world.hears(NOW)
     await prober.at(away)
     await host.stop()
     await sweep(world.pool)
@@ -277,7 +203,7 @@ async def test_pause_from_before_the_first_failure_was_found_is_taken_back(world
     await prober.at(away + MINUTE, away + 2 * MINUTE)
     await host.start()
     await prober.at(away + DAY)
-    await read(world, NOW - 2 * DAY - MINUTE)
+    await world.hears(NOW - 2 * DAY - MINUTE)
     await sweep(world.pool)
 
     assert await state(world) == ("active", 1, NOW - 2 * DAY)
@@ -293,7 +219,7 @@ async def test_blip_changes_nothing(world: World, host: Host) -> None:
     await prober.at(away + MINUTE)
     await host.start()
     await prober.at(away + 2 * MINUTE)
-    await read(world, NOW)
+    await world.hears(NOW)
 
     await sweep(world.pool)
 
@@ -307,7 +233,7 @@ async def test_one_that_never_answered_holds_until_a_recipient_came_through(worl
     await host.stop()
     prober = Prober(world.pool, host.url)
     first = NOW - 5 * DAY
-    await read(world, NOW)
+    await world.hears(NOW)
     await prober.at(first, first + MINUTE)
 
     assert await sweep(world.pool) == 0
@@ -334,7 +260,7 @@ async def test_one_that_never_answered_holds_until_a_recipient_came_through(worl
 async def test_without_a_probe_nothing_waits_for_it(world: World, host: Host) -> None:
     await small_stream(world)
     prober = Prober(world.pool, host.url)
-    await read(world, NOW)
+    await world.hears(NOW)
     await prober.at(NOW - 4 * DAY)
     await host.stop()
     await prober.at(NOW - 4 * DAY + MINUTE, NOW - 4 * DAY + 2 * MINUTE)
@@ -348,7 +274,7 @@ async def test_without_a_probe_nothing_waits_for_it(world: World, host: Host) ->
 
 async def test_host_that_died_with_hits_unread_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
     await world.stream()
-    await read(world, NOW)
+    await world.hears(NOW)
     await world.conn.execute(
         "insert into worker (host, slot, pid, started, beat, ingested_until, dead)"
         " values ('there', 0, 1, $1, $2, $2, $3)",
@@ -379,7 +305,7 @@ async def test_that_no_worker_hears_is_said_while_others_live(world: World) -> N
 
     assert (found.about, found.since, found.holds) == ("host", NOW - DAY, True)
     assert "no worker hears hits since" in found.why
-    await read(world, NOW)
+    await world.hears(NOW)
     assert await unheard(world.conn) == []
 
 
