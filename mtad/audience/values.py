@@ -78,16 +78,11 @@ def joint_type(known: Type | None, cells: Iterable[str]) -> Type | None:
     return known
 
 
-def value_of(kind: Type, cell: str) -> Value:
-    """A filled cell as the value that is stored; ValueError when it is not of that type.
+def reader_of(kind: Type) -> Callable[[str], Value]:
+    """What makes a filled cell the value that is stored; it raises ValueError when the cell is not of that type.
 
     Dates are stored as ISO 8601 text: a day as it is, a moment in UTC with Z.
     """
-    return reader_of(kind)(cell)
-
-
-def reader_of(kind: Type) -> Callable[[str], Value]:
-    """What reads the filled cells of one column: `value_of` for many."""
     match kind:
         case Type.TEXT:
             return str

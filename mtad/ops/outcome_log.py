@@ -19,9 +19,6 @@ from mtad.base.clock import Clock
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Released, Returned, Trip
 
-# `log_outcomes`: no lines; with recipients as …@domain; with recipients in full.
-LEVELS = ("off", "on", "addresses")
-
 _TYPES = {
     "delivered": "Delivery",
     "bounced": "Bounce",

@@ -63,7 +63,6 @@ READINGS: Mapping[str, Reading] = {
     "not_supported": Reading("ProtocolErrors", Scope.PROTOCOL),
     "protocol_error": Reading("ProtocolErrors", Scope.PROTOCOL),
 }
-CATEGORIES = frozenset(reading.category for reading in READINGS.values())
 
 
 def _words(*alternatives: str) -> re.Pattern[str]:

@@ -17,7 +17,7 @@ from mtad.base.db import Connection, Pool
 from tests.rows import Program, Rows
 
 NOW = datetime.now(UTC)
-OFF, TERM = "", "400d"
+TERM = "400d"
 
 
 @pytest.fixture

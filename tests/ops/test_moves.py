@@ -5,7 +5,6 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from mtad.base.config import Config
 from mtad.base.db import Connection, Pool
 from mtad.ops import sites
 from mtad.ops.moves import GRACE, Movers
@@ -14,8 +13,6 @@ from mtad.queue.store import Label, Released
 from mtad.wire.resolver import Site
 from tests.ops.test_sites import Answers
 from tests.queue.world import World, new_world
-
-CONFIG = Config(domain="example.com")
 
 
 async def moved(pool: Pool, world: World, hosts: str = "mx.new.test") -> int:
