@@ -28,7 +28,7 @@ async def timed_sweeps(pool: Pool) -> dict[str, list[float]]:
 
 
 def _sweeps(pool: Pool) -> dict[str, Callable[[], Awaitable[object]]]:
-    """As mtad/app.py calls them; and the audit of one program."""
+    """As mtad/sweeps.py calls them; and the audit of one program."""
 
     def with_connection(work: Callable[[Connection], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
         async def run() -> object:

@@ -13,7 +13,7 @@ from mtad.base.clock import SystemClock
 from mtad.base.config import load_config
 from mtad.cli import shell
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
-from mtad.ops.check import published
+from mtad.ops.published import published
 from mtad.ops.rotation import rotate as make_next
 from mtad.ops.rotation import standings
 from mtad.wire.resolver import Resolver

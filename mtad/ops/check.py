@@ -25,17 +25,14 @@ from mtad.dkim.keys import dns_record, read_key
 from mtad.ops.answers.unheard import unheard
 from mtad.ops.daemon import is_running
 from mtad.ops.keyfiles import read_event_keys, read_networks, read_password, read_tracking_keys
+from mtad.ops.published import Published, asked, published
 from mtad.ops.sockets import open_listener
 from mtad.ops.spf import Spf, spf
-from mtad.wire.dns import Unresolved
 from mtad.wire.egress import CannotBindError, bound_socket
 from mtad.wire.hosts import is_public
 from mtad.wire.resolver import Resolver
 
 SQL = queries("operate")
-
-# A resolver that has not answered by then does not help today.
-DNS_PATIENCE = 4.0
 
 
 class Level(StrEnum):
@@ -72,15 +69,6 @@ async def check_all(config: Config, *, database: str | None, resolver: Resolver 
     findings += _sources(config)
     findings += await _database(database)
     return findings
-
-
-async def _asked(resolver: Resolver, name: str, kind: str) -> Sequence[str] | None:
-    """The records, none when there are none; None when DNS cannot be had."""
-    try:
-        async with asyncio.timeout(DNS_PATIENCE):
-            return (await resolver.records(name, kind)).texts
-    except (Unresolved, TimeoutError):
-        return None
 
 
 def _keys(config: Config) -> Iterator[Finding]:
@@ -131,25 +119,6 @@ def _authorities() -> Iterator[Finding]:
         yield Finding(Level.ADVICE, "certificates", text, "install ca-certificates")
 
 
-class Published(StrEnum):
-    """What DNS has of a key."""
-
-    YES = "published"
-    NO = "missing"
-    OTHER = "another key"
-    UNKNOWN = "not to be had"
-
-
-async def published(name: str, record: str, resolver: Resolver) -> Published:
-    """Whether DNS has the key of `record` at `name`."""
-    found = await _asked(resolver, name, "TXT")
-    if found is None:
-        return Published.UNKNOWN
-    if _public_key(record) in map(_public_key, found):
-        return Published.YES
-    return Published.OTHER if found else Published.NO
-
-
 async def _published(config: Config, number: int, resolver: Resolver) -> Finding:
     """Whether DNS has the public half of the key that signs."""
     dkim = config.dkim[number]
@@ -170,16 +139,10 @@ async def _published(config: Config, number: int, resolver: Resolver) -> Finding
             return Finding(Level.BAD, about, f"{name}: DNS has another key than {dkim.key}", f"publish {ours}")
 
 
-def _public_key(record: str) -> tuple[str, str]:
-    """Its kind and itself; a record without a kind means RSA (RFC 6376 section 3.6.1)."""
-    tags = dict(tag.partition("=")[::2] for tag in "".join(record.split()).split(";"))
-    return tags.get("k", "rsa"), tags.get("p", "")
-
-
 async def _return_path(config: Config, resolver: Resolver) -> Finding:
     """Whether bounces find us."""
     about, domain = "mta.return_path_domain", config.return_path_domain
-    records = await _asked(resolver, domain, "MX")
+    records = await asked(resolver, domain, "MX")
     if records is None:
         return Finding(Level.SKIPPED, about, f"{domain}: not looked at, DNS cannot be had from here")
     hosts = [text.partition(" ")[2].rstrip(".").lower() for text in records]
@@ -192,7 +155,7 @@ async def _return_path(config: Config, resolver: Resolver) -> Finding:
 async def _spf(config: Config, resolver: Resolver) -> list[Finding]:
     """Whether the SPF record of the return path lets each address send that mail leaves by, as far as configured."""
     domain = config.return_path_domain
-    ask = partial(_asked, resolver)
+    ask = partial(asked, resolver)
     ours = [address for source in config.source for address in source.address if is_public(address)]
     if not any(source.address for source in config.source):
         ours = [address for kind in ("A", "AAAA") for address in await ask(config.hostname, kind) or ()]
@@ -228,7 +191,7 @@ def _names(config: Config) -> Iterator[tuple[str, str, Sequence[str]]]:
 
 async def _hostname(about: str, host: str, ours: Sequence[str], resolver: Resolver) -> list[Finding]:
     """Whether a name in EHLO has an address, and each address that name: large receivers refuse others."""
-    by_kind = await asyncio.gather(*(_asked(resolver, host, kind) for kind in ("A", "AAAA")))
+    by_kind = await asyncio.gather(*(asked(resolver, host, kind) for kind in ("A", "AAAA")))
     addresses = [address for records in by_kind for address in records or ()]
     if addresses:
         missing = [
@@ -244,7 +207,7 @@ async def _hostname(about: str, host: str, ours: Sequence[str], resolver: Resolv
 
 async def _back(about: str, host: str, address: str, resolver: Resolver) -> Finding:
     """Whether an address leads back to its name."""
-    records = await _asked(resolver, ip_address(address).reverse_pointer, "PTR")
+    records = await asked(resolver, ip_address(address).reverse_pointer, "PTR")
     if records is None:
         return Finding(Level.SKIPPED, about, f"{host}: {address} not looked up, DNS cannot be had from here")
     names = [text.rstrip(".").lower() for text in records]

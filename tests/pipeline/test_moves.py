@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 from engine.service import Catalogue
-from mtad.app import _sweeps
 from mtad.base.clock import Clock, ManualClock, SystemClock
 from mtad.base.config import Config, Shaping
 from mtad.base.db import Connection, Pool
@@ -19,6 +18,7 @@ from mtad.ops.probe import Probe
 from mtad.pipeline import Pipeline
 from mtad.queue import store
 from mtad.queue.workers import Heart
+from mtad.sweeps import sweeps
 from mtad.wire.dns import Records
 from mtad.wire.resolver import Resolver, Site
 from mtad.wire.session import Dialer
@@ -139,10 +139,10 @@ async def moved_under_way(pool: Pool, people: int, say: Callable[[str], None] = 
         await with_mail(pool, conn, people, there)
         workers = [await store.register_worker(conn, "here", slot, 1) for slot in (0, 1)]
         pipelines = [pipeline(pool, worker, slot, [there, here]) for slot, worker in enumerate(workers)]
-        sweeps = [Sweep("refresh hints", 1.0, refresh_hints), Sweep("move jobs", 1.0, Movers(pool).run)]
+        work = [Sweep("refresh hints", 1.0, refresh_hints), Sweep("move jobs", 1.0, Movers(pool).run)]
         clock = SystemClock()
         began = clock.monotonic()
-        async with at_work(*pipelines), sweeping(pool, *sweeps, clock=HastyClock()):
+        async with at_work(*pipelines), sweeping(pool, *work, clock=HastyClock()):
             await delivered(pool, people // 10)
             await conn.execute("update domain set resolve_at = now()")
             await sites.resolve_domains(pool, Answers(reader=Site(here, [f"0 {here}"])).locator)
@@ -192,12 +192,12 @@ async def test_what_nobody_gave_a_hint_of_goes_out_within_15_seconds(pool: Pool)
         resolver = Resolver(clock, no_dns)
         locator = Locator.from_config(CONFIG, resolver, clock)
         probe = Probe(pool, clock, KEYS, CONFIG.tracker_url, resolver)
-        sweeps = _sweeps(CONFIG, pool, catalogue, locator, heart, probe)
+        work = sweeps(CONFIG, pool, catalogue, locator, heart, probe)
 
-        async with at_work(pipeline(pool, worker, 0, [host])), sweeping(pool, *sweeps, clock=clock):
+        async with at_work(pipeline(pool, worker, 0, [host])), sweeping(pool, *work, clock=clock):
             waited = 0.0
             while waited < 15 and not await pool.fetchval("select exists (select from site where ready_at <= now())"):
-                if len(clock._sleepers) > len(sweeps):  # all rest, so only time can help
+                if len(clock._sleepers) > len(work):  # all rest, so only time can help
                     await clock.advance(0.5)
                     waited += 0.5
                 await asyncio.sleep(0.01)
