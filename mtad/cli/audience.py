@@ -10,12 +10,11 @@ import typer.core
 
 from engine.service import release_brake
 from mtad.base.db import Connection
-from mtad.base.errors import InputError
 from mtad.base.plot import Line, Panel, svg
 from mtad.cli import chart, shell
 from mtad.cli.audience_view import audience_view
-from mtad.compose.store import stream_by_name, stream_names
 from mtad.ops.answers.audience import Audience, audience
+from mtad.ops.answers.programs import known_stream
 
 
 class _Shown(typer.core.TyperGroup):
@@ -59,9 +58,7 @@ def release(
     """Let go of the brake: the silence up to now is believed, and the next sweep pauses whom it would."""
 
     async def let_go(conn: Connection) -> int | None:
-        if await stream_by_name(conn, name) is None:
-            others = ", ".join(await stream_names(conn)) or "none"
-            raise InputError(f"stream {name!r} is unknown; there are: {others}")
+        await known_stream(conn, name)
         return await release_brake(conn, name, getpass.getuser())
 
     silent = shell.ask(config, let_go)

@@ -17,9 +17,8 @@ from mtad.base.errors import InputError
 from mtad.cli import shell
 from mtad.cli.audience_view import returns_lines
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
-from mtad.compose.store import stream_by_name
 from mtad.ops.answers.audience import Returns, expected_returns
-from mtad.ops.answers.programs import program_by_name
+from mtad.ops.answers.programs import known_stream, program_by_name
 from mtad.queue import enqueue
 
 Name = Annotated[str, typer.Argument(help="The program.")]
@@ -140,8 +139,7 @@ def forecast(name: Name, config: ConfigOption = DEFAULT_CONFIG, *, as_json: Json
     async def work(settings: Config, pool: Pool) -> tuple[enqueue.Forecast, Returns]:
         result = await enqueue.forecast(pool, settings, name)
         async with pool.acquire() as conn:
-            stream = await stream_by_name(conn, (await program_by_name(conn, name)).stream)
-            assert stream is not None
+            stream = await known_stream(conn, (await program_by_name(conn, name)).stream)
             return result, await expected_returns(conn, stream)
 
     result, returns = shell.run(config, work)

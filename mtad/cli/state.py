@@ -7,11 +7,10 @@ from typer import Argument, Option, Typer
 
 from engine.service import SETTABLE, set_state
 from mtad.base.db import Connection, in_transaction
-from mtad.base.errors import InputError
 from mtad.cli.answers_view import plain
 from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption, out, print_json, run
-from mtad.compose.store import stream_by_name, stream_names
 from mtad.ops.answers.person import contact_by_address
+from mtad.ops.answers.programs import known_stream
 
 
 def register(contact_app: Typer) -> None:
@@ -32,10 +31,7 @@ def set_state_of_contact(
 
     async def change(conn: Connection) -> str:
         contact = await contact_by_address(conn, address)
-        known = await stream_by_name(conn, stream)
-        if known is None:
-            others = ", ".join(await stream_names(conn)) or "none"
-            raise InputError(f"there is no stream {stream!r} (there is: {others})")
+        known = await known_stream(conn, stream)
         return await set_state(conn, contact.id, known.id, state, by=getpass.getuser(), reason=reason)
 
     before = run(config, lambda _, pool: in_transaction(pool, change))

@@ -20,6 +20,7 @@ from mtad.cli.shell import DEFAULT_CONFIG, ConfigOption, JsonOption
 from mtad.cli.stream_view import effect_lines, history_view, plan_view, stream_view
 from mtad.compose import store
 from mtad.compose.apply import Applied, Plan, apply_stream, plan_stream
+from mtad.ops.answers.programs import known_stream
 
 app = typer.Typer(help="Lines of mail: who sends, and by which rules.", no_args_is_help=True)
 
@@ -105,10 +106,7 @@ def _versions(name: str, config: Path) -> list[store.StreamVersion]:
     """The newest first."""
 
     async def history_of(conn: Connection) -> list[store.StreamVersion]:
-        found = await store.stream_history(conn, name)
-        if not found:
-            others = ", ".join(await store.stream_names(conn)) or "none"
-            raise InputError(f"stream {name!r} is unknown; there are: {others}")
-        return found
+        await known_stream(conn, name)
+        return await store.stream_history(conn, name)
 
     return shell.ask(config, history_of)

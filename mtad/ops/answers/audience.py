@@ -12,9 +12,9 @@ import msgspec
 
 from engine.service import brakes, holds
 from mtad.base.db import Connection, row_values
-from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
-from mtad.compose.store import StreamRow, stream_by_name, stream_names
+from mtad.compose.store import StreamRow
+from mtad.ops.answers.programs import known_stream
 from mtad.ops.answers.unheard import unheard
 
 SQL = queries("elasticity")
@@ -75,10 +75,7 @@ class Audience(msgspec.Struct, frozen=True):
 async def audience(conn: Connection, name: str, days: int) -> Audience:
     """The stream and its last `days` days. `conn` must not be in a transaction. InputError: no such stream."""
     async with conn.transaction(isolation="repeatable_read", readonly=True):
-        stream = await stream_by_name(conn, name)
-        if stream is None:
-            others = ", ".join(await stream_names(conn)) or "none"
-            raise InputError(f"stream {name!r} is unknown; there are: {others}")
+        stream = await known_stream(conn, name)
         at: datetime = await conn.fetchval("select now()")
         day = stream.definition.policy.day
         sizes = {row[0]: (row[1], row[2]) for row in await conn.fetch(SQL["audience_sizes"], stream.id)}

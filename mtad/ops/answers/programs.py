@@ -1,4 +1,4 @@
-"""Finding a program by the name that an operator typed."""
+"""Finding a program or a stream by the name that an operator typed."""
 
 from datetime import datetime
 
@@ -7,6 +7,8 @@ import msgspec
 from mtad.base.db import Connection
 from mtad.base.errors import InputError
 from mtad.base.sqlfiles import queries
+from mtad.compose import store
+from mtad.compose.store import StreamRow
 
 SQL = queries("answers")
 
@@ -35,3 +37,11 @@ async def program_by_name(conn: Connection, name: str) -> ProgramRow:
     names = [row[0] for row in await conn.fetch(SQL["program_names"])]
     known = f"there are: {', '.join(names)}" if names else "there is none yet; mtad program apply makes one"
     raise InputError(f"program {name!r} is unknown; {known}")
+
+
+async def known_stream(conn: Connection, name: str) -> StreamRow:
+    """The stream of that name, or InputError with the names that there are."""
+    if found := await store.stream_by_name(conn, name):
+        return found
+    others = ", ".join(await store.stream_names(conn)) or "none"
+    raise InputError(f"stream {name!r} is unknown; there are: {others}")
