@@ -72,7 +72,7 @@ def changed(config_file: Path, old: str, new: str) -> None:
     config_file.write_text(config_file.read_text().replace(old, new))
 
 
-async def test_streams_are_applied_listed_and_shown(pool: Pool, stream: Path, config_file: Path) -> None:
+async def test_streams_are_applied_listed_and_shown(stream: Path, config_file: Path) -> None:
     again = await typed(stream_app, "apply", stream, "-c", config_file)
     listed = await typed(stream_app, "list", "--json", "-c", config_file)
     shown = await typed(stream_app, "show", "sales-de", "-c", config_file)
@@ -84,7 +84,7 @@ async def test_streams_are_applied_listed_and_shown(pool: Pool, stream: Path, co
     assert isinstance(unknown.exception, InputError)
 
 
-async def test_programs_are_applied_and_listed(pool: Pool, stream: Path, files: Writer, config_file: Path) -> None:
+async def test_programs_are_applied_and_listed(stream: Path, files: Writer, config_file: Path) -> None:
     created = await typed(program_app, "apply", files(), "-c", config_file, "--json")
     listed = await typed(program_app, "list", "-c", config_file)
 
@@ -115,7 +115,7 @@ async def test_a_cancel_says_whom_it_concerns_and_wants_a_yes(
 
 
 async def test_a_preview_is_three_files_a_step_whose_links_count_for_nobody(
-    pool: Pool, stream: Path, files: Writer, config_file: Path, tmp_path: Path
+    stream: Path, files: Writer, config_file: Path, tmp_path: Path
 ) -> None:
     await applied(files, config_file)
 
@@ -174,9 +174,7 @@ async def test_a_test_sends_every_mail_for_real_with_a_contacts_values(
     assert await pool.fetchval("select count(*) from job") == 0
 
 
-async def test_a_test_that_is_refused_says_so_and_fails(
-    pool: Pool, stream: Path, files: Writer, config_file: Path
-) -> None:
+async def test_a_test_that_is_refused_says_so_and_fails(stream: Path, files: Writer, config_file: Path) -> None:
     await applied(files, config_file)
     async with Sink() as sink:
         changed(config_file, "port = 1\n", f"port = {sink.port}\n")
@@ -188,7 +186,7 @@ async def test_a_test_that_is_refused_says_so_and_fails(
     assert "NOT ACCEPTED" in done.stdout
 
 
-async def test_a_bad_argument_is_one_clear_line(pool: Pool, stream: Path, files: Writer, config_file: Path) -> None:
+async def test_a_bad_argument_is_one_clear_line(stream: Path, files: Writer, config_file: Path) -> None:
     cases = [
         (("preview", "nothing"), "program 'nothing' is unknown"),
         (("preview", "nudge", "--as", "nobody@example.net"), "there is no contact 'nobody@example.net'"),
@@ -207,7 +205,7 @@ async def test_a_bad_argument_is_one_clear_line(pool: Pool, stream: Path, files:
 
 @pytest.mark.parametrize("missing", ["dkim.pem", "tracking.keys"])
 async def test_a_missing_key_file_is_one_clear_line(
-    pool: Pool, stream: Path, files: Writer, config_file: Path, tmp_path: Path, missing: str
+    stream: Path, files: Writer, config_file: Path, tmp_path: Path, missing: str
 ) -> None:
     await applied(files, config_file)
     (tmp_path / missing).unlink()
@@ -219,7 +217,7 @@ async def test_a_missing_key_file_is_one_clear_line(
     assert not (tmp_path / "out").exists()
 
 
-async def test_a_mail_that_no_key_fits_is_not_sent(pool: Pool, stream: Path, files: Writer, config_file: Path) -> None:
+async def test_a_mail_that_no_key_fits_is_not_sent(stream: Path, files: Writer, config_file: Path) -> None:
     await applied(files, config_file)
     changed(config_file, '[[dkim]]\ndomain = "example.com"', '[[dkim]]\ndomain = "b.test"')
 

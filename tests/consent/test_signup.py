@@ -3,7 +3,6 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -176,7 +175,7 @@ async def test_no_mail_asks_for_what_is_forgotten_by_then(office: Office) -> Non
     assert await office.pool.fetchval("select not_after - created from job") == 7 * DAY
 
 
-async def test_forgetting_takes_nobody_whom_a_file_brought_before_or_since(office: Office, tmp_path: Path) -> None:
+async def test_forgetting_takes_nobody_whom_a_file_brought_before_or_since(office: Office) -> None:
     async def brought() -> None:
         file = office.write("people.csv", "email\nann@reader.test\n")
         await import_contacts(office.pool, file, Options(), now=datetime.now(UTC), progress=lambda *_: None)

@@ -181,7 +181,7 @@ async def test_no_number_is_cut_on_a_narrow_terminal(world: World, conn: Connect
     assert "…" not in narrow.getvalue()
 
 
-async def test_an_empty_queue_is_an_answer(pool: Pool, mtad: Mtad) -> None:
+async def test_an_empty_queue_is_an_answer(mtad: Mtad) -> None:
     result = await mtad("queue")
 
     assert result.exit_code == 0

@@ -106,7 +106,7 @@ async def test_who_looks_at_a_domain_sees_only_its_mail(tmp_path: Path) -> None:
     assert "y.test" not in str(found)
 
 
-async def test_sessions_with_other_servers_are_not_noted(tmp_path: Path) -> None:
+async def test_sessions_with_other_servers_are_not_noted() -> None:
     look = Look(frozenset({"mx.x.test:25"}), "")
     trace = Trace(SystemClock())
     with trace.looking(look):
@@ -129,7 +129,7 @@ async def test_a_session_that_is_open_is_seen_from_its_next_message_on(tmp_path:
     assert {type(client) for client in worker.trace._clients} <= {Client}
 
 
-async def test_while_nobody_looks_a_session_has_a_plain_client(tmp_path: Path) -> None:
+async def test_while_nobody_looks_a_session_has_a_plain_client() -> None:
     trace = Trace(SystemClock())
     with trace.looking(Look(frozenset(), "")):
         pass
@@ -152,7 +152,7 @@ async def test_a_look_that_is_not_read_costs_bounded_memory_and_is_told_what_it_
     assert dropped == 2
 
 
-async def test_so_many_may_look_and_no_more(tmp_path: Path) -> None:
+async def test_so_many_may_look_and_no_more() -> None:
     trace = Trace(SystemClock())
     with contextlib.ExitStack() as stack:
         seats = [stack.enter_context(trace.looking(Look(frozenset(), ""))) for _ in range(traces.MOST_LOOKS + 1)]

@@ -38,7 +38,7 @@ async def test_a_worker_is_healthy_when_it_has_begun_and_its_disks_have_room(
     assert 'of="gone"' not in told
 
 
-async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+async def test_a_port_that_is_taken_is_named() -> None:
     port = free_port()
     disks = Disks({}, 0)
     async with exporting(f"127.0.0.1:{port}", 0, lambda: True, disks):

@@ -217,7 +217,7 @@ async def test_a_key_that_others_can_read_is_found_and_how_to_mend_it(config: Co
     assert finding.mend == f"chmod 600 {path}"
 
 
-async def test_a_port_in_use_is_found(made: Installation, tmp_path: Path) -> None:
+async def test_a_port_in_use_is_found(made: Installation) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         made.config.write_text(made.config.read_text().replace(KEY, f'listen = "{address}"'))
