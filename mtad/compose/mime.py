@@ -17,9 +17,10 @@ _LINE = 76
 _WORD = 75
 _SHELL = len("=?utf-8?b??=")
 
-# A line of quoted-printable, without the = of a soft line break; what of it cannot stand as it is.
+# A line of quoted-printable, without the = of a soft line break; what of it cannot stand as it is. A dot at the
+# start of a line could (RFC 2049 section 3 advises against it), but SMTP would have to look for it and double it.
 _QUOTED = 75
-_UNSAFE = re.compile(rb"[^\n !-<>-~]| (?=[ \n])")
+_UNSAFE = re.compile(rb"[^\n !-<>-~]| (?=[ \n])|(?<![^\n])\.")
 
 # RFC 5322 section 3.2.3, with blanks: a display name that needs no quotes.
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
@@ -120,22 +121,25 @@ def quoted(text: str) -> str:
     So texts can be quoted apart and put together in any order: quoted(a) + quoted(b) stands
     for a + b, and no line is longer than 76. A text that does not end with a line break ends
     with a soft one. Line breaks are CRLF. It is in the canonical form of DKIM too: no tab,
-    no two blanks in a row, no blank before a CRLF.
+    no two blanks in a row, no blank before a CRLF; and no line begins with a dot.
     """
-    if len(text) <= _QUOTED and text.isascii() and text.isprintable() and "=" not in text and "  " not in text:
+    if (
+        len(text) <= _QUOTED and text.isascii() and text.isprintable()
+        and "=" not in text and "  " not in text and not text.startswith(".")
+    ):  # fmt: skip
         return f"{text}=\r\n" if text else ""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     plain = _UNSAFE.sub(_hex, text.encode("utf-8", "replace")).decode("ascii")
     out: list[str] = []
     for line in plain.split("\n"):
-        at = 0
-        while len(line) - at > _QUOTED:
-            sign = line.find("=", at + _QUOTED - 2, at + _QUOTED)  # =XX is not to be cut
-            end = at + _QUOTED if sign < 0 else sign
-            out.append(line[at:end] + "=")
-            at = end
-        out.append(line[at:])
+        rest = line
+        while len(rest) > _QUOTED:
+            sign = rest.find("=", _QUOTED - 2, _QUOTED)  # =XX is not to be cut
+            end = _QUOTED if sign < 0 else sign
+            out.append(rest[:end] + "=")
+            rest = rest[end:] if rest[end] != "." else f"=2E{rest[end + 1 :]}"
+        out.append(rest)
     if out[-1]:
         out[-1] += "="
         out.append("")

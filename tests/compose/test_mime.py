@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mtad.compose import mime
 from mtad.compose.faults import ContentFault
 from mtad.dkim.canon import ended, relaxed_body
+from mtad.smtp import encode
 
 # Surrogates too: a value may hold half a pair.
 anything = st.text(alphabet=st.characters(), max_size=120)
@@ -103,6 +104,13 @@ def test_quoted_text_is_in_the_canonical_form_of_dkim(pieces: list[str]) -> None
 
     assert relaxed_body(body) == ended(body)
     assert relaxed_body(b"--x--\r\n" + body + b"--x--\r\n") == b"--x--\r\n" + body + b"--x--\r\n"
+
+
+@given(st.lists(texts, max_size=4))
+def test_smtp_finds_nothing_to_change_or_to_refuse_in_quoted_text(pieces: list[str]) -> None:
+    body = mime.ended("".join(map(mime.quoted, pieces))).encode("ascii")
+
+    assert encode.data(body) == body + b".\r\n"
 
 
 @given(anything)
