@@ -7,6 +7,7 @@ Where that is not enough, a batch can linger for items that are about to come.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -39,7 +40,10 @@ class Batcher(Generic[Item, Result]):
         self._most = most
         self._linger = linger
         self._more = more
-        self._queue: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(bound)
+        self._bound = bound
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
 
     async def put(self, item: Item) -> Result:
         """Have one item written; returns or raises when its batch is done."""
@@ -47,37 +51,42 @@ class Batcher(Generic[Item, Result]):
 
     async def submit(self, item: Item) -> asyncio.Future[Result]:
         """Queue one item; the future is done when its batch is."""
+        while len(self._waiting) >= self._bound:
+            self._room.clear()
+            await self._room.wait()
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        await self._queue.put((item, done))
+        self._waiting.append((item, done))
+        self._arrived.set()
         return done
 
     async def run(self) -> None:
         """Write batches until cancelled; a batch that has begun is finished first."""
         while True:
-            first = await self._queue.get()
-            writing = asyncio.ensure_future(self._collect(first))
+            await self._arrived.wait()
+            writing = asyncio.ensure_future(self._collect())
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
                 await writing
                 raise
 
-    async def _collect(self, first: tuple[Item, asyncio.Future[Result]]) -> None:
+    async def _collect(self) -> None:
         looks = round(self._linger / _LOOK)
-        while looks and self._queue.qsize() < self._most - 1 and self._more():
+        while looks and len(self._waiting) < self._most and self._more():
             await asyncio.sleep(_LOOK)
             looks -= 1
-        await self._flush([first, *self._queued(self._most - 1)])
+        await self._flush(self._next_batch())
 
     async def drain(self) -> None:
         """Write what `run` had not yet begun when it was cancelled, so that no caller waits for ever."""
-        while batch := self._queued(self._most):
-            await self._flush(batch)
+        while self._waiting:
+            await self._flush(self._next_batch())
 
-    def _queued(self, most: int) -> list[tuple[Item, asyncio.Future[Result]]]:
-        batch: list[tuple[Item, asyncio.Future[Result]]] = []
-        while len(batch) < most and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        if not self._waiting:
+            self._arrived.clear()
+        self._room.set()
         return batch
 
     async def _flush(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
