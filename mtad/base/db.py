@@ -184,4 +184,4 @@ def _first_line(error: BaseException) -> str:
 
 def row_values(row: Row) -> tuple[Any, ...]:
     """The columns of a row in order, for filling a struct."""
-    return tuple(row.values())
+    return tuple(row)

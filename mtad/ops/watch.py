@@ -37,6 +37,9 @@ class Counts(msgspec.Struct):
     in_doubt: int = 0
 
 
+COUNTED = frozenset(Counts.__struct_fields__)
+
+
 class Blame(msgspec.Struct, frozen=True):
     """A 5xx that was not about the recipient; the mail has bounced, or is tried once more."""
 
@@ -98,15 +101,17 @@ class Watch:
 
     def settled(self, batch: Sequence[Ending]) -> None:
         """These have been written down."""
+        for (site, source, name), number in Counter(map(_counted, batch)).items():
+            if name:
+                self._count((site, source), name, number)
         for job in batch:
-            if isinstance(job, Released):
+            if isinstance(job, Released) or job.scope not in OURS:
                 continue
-            self._count(job)
             match job:
-                case Ended(outcome="bounced", scope=scope, reason=category, reply=reply) if scope in OURS:
-                    self._blame(job, category, str(scope), reply or "")
-                case Returned(scope=scope, category=category, reason=reply) if scope in OURS and reply.startswith("5"):
-                    self._blame(job, category, str(scope), reply)
+                case Ended(outcome="bounced", reason=category, reply=reply):
+                    self._blame(job, category, str(job.scope), reply or "")
+                case Returned(category=category, reason=reply) if reply.startswith("5"):
+                    self._blame(job, category, str(job.scope), reply)
         if self._log is not None:
             self._log(batch)
 
@@ -135,26 +140,29 @@ class Watch:
             blamed=list(self._blamed),
         )
 
-    def _count(self, job: Ended | Returned) -> None:
-        if isinstance(job, Ended):
-            name = job.outcome
-        elif job.doubt:
-            name = "in_doubt"
-        elif job.attempts > job.facts.attempt:
-            name = "deferred"
-        else:
-            return
-        if name not in Counts.__struct_fields__:
-            return
-        key = job.facts.site_id, _source(job)
+    def _count(self, key: tuple[int, str], name: str, number: int) -> None:
         lane = self._by_lane.get(key)
         if lane is None:
             if len(self._by_lane) >= MOST_LANES:
                 self._by_lane.clear()  # who compares two answers sees that it began anew
             lane = self._by_lane[key] = Counts()
         for counts in (self._total, lane):
-            setattr(counts, name, getattr(counts, name) + 1)
+            setattr(counts, name, getattr(counts, name) + number)
 
 
-def _source(job: Ended | Returned) -> str:
-    return job.trip.source if job.trip else ""
+def _counted(job: Ending) -> tuple[int, str, str]:
+    """Its site and source, and what of Counts it is; '' for nothing."""
+    name = ""
+    if isinstance(job, Ended):
+        if job.outcome in COUNTED:
+            name = job.outcome
+    elif isinstance(job, Returned):
+        if job.doubt:
+            name = "in_doubt"
+        elif job.attempts > job.facts.attempt:
+            name = "deferred"
+    return job.facts.site_id, _source(job), name
+
+
+def _source(job: Ending) -> str:
+    return job.trip.source if not isinstance(job, Released) and job.trip else ""

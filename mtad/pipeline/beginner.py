@@ -7,7 +7,7 @@ a session is ever between begin and the ledger.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
 import msgspec
@@ -77,11 +77,11 @@ class Beginner:
     async def run(self) -> None:
         await self._batcher.run()
 
-    async def begin(self, turn: Turn) -> Begun:
+    def begin(self, turn: Turn) -> Awaitable[Begun]:
         """Settle the session's last mail, for certain, and ask to send its next now."""
         if turn.offer.facts.class_ == TRANSACTIONAL:
             self._hurry_by = min(self._hurry_by, self._clock.monotonic() + HURRY)
-        return await self._batcher.put(turn)
+        return self._batcher.put(turn)
 
     async def _write(self, turns: Sequence[Turn]) -> Sequence[Begun]:
         self._hurry_by = inf

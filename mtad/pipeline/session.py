@@ -9,11 +9,10 @@ most one mail a session is ever between begin and the ledger.
 from datetime import date
 from typing import Protocol
 
-from prometheus_client import Histogram
-
 from engine.facts import Reason
 from mtad.base.config import rate
 from mtad.base.shape import Shape
+from mtad.base.spans import Spans
 from mtad.compose.faults import ContentFault
 from mtad.pipeline.beginner import VALID, Begun, Turn
 from mtad.pipeline.endings import Mail, ended_by_skip
@@ -31,7 +30,7 @@ from mtad.wire.session import Session
 # Waits for a token up to this many seconds keep the mail in hand.
 PATIENCE = 1.0
 
-BEGIN_TO_DATA = Histogram(
+BEGIN_TO_DATA = Spans(
     "mtad_begin_to_data_seconds", "From the begin of a mail to its DATA",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
 )  # fmt: skip
