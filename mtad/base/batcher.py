@@ -55,8 +55,9 @@ class Batcher(Generic[Item, Result]):
             self._room.clear()
             await self._room.wait()
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._arrived.set()
         self._waiting.append((item, done))
-        self._arrived.set()
         return done
 
     async def run(self) -> None:

@@ -234,7 +234,7 @@ class Pipeline:
         await self._catalogue.need(
             {(f.program_id, f.version) for f in claimed},
             {(f.stream_id, f.stream_version) for f in claimed},
-            max(f.epoch for f in claimed),
+            max([f.epoch for f in claimed]),
         )
         await self._composer.need(self._pool, {f.message_id for f in claimed})
         if missing := sorted({f.site_id for f in claimed} - self._sites.keys()):

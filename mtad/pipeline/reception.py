@@ -92,7 +92,7 @@ class Reception:
     def ending(self, mail: Mail, result: Result, since: int, trip: Trip) -> Ended | Returned:
         """What an attempt that began after `since` falls of the concurrency means for its mail; it is learnt from."""
         said = self._tools.classify(result)
-        outcome = lenient(said, mail.facts.attempt)
+        outcome = lenient(said, mail.facts.attempt) if isinstance(said, Bounced) else said
         self._attempts[type(outcome)].inc()
         if isinstance(result, Refused) and isinstance(outcome, Deferred | Bounced):
             self._tools.automation.heard(self._lane, mail.program.name, result, outcome)

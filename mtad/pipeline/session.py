@@ -72,6 +72,8 @@ class SessionRunner:
     ) -> None:
         """`step` is where the watchdog sees it."""
         self._session = session
+        self._way = *session.encryption, lane.lane.name  # these and the next stay, and a Trip is for each mail
+        self._leaves_by = session.local, session.number
         self._step = step
         self._lane = lane
         self._shape = shape
@@ -138,11 +140,11 @@ class SessionRunner:
             except ValueError as defect:
                 return ended_by_skip(mail.facts, mail.program, f"{Reason.CONTENT}:{defect}")
             if not isinstance(result, TooLate):
-                if session.data_at >= begun.data_by - VALID:  # it came as far as DATA
-                    BEGIN_TO_DATA.observe(session.data_at - (begun.data_by - VALID))
+                if (after := session.data_at - (begun.data_by - VALID)) >= 0:  # it came as far as DATA
+                    BEGIN_TO_DATA.observe(after)
                 trip = Trip(
-                    lane.lane.source, result.host, signed.return_path, len(signed.message), *session.encryption,
-                    lane.lane.name, self._tools.sources.pool_of(mail.stream), session.local, session.number,
+                    lane.lane.source, result.host, signed.return_path, len(signed.message), *self._way,
+                    self._tools.sources.pool_of(mail.stream), *self._leaves_by,
                 )  # fmt: skip
                 return self._reception.ending(mail, result, since, trip)
             if not session.usable:

@@ -114,7 +114,7 @@ class SiteRunner:
         now = self._tools.clock.monotonic()
         if not self.waiting:
             self._behind_since = now
-        if any(mail.facts.class_ == TRANSACTIONAL for mail in mails):
+        if TRANSACTIONAL in [mail.facts.class_ for mail in mails]:
             self.keeps_until = now + KEEPS_FOR
         for pool, its in self._by_pool(mails):
             self._queue(pool).backlog.add(its)

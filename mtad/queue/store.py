@@ -110,7 +110,7 @@ async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[
         [o.yields for o in asked],
         [o.counts for o in asked],
     )
-    return dict.fromkeys(o.facts.job_id for o in offers) | {row[0]: row[1] for row in rows}
+    return dict.fromkeys([o.facts.job_id for o in offers]) | {row[0]: row[1] for row in rows}
 
 
 def _one_a_contact(offers: Sequence[Offer]) -> list[Offer]:

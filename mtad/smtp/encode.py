@@ -12,9 +12,6 @@ import re
 # One of these in an address is how commands are smuggled in.
 _FORBIDDEN = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029<>]")
 
-# A dot that opens a line; sub() is two to three times faster here than bytes.replace.
-_LINE_DOT = re.compile(rb"\n\.")
-
 DATA = b"DATA\r\n"
 RSET = b"RSET\r\n"
 QUIT = b"QUIT\r\n"
@@ -85,7 +82,7 @@ def data(message: bytes) -> bytes:
     `message` has CRLF line ends only. ValueError when it is empty or holds a bare
     CR, a bare LF or NUL: servers disagree on where such a message ends.
     """
-    stuffed = _LINE_DOT.sub(b"\n..", chunk(message))
+    stuffed = chunk(message).replace(b"\r\n.", b"\r\n..")
     if stuffed.startswith(b"."):
         stuffed = b"." + stuffed
     return stuffed + END_OF_DATA

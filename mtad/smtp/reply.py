@@ -35,13 +35,16 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     def read(self) -> tuple[str, list[str]]:
         """The enhanced code like "5.1.1", or "" where there is none, and the lines without the codes, printable."""
-        texts = [_printable(line) for line in self.raw]
+        texts = list(map(_printable, self.raw))
         match = _ENHANCED.match(texts[0])
         if match is None:
             return "", texts
         # Multi-line replies repeat the code on each line (RFC 2034 section 4).
         enhanced = match[1]
-        return enhanced, [texts[0][match.end() :], *[_without(enhanced, text) for text in texts[1:]]]
+        texts[0] = texts[0][match.end() :]
+        if len(texts) > 1:
+            texts[1:] = [_without(enhanced, text) for text in texts[1:]]
+        return enhanced, texts
 
     @property
     def enhanced(self) -> str:
@@ -57,7 +60,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     def text(self) -> str:
         """The reply in one line, codes first, safe to log and to store; cut at MAX_TEXT characters."""
         enhanced, lines = self.read()
-        return " ".join([part for part in (str(self.code), enhanced, *lines) if part])[:MAX_TEXT]
+        return " ".join(filter(None, (str(self.code), enhanced, *lines)))[:MAX_TEXT]
 
 
 class NotSmtp(Exception):
