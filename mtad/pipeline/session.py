@@ -136,7 +136,10 @@ class SessionRunner:
             since = self._reception.concurrency.falls
             step.phase = SEND
             try:
-                result = await session.send(signed.return_path, signed.recipient, signed.message, data_by=begun.data_by)
+                result = await session.send(
+                    signed.return_path, signed.recipient, signed.message,
+                    data_by=begun.data_by, safe_from=signed.safe_from,
+                )  # fmt: skip
             except ValueError as defect:
                 return ended_by_skip(mail.facts, mail.program, f"{Reason.CONTENT}:{defect}")
             if not isinstance(result, TooLate):

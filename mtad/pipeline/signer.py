@@ -34,6 +34,7 @@ class Signed(msgspec.Struct, frozen=True, gc=False):
     return_path: str
     recipient: str
     message: bytes
+    safe_from: int | None = None  # as Session.send has it: where the body begins that compose made
 
 
 Wanted = tuple[Mail, str, asyncio.Future[Signed]]
@@ -123,4 +124,6 @@ class Signer:
         for composed, draft, done in drafts:
             field = draft.signed([next(made) for _ in draft.wanted])
             if not done.done():
-                done.set_result(Signed(composed.return_path, composed.recipient, composed.message(field)))
+                message = composed.message(field)
+                body_at = len(message) - len(composed.body)
+                done.set_result(Signed(composed.return_path, composed.recipient, message, body_at))

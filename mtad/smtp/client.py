@@ -108,14 +108,17 @@ class Client:
         self.offers = Offers()
         self._commands.append((Stage.EHLO, encode.ehlo(self._hostname)))
 
-    def begin(self, return_path: str, recipient: str, message: bytes, data_by: float) -> None:
+    def begin(
+        self, return_path: str, recipient: str, message: bytes, data_by: float, safe_from: int | None = None
+    ) -> None:
         """Hand over one message; DATA is written at `data_by` at the latest (the clock of `take`), or never.
 
         ValueError, and nothing changes, when it cannot be said in SMTP. What the server
         cannot take by its own words is refused here, in its name, without asking it.
+        `safe_from`: as in encode.data.
         """
         offers = self.offers
-        wire = encode.chunk(message) if offers.chunking else encode.data(message)
+        wire = (encode.chunk if offers.chunking else encode.data)(message, safe_from)
         utf8 = not (recipient.isascii() and return_path.isascii())
         eight_bit = utf8 or not message.isascii()
         size = len(message) if offers.size else None

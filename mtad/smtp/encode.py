@@ -60,29 +60,36 @@ def bdat(size: int) -> bytes:
     return b"BDAT %d LAST\r\n" % size
 
 
-def chunk(message: bytes) -> bytes:
+def chunk(message: bytes, safe_from: int | None = None) -> bytes:
     """The message as it goes behind BDAT: as it is, its last line ended. Refuses what `data` refuses.
 
     A server that hands it on with DATA would believe in a bare line end.
     """
     if not message:
         raise ValueError("an empty message")
+    looked_at = message[:safe_from]
     # Each CR and each LF is part of a CRLF exactly when the text comes back so; replacing
     # single octets runs at memory speed, counting the pairs takes five times as long.
-    if message.replace(b"\r", b"").replace(b"\n", b"\r\n") != message:
+    if looked_at.replace(b"\r", b"").replace(b"\n", b"\r\n") != looked_at:
         raise ValueError("the message holds a bare CR or LF")
-    if b"\0" in message:
+    if b"\0" in looked_at:
         raise ValueError("the message holds NUL")
     return message if message.endswith(b"\r\n") else message + b"\r\n"
 
 
-def data(message: bytes) -> bytes:
+def data(message: bytes, safe_from: int | None = None) -> bytes:
     """The message with its dots stuffed and the final dot; CRLF.CRLF occurs once, at the end.
 
     `message` has CRLF line ends only. ValueError when it is empty or holds a bare
-    CR, a bare LF or NUL: servers disagree on where such a message ends.
+    CR, a bare LF or NUL: servers disagree on where such a message ends. What stands from
+    octet `safe_from` on, where a line begins, is known to hold none of these, and no line
+    that begins with a dot (compose.mime.quoted): it is not looked at.
     """
-    stuffed = chunk(message).replace(b"\r\n.", b"\r\n..")
+    message = chunk(message, safe_from)
+    looked_at = message[:safe_from]
+    stuffed = looked_at.replace(b"\r\n.", b"\r\n..")
     if stuffed.startswith(b"."):
         stuffed = b"." + stuffed
-    return stuffed + END_OF_DATA
+    if len(stuffed) == len(looked_at):
+        return message + END_OF_DATA
+    return stuffed + message[len(looked_at) :] + END_OF_DATA

@@ -85,18 +85,21 @@ class Session:
         self._connection.abort()
         return False
 
-    async def send(self, return_path: str, recipient: str, message: bytes, *, data_by: float) -> Result:
+    async def send(
+        self, return_path: str, recipient: str, message: bytes, *, data_by: float, safe_from: int | None = None
+    ) -> Result:
         """Offer one message: RFC 5322, CRLF, dots not stuffed.
 
         `data_by` is on the clock's monotonic scale: DATA is written before it or not at
         all (TooLate). ValueError, with nothing written, for a message or an address that
-        must not go on the wire. When cancelled the connection is closed at once; a final
+        must not go on the wire; from octet `safe_from` on the message is not looked at for
+        that (encode.data). When cancelled the connection is closed at once; a final
         dot that was written before is in doubt then.
         """
         client = self._client
         if not self.alive():
             return TooLate(client.host)
-        client.begin(return_path, recipient, message, data_by)
+        client.begin(return_path, recipient, message, data_by, safe_from)
         self.deliveries += 1
         await self._connection.settled()
         result = client.take_result()

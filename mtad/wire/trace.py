@@ -146,9 +146,11 @@ class TracedClient(Client):
         self._note("", "TLS started")
         super().tls_started()
 
-    def begin(self, return_path: str, recipient: str, message: bytes, data_by: float) -> None:
+    def begin(
+        self, return_path: str, recipient: str, message: bytes, data_by: float, safe_from: int | None = None
+    ) -> None:
         self._looks = [look for look in self._all if look.wants_recipient(recipient)]
-        super().begin(return_path, recipient, message, data_by)
+        super().begin(return_path, recipient, message, data_by, safe_from)
 
     def take(self, now: float) -> bytes:
         written = super().take(now)

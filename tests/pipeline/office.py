@@ -97,7 +97,9 @@ class Postman(Session):
     def alive(self) -> bool:
         return self._usable
 
-    async def send(self, return_path: str, recipient: str, message: bytes, *, data_by: float) -> Result:
+    async def send(
+        self, return_path: str, recipient: str, message: bytes, *, data_by: float, safe_from: int | None = None
+    ) -> Result:
         self.deliveries += 1
         self._office.waiting += 1
         if not recipient.startswith("urgent"):

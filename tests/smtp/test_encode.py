@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mtad.compose.mime import quoted
 from mtad.smtp import encode
 
 # Pieces that make dots, line ends and their lookalikes meet often.
@@ -48,6 +49,22 @@ def test_a_chunk_is_what_the_receiver_makes_of_data_and_refused_where_that_is(me
             encode.chunk(message)
     else:
         assert encode.chunk(message) == unstuffed(wire)
+
+
+@given(any_messages, st.text(".\r\n a="))
+@example(b".\r\n.", ".\n.")
+@example(b"a\n", "")
+def test_where_a_body_is_known_to_be_safe_nothing_else_is_said_or_refused(head: bytes, text: str) -> None:
+    head += b"\r\n"
+    message = head + quoted(text).encode()
+    for say in (encode.data, encode.chunk):
+        try:
+            wanted = say(message)
+        except ValueError:
+            with pytest.raises(ValueError, match=r"bare CR or LF|NUL"):
+                say(message, len(head))
+        else:
+            assert say(message, len(head)) == wanted
 
 
 @given(clean_messages)
