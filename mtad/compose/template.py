@@ -32,8 +32,8 @@ OWN_PREFIX = "mtad_"
 
 _LOADERS = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Block)
 
-# What can stand in HTML and in one line of quoted-printable as it is.
-_PLAIN = re.compile(r"[ !#-%(-;?-~]{1,75}")
+# What can stand in HTML and in one line of quoted-printable as it is: see mime.quoted.
+_PLAIN = re.compile(r"(?!\.)[ !#-%(-;?-~]{1,75}")
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mtad.compose import mime
@@ -107,6 +107,7 @@ def test_quoted_text_is_in_the_canonical_form_of_dkim(pieces: list[str]) -> None
 
 
 @given(st.lists(texts, max_size=4))
+@example([".", ".a", "a\n.b", "x" * 75 + ".", "é.\n."])
 def test_smtp_finds_nothing_to_change_or_to_refuse_in_quoted_text(pieces: list[str]) -> None:
     body = mime.ended("".join(map(mime.quoted, pieces))).encode("ascii")
 

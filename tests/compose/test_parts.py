@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2 import StrictUndefined, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -75,6 +75,7 @@ def check(pieces: Sequence[str], a: str, b: str) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.one_of(literals, st.sampled_from(EXPRESSIONS)), max_size=8), values, values)
+@example([".x\n.y ", "{{ a }}", "\n", "{{ b }}"], ".", ".5\n.")
 def test_a_template_without_statements_arrives_as_it_renders(pieces: list[str], a: str, b: str) -> None:
     check(pieces, a, b)
 
