@@ -399,10 +399,12 @@ select contact_id from rows;
 
 -- name: swept_streams
 -- Streams with something due at $1, or to be replayed, whose sweeps are not held.
+-- Plan: of each stream the first entry of engagement_wake_idx. Asked whether any is due at $1, of which
+-- a generic plan knows nothing, it read all rows of all streams.
 select s.id
   from stream s
  where not exists (select from brake b where b.stream_id = s.id and b.stopped is not null)
-   and (exists (select from engagement e where e.stream_id = s.id and e.wake_at <= $1)
+   and ((select wake_at from engagement where stream_id = s.id and wake_at is not null order by wake_at limit 1) <= $1
         or exists (select from recall where stream_id = s.id))
  order by s.id;
 

@@ -422,6 +422,8 @@ select (select count(*) from job where program_id = $1 and begun is null),
 -- name: finish_programs
 -- Programs with nothing left to do are done; those that take people in, when their time is over;
 -- transactional ones never.
+-- Plan: the first entry of each index. "None is there" would be a join with the whole queue, and
+-- `limit 1` alone a scan of the table up to its first row, behind all that are dead.
 with over as materialized (
   select p.id
     from program p
@@ -430,8 +432,8 @@ with over as materialized (
      and (p.not_after <= now()
           or coalesce(v.definition ->> 'enrol', 'current') = 'current'
              and coalesce(jsonb_typeof(v.definition -> 'yearly'), 'null') = 'null')
-     and not exists (select from job j where j.program_id = p.id)
-     and not exists (select from entry n where n.program_id = p.id and n.ended is null)
+     and (select program_id from job where program_id >= p.id order by program_id limit 1) is distinct from p.id
+     and (select true from entry where program_id = p.id and ended is null order by contact_id limit 1) is null
    order by p.id
      for no key update of p
 )

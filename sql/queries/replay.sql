@@ -11,12 +11,14 @@ select stream_id, contact_id, tracking::text
 -- name: heard
 -- Up to when all hits are in the database and folded: of those in `pending` whose mail has left
 -- the queue the oldest is not. The year 1: nothing was ever heard.
+-- Plan: the primary key of pending to the first such, and a look-up in the queue for each.
 select least(
   clock_timestamp(),
   greatest(read_until(), '0001-01-01 UTC'),
   (select p.at
      from pending p
-    where not exists (select from job where id = p.job_id)
+     left join lateral (select true as queued from job where id = p.job_id offset 0) j on true
+    where j.queued is null
     order by p.event_id
     limit 1));
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from engine import listening
+from engine import listening, past
 from engine import store as engine
 from mtad.base.db import Connection, Pool
 from mtad.queue import entries, programs, store
 
 # 60,000 people, jobs and entries over 40 sites, a third of it due later; 1,500 jobs of site 1
-# are claimed by worker 1. Planner statistics are fresh.
+# are claimed by worker 1. Everybody's window closes in three days; 20,000 hits on mail that has
+# left the queue wait to be judged. The second program has nothing left to do. Planner statistics
+# are fresh.
 WORLD = """
 insert into site (name, hosts) select 's' || n, '{x}' from generate_series(1, 40) n;
 insert into domain (name, site_id) select 'd' || n, n from generate_series(1, 40) n;
@@ -21,9 +23,12 @@ insert into stream (name, version) values ('sales', 1);
 insert into stream_version (stream_id, version, definition, made_by) values (1, 1, '{}', 'test');
 insert into subscription (stream_id, contact_id, status, basis, source, changed_by)
   select 1, id, 'subscribed', 'consent', 'x', 'x' from contact;
-insert into engagement (stream_id, contact_id, since, round_from) select 1, id, now(), now() from contact;
+insert into engagement (stream_id, contact_id, since, round_from, wake_at)
+  select 1, id, now(), now(), now() + interval '3 d' from contact;
 insert into program (name, kind, stream_id, class, status, version) values ('p', 'series', 1, 2, 'running', 1);
-insert into program_version (program_id, version, definition, made_by) values (1, 1, '{}', 'test');
+insert into program (name, kind, stream_id, class, status, version, enqueued)
+  values ('over', 'campaign', 1, 2, 'running', 1, now());
+insert into program_version (program_id, version, definition, made_by) values (1, 1, '{}', 'test'), (2, 1, '{}', 'test');
 insert into message (program_id, version, node, name, parts, pixel) values (1, 1, 'a', 'a', '{}', true);
 insert into entry (program_id, version, contact_id, stream_id, node, due)
   select 1, 1, id, 1, 'a', case when id % 100 = 0 then now() - interval '1 s' else now() + interval '1 h' end
@@ -37,6 +42,9 @@ insert into lane (site_id, rate, burst, sessions) select id, 100, 100, 10 from s
 update job set worker = 1 where site_id = 1;
 insert into lease (worker, jobs) select 1, array_agg(id) from job where worker = 1;
 insert into enrolled (program_id, node, contact_id, job_id) select 1, 'a', contact_id, id from job;
+insert into pending (event_id, job_id, kind, link_id, at, method, agent)
+  select lpad(to_hex(n), 32, '0')::uuid, 1000000 + n, 'open', 1, now() - interval '3 s', 'GET', 'x'
+    from generate_series(1, 20000) n;
 vacuum analyze;
 """
 
@@ -93,6 +101,9 @@ HOT = {
         64,
     ),
     "fold_plain": (engine.SQL["fold_plain"], PLAIN, 64),
+    "swept_streams": (engine.SQL["swept_streams"], "now()", 1),
+    "heard": (past.SQL["heard"], "", 1),
+    "finish_programs": (programs.SQL["finish_programs"], "", 1),
     "recall_page": (listening.SQL["recall_page"], "1, 'gmail', '-infinity', 30000", 5000),
     # Behind all that was written so far.
     "newly_eligible": (
@@ -112,7 +123,7 @@ WRITTEN = """
 select pg_stat_get_xact_tuples_updated(t), pg_stat_get_xact_tuples_hot_updated(t) from cast('job'::regclass as oid) t
 """
 
-BIG = {"job", "contact", "gate", "entry", "engagement", "subscription", "enrolled"}
+BIG = {"job", "contact", "gate", "entry", "engagement", "subscription", "enrolled", "pending"}
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -141,7 +152,7 @@ async def generic_plan(conn: Connection, sql: str, arguments: str) -> dict[str, 
         (row,) = await conn.fetch(f"explain (analyze, format json) execute {call}")
     finally:
         await transaction.rollback()
-        await conn.execute("deallocate all")
+        await conn.execute("deallocate hot")
     found: dict[str, Any] = row[0][0]["Plan"]
     return found
 
