@@ -6,7 +6,6 @@ and those of one contact wait for each other at its row, or at its gate where it
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from engine import past as tables
 from engine import store
@@ -52,24 +51,16 @@ async def fold_signs(conn: Connection, signs: Sequence[Sign]) -> None:
     heard = await tables.heard(conn)
     looked = conn.transaction()
     await looked.start()
-    gates, left = await _fold_plain(conn, signs, policies, heard)
+    gates, left = await store.fold_plain(conn, signs, policies, heard)
     if gates.issuperset(sign.contact_id for sign in left):
         await looked.commit()
     else:
         # Who changed between the look and the lock. To lock their gates now would be a deadlock with
         # whoever holds them and waits for a row of ours.
         await looked.rollback()
-        gates, left = await _fold_plain(conn, signs, policies, heard, all_gates=True)
+        gates, left = await store.fold_plain(conn, signs, policies, heard, all_gates=True)
     if left := [sign for sign in left if sign.contact_id in gates]:
         await _tell(conn, left, policies)
-
-
-async def _fold_plain(
-    conn: Connection, signs: Sequence[Sign], policies: Policies, heard: datetime, *, all_gates: bool = False
-) -> tuple[set[int], list[Sign]]:
-    """Whose gates are locked, and what is left for the machine."""
-    gates, places = await store.lock_people(conn, signs, policies, heard, all_gates=all_gates)
-    return gates, await store.fold_plain(conn, signs, places, policies, heard)
 
 
 async def _tell(conn: Connection, signs: Sequence[Sign], policies: Policies) -> None:

@@ -132,52 +132,16 @@ async def take_hits(conn: Connection) -> list[Taken]:
     return [Taken(*row) for row in await conn.fetch(SQL["take_hits"])]
 
 
-async def lock_people(
-    conn: Connection,
-    signs: Sequence[Sign],
-    policies: Mapping[int, Policy],
-    heard: datetime,
-    *,
-    all_gates: bool = False,
-) -> tuple[set[int], dict[Key, str]]:
-    """Lock the rows of those who gave signs, and before them the gates of those to whom more may happen than points.
-
-    Returns the contacts whose gates are locked (of all that have one: `all_gates`), and the places of the rows
-    that exist. A row that somebody changed meanwhile may be missing.
-    """
-    rules = {} if all_gates else _plain_rules(policies)
-    first: dict[Key, datetime] = {}
-    most: dict[Key, int] = {}
-    ends: set[Key] = set()
-    for sign in signs:
-        key = sign.stream_id, sign.contact_id
-        first[key] = min(first.get(key, sign.at), sign.at)
-        most[key] = most.get(key, 0) + points_of(sign.kind, policies[sign.stream_id])
-        if sign.entry_id is not None:
-            ends.add(key)
-    keys = sorted(first)
-    (row,) = await conn.fetch(
-        SQL["lock_people"],
-        [key[0] for key in keys],
-        [key[1] for key in keys],
-        [first[key] for key in keys],
-        [most[key] for key in keys],
-        [rules[key[0]].threshold if key[0] in rules and key not in ends else None for key in keys],
-        heard,
-    )
-    gates, streams, contacts, places = row_values(row)
-    return set(gates), dict(zip(zip(streams, contacts, strict=True), places, strict=True))
-
-
 async def fold_plain(
-    conn: Connection, signs: Sequence[Sign], places: Mapping[Key, str], policies: Mapping[int, Policy], heard: datetime
-) -> list[Sign]:
-    """Write what signs do to rows to which nothing else happens; the signs of all others.
+    conn: Connection, signs: Sequence[Sign], policies: Mapping[int, Policy], heard: datetime, *, all_gates: bool = False
+) -> tuple[set[int], list[Sign]]:
+    """Write what signs do to rows to which nothing else happens; the signs of all others, and whose gates are locked.
 
-    `places`: of the rows, which are locked; policies of all streams.
+    These others' (of all: `all_gates`) who have one and whose row nobody changed meanwhile; then the rows of
+    all. `policies` of all streams.
     """
     rules = _plain_rules(policies)
-    left = await conn.fetchval(
+    (row,) = await conn.fetch(
         SQL["fold_plain"],
         [sign.event_id for sign in signs],
         [sign.job_id for sign in signs],
@@ -188,14 +152,15 @@ async def fold_plain(
         [sign.contact_id for sign in signs],
         [sign.entry_id for sign in signs],
         [points_of(sign.kind, policies[sign.stream_id]) for sign in signs],
-        [places.get((sign.stream_id, sign.contact_id)) for sign in signs],
         list(rules),
         [policy.threshold for policy in rules.values()],
         [policy.days_need_attempts for policy in rules.values()],
         [min(policy.days, policy.days_unclear) * policy.day for policy in rules.values()],
         heard,
+        all_gates,
     )
-    return [signs[number - 1] for number in left]
+    left, gates = row_values(row)
+    return set(gates), [signs[number - 1] for number in left]
 
 
 def _plain_rules(policies: Mapping[int, Policy]) -> dict[int, Policy]:

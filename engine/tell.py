@@ -275,9 +275,12 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
 async def write(
     conn: Connection, told: Mapping[Key, Told], hits: Mapping[str, Hit], *, spare: Sequence[int] = ()
 ) -> None:
-    """Rows, log and answers, and what follows; the gates of those that move are locked."""
+    """Rows, log and answers, and what follows; the gates of those that move are locked.
+
+    What is replayed is written as it was, too: whose answers change, her row does (`fold_plain`).
+    """
     moved = {key for key, one in told.items() if one.changes}
-    if changed := {key: one.after for key, one in told.items() if one.after != one.before}:
+    if changed := {key: one.after for key, one in told.items() if one.after != one.before or one.since is not None}:
         await kept_rows.write_rows(conn, {key: changed[key] for key in sorted(changed)}, moved)
     if moved:
         await kept_rows.log(conn, [(key, change) for key in sorted(moved) for change in told[key].changes])

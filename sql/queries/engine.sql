@@ -96,57 +96,24 @@ select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id
     select tracking from subscription where stream_id = t.stream_id and contact_id = t.contact_id offset 0) u on true
  order by t.event_id;
 
--- name: lock_people
--- Locks the rows of contacts $2 on streams $1, and before them the gates of those to whom more may
--- happen than points: others see nothing of it, so their gates are left alone. By row: $3 the first
--- sign, $4 the most points that all of them may earn, $5 the threshold (null: the gate in any case).
--- $6: heard up to. Each in the order of its key. Returns, as arrays, the contacts whose gates are
--- locked; stream, contact and place of the rows, but for those that another has just changed.
--- Plan: a look-up by key for each, and one by place.
-with seen as materialized (
-  select a.stream_id, a.contact_id, e.place, e.calm
-    from unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::int[], $5::int[])
-      as a (stream_id, contact_id, since, most, threshold)
-    left join lateral (
-      select ctid as place,
-             state in ('active', 'engaged', 'reactivated') and first_sent is not null and held is null
-             and told < a.since and round_from <= a.since and coalesce(wake_at > $6, true)
-             and a.threshold is not null and (state = 'engaged' or score + a.most < a.threshold) as calm
-        from engagement
-       where stream_id = a.stream_id and contact_id = a.contact_id
-      offset 0) e on true
-), gates as materialized (
-  select contact_id
-    from gate
-   where contact_id = any(array(select contact_id from seen where calm is not true))
-   order by contact_id
-     for no key update
-), rows as materialized (
-  select e.stream_id, e.contact_id, e.ctid::text as place
-    from seen s
-    join engagement e on e.ctid = s.place
-   where (select count(*) from gates) >= 0
-   order by e.stream_id, e.contact_id
-     for no key update of e
-)
-select array(select contact_id from gates), array(select stream_id from rows), array(select contact_id from rows),
-       array(select place from rows);
-
 -- name: fold_plain
 -- What a sign does to somebody who is mailed, and to whom nothing else happens: points, and an
--- open window is answered. Returns the numbers, from 1 on, of the signs of all others, for the
--- machine; that it would say the same of these is shown by tests/engine/test_plain.py.
+-- open window is answered. The signs of all others are for the machine; that it would say the same
+-- of these is shown by tests/engine/test_plain.py. Locks, in the order of their keys, the gates of those
+-- others ($15: of all; others see nothing of points, so these gates are left alone) and then the rows of
+-- all. What is judged is what was seen before the locks: a row that is another by then, by its place and
+-- by who wrote it, is the machine's; whoever changes answers writes the row. Returns the numbers,
+-- from 1 on, of the signs that are left, and the contacts whose gates are locked.
 -- By sign: $1 event, $2 job, $3 kind, $4 link, $5 time, $6 stream, $7 contact, $8 entry, $9 points
--- if it is the first, $10 the place of its row, which is locked (null: there is none). By stream
--- $11: $12 the threshold, $13 the closed attempts from which on days count, $14 seconds of the
--- fewest days. $15: heard up to.
--- Plan: look-ups by key for each sign, but for its row, which is found by its place; of ledger_contact_idx what is younger
--- than the sign, where a window is open.
+-- if it is the first. By stream $10: $11 the threshold, $12 the closed attempts from which on days
+-- count, $13 seconds of the fewest days. $14: heard up to.
+-- Plan: look-ups by key for each sign, and its row once more by its place; of ledger_contact_idx what is
+-- younger than the sign, where a window is open.
 with sign as materialized (
   select s.*, row_number() over (partition by s.job_id, s.kind order by s.at, s.event_id) = 1 and w.at is null as first
     from unnest($1::uuid[], $2::bigint[], $3::text[]::sign_kind[], $4::int[], $5::timestamptz[], $6::int[],
-                $7::bigint[], $8::bigint[], $9::smallint[], $10::text[]::tid[]) with ordinality
-      as s (event_id, job_id, kind, link_id, at, stream_id, contact_id, entry_id, points, place, n)
+                $7::bigint[], $8::bigint[], $9::smallint[]) with ordinality
+      as s (event_id, job_id, kind, link_id, at, stream_id, contact_id, entry_id, points, n)
     left join lateral (select at from answer where job_id = s.job_id and kind = s.kind offset 0) w on true
 ), person as materialized (
   select s.*, min(at) over one as since, max(at) over one as until,
@@ -159,7 +126,7 @@ with sign as materialized (
     from sign s
   window one as (partition by stream_id, contact_id)
 ), judged as materialized (
-  select p.*,
+  select p.*, e.place, e.writer,
          not p.leaves
          and r.threshold is not null
          and e.state in ('active', 'engaged', 'reactivated')
@@ -168,33 +135,51 @@ with sign as materialized (
          and e.told < p.since
          and e.round_from <= p.since
          and (e.state = 'engaged' or e.score + p.earned < r.threshold)
-         and coalesce(e.wake_at > $15, true)
+         and coalesce(e.wake_at > $14, true)
          and (e.ignored + e.unclear < r.attempts
-              or coalesce(e.last_sign, e.first_sent) + r.days * interval '1 s' > greatest(p.until, $15))
+              or coalesce(e.last_sign, e.first_sent) + r.days * interval '1 s' > greatest(p.until, $14))
          and (e.window_until is null
-              or e.window_until > greatest(p.until, $15)
+              or e.window_until > greatest(p.until, $14)
                  and not exists (
                    select
                      from ledger l
                     where l.contact_id = p.contact_id and l.ended > p.since and l.stream_id = p.stream_id)) as plain
     from person p
-    left join lateral (select * from engagement where ctid = p.place offset 0) e on true
-    left join unnest($11::int[], $12::int[], $13::int[], $14::float8[]) as r (stream_id, threshold, attempts, days)
+    left join lateral (
+      select ctid as place, xmin as writer, *
+        from engagement
+       where stream_id = p.stream_id and contact_id = p.contact_id
+      offset 0) e on true
+    left join unnest($10::int[], $11::int[], $12::int[], $13::float8[]) as r (stream_id, threshold, attempts, days)
       on r.stream_id = p.stream_id
+), gates as materialized (
+  select contact_id
+    from gate
+   where contact_id = any(array(select contact_id from judged where $15 or plain is not true))
+   order by contact_id
+     for no key update
+), held as materialized (
+  select j.*
+    from judged j
+    join engagement e on e.ctid = j.place and e.xmin = j.writer
+   where (select count(*) from gates) >= 0
+   order by e.stream_id, e.contact_id
+     for no key update of e
 ), told as (
   update engagement e
-     set score = e.score + j.earned, last_sign = greatest(e.last_sign, j.until), told = j.until,
+     set score = e.score + h.earned, last_sign = greatest(e.last_sign, h.until), told = h.until,
          window_until = null, veiled = false, ignored = 0, unclear = 0
-    from (select distinct on (place) place, earned, until from judged where plain order by place) j
-   where e.ctid = j.place
+    from (select distinct on (place) place, earned, until from held where plain order by place) h
+   where e.ctid = h.place
 ), answers as (
   insert into answer (job_id, kind, contact_id, stream_id, link_id, at, event_id, points)
   select job_id, kind, contact_id, stream_id, link_id, at, event_id, points
-    from judged
+    from held
    where plain and first
    order by job_id, kind
 )
-select array(select n from judged where plain is not true order by n);
+select array(select n from judged where n not in (select n from held where plain) order by n),
+       array(select contact_id from gates);
 
 -- name: nodes_of
 -- Of jobs $1: the node, and whether it is one of a reactivation.

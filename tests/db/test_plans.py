@@ -28,7 +28,7 @@ insert into engagement (stream_id, contact_id, since, round_from, wake_at)
 insert into program (name, kind, stream_id, class, status, version) values ('p', 'series', 1, 2, 'running', 1);
 insert into program (name, kind, stream_id, class, status, version, enqueued)
   values ('over', 'campaign', 1, 2, 'running', 1, now());
-insert into program_version (program_id, version, definition, made_by) values (1, 1, '{}', 'test'), (2, 1, '{}', 'test');
+insert into program_version (program_id, version, definition, made_by) select id, 1, '{}', 'test' from program;
 insert into message (program_id, version, node, name, parts, pixel) values (1, 1, 'a', 'a', '{}', true);
 insert into entry (program_id, version, contact_id, stream_id, node, due)
   select 1, 1, id, 1, 'a', case when id % 100 = 0 then now() - interval '1 s' else now() + interval '1 h' end
@@ -69,8 +69,8 @@ RETURNED = ", ".join([
 
 PLAIN = ", ".join([
     many("gen_random_uuid()"), IDS, many("'open'::text"), many("1"), many("now()"), many("1"), CONTACTS,
-    many("null::bigint"), many("5::smallint"), many("'(1,1)'::text"),
-    "'{1}'", "'{20}'", "'{2}'", "'{86400}'", "now()",
+    many("null::bigint"), many("5::smallint"),
+    "'{1}'", "'{20}'", "'{2}'", "'{86400}'", "now()", "false",
 ])  # fmt: skip
 
 PAGE = "array[" + ",".join(map(str, range(30001, 35001))) + "]::bigint[]"
@@ -94,11 +94,6 @@ HOT = {
     "a day's audience": (
         programs.SQL["audience_page"],
         "1, 0, '{}'::jsonb, 1, 'a', 0, false, array['birthday 05-12', 'birthday 02-29']", 60_000 + 2 * 165,
-    ),
-    "lock_people": (
-        engine.SQL["lock_people"],
-        ", ".join([many("1"), CONTACTS, many("now()"), many("5"), many("null::int"), "now()"]),
-        64,
     ),
     "fold_plain": (engine.SQL["fold_plain"], PLAIN, 64),
     "swept_streams": (engine.SQL["swept_streams"], "now()", 1),

@@ -144,12 +144,12 @@ async def test_a_plain_sign_leaves_what_the_machine_would(world: World, monkeypa
     plain = store.fold_plain
 
     async def counted(conn: Connection, signs: Any, *rest: Any) -> Any:
-        found = await plain(conn, signs, *rest)
+        gates, found = await plain(conn, signs, *rest)
         left.extend((len(signs), len(found)))
-        return found
+        return gates, found
 
-    async def none(_conn: Connection, signs: Any, *_: Any) -> Any:
-        return signs
+    async def none(conn: Connection, signs: Any, *_: Any) -> Any:
+        return await store.lock_gates(conn, {sign.contact_id for sign in signs}), signs
 
     for stream, program, way in zip(streams, programs, (counted, none), strict=True):
         signs = await filled(world, people, stream, program, stream * 100_000)
