@@ -294,7 +294,7 @@ class Ingest:
             others = [hit for hit in others if hit.kind is not Kind.PAGE]
         if others:
             self._new.discard(path)  # until it is committed, nobody knows whether it is
-            INGESTED.inc(await in_transaction(self._pool, lambda conn: store.ingest(conn, others)))
+            INGESTED.inc(await in_transaction(self._pool, lambda conn: store.ingest(conn, others, new=new)))
             if new:
                 self._new.add(path)
 

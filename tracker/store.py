@@ -93,8 +93,8 @@ class JudgedHit(msgspec.Struct, frozen=True, gc=False):
     program_id: int | None  # of a look
 
 
-async def ingest(conn: Connection, hits: Sequence[Hit]) -> int:
-    """Queue hits that may earn points, and write down the others; how many were new.
+async def ingest(conn: Connection, hits: Sequence[Hit], *, new: bool = False) -> int:
+    """Queue hits that may earn points, and write down the others; how many were new. `new`: all of them must be.
 
     What the request alone decides is decided here, so that robots never wait for
     a settle window. Of what may not be kept whole there is what its mode leaves.
@@ -123,8 +123,7 @@ async def ingest(conn: Connection, hits: Sequence[Hit]) -> int:
             reduced.append(Reduced(hit, by_request(hit).class_, mode))
     found = 0
     if waiting:
-        found += await conn.fetchval(
-            SQL["ingest"],
+        columns = (
             [hit.event_id for hit in waiting],
             [hit.kind for hit in waiting],
             [hit.at for hit in waiting],
@@ -134,6 +133,11 @@ async def ingest(conn: Connection, hits: Sequence[Hit]) -> int:
             [hit.agent for hit in waiting],
             [hit.network for hit in waiting],
         )
+        if new:
+            await conn.execute(SQL["ingest_new"], *columns)
+            found += len(waiting)
+        else:
+            found += await conn.fetchval(SQL["ingest"], *columns)
     if decided:
         found += await conn.fetchval(
             SQL["ingest_decided"],
