@@ -134,7 +134,7 @@ class Ingest:
         """What comes meanwhile shares the next batch: a round costs the same whatever it brings."""
         if self._brought < MANY:
             return self._period / 10
-        return min(max(self._period / 4, TIMES * took), self._period)
+        return min(max(self._period / 2, TIMES * took), self._period)
 
     async def finish(self) -> None:
         """Nothing is appended any more: return when all of it is in the database, and that is said there."""

@@ -121,23 +121,7 @@ async def ingest(conn: Connection, hits: Sequence[Hit], *, new: bool = False) ->
             decided.append((hit, certain(hit) if hit.kind in _SIGNS else None))
         else:
             reduced.append(Reduced(hit, by_request(hit).class_, mode))
-    found = 0
-    if waiting:
-        columns = (
-            [hit.event_id for hit in waiting],
-            [hit.kind for hit in waiting],
-            [hit.at for hit in waiting],
-            [hit.job_id for hit in waiting],
-            [hit.link_id for hit in waiting],
-            [hit.method for hit in waiting],
-            [hit.agent for hit in waiting],
-            [hit.network for hit in waiting],
-        )
-        if new:
-            await conn.execute(SQL["ingest_new"], *columns)
-            found += len(waiting)
-        else:
-            found += await conn.fetchval(SQL["ingest"], *columns)
+    found = await _queue(conn, waiting, new=new) if waiting else 0
     if decided:
         found += await conn.fetchval(
             SQL["ingest_decided"],
@@ -156,6 +140,23 @@ async def ingest(conn: Connection, hits: Sequence[Hit], *, new: bool = False) ->
         )
     await keep_reduced(conn, reduced)
     return found + len(reduced)
+
+
+async def _queue(conn: Connection, hits: Sequence[Hit], *, new: bool) -> int:
+    columns = (
+        [hit.event_id for hit in hits],
+        [hit.kind for hit in hits],
+        [hit.at for hit in hits],
+        [hit.job_id for hit in hits],
+        [hit.link_id for hit in hits],
+        [hit.method for hit in hits],
+        [hit.agent for hit in hits],
+        [hit.network for hit in hits],
+    )
+    if new:
+        await conn.execute(SQL["ingest_new"], *columns)
+        return len(hits)
+    return int(await conn.fetchval(SQL["ingest"], *columns))
 
 
 async def known_events(conn: Connection, ids: Sequence[UUID]) -> set[UUID]:

@@ -25,6 +25,9 @@ FAILED = 5.0
 # A sweep rests at least so many times as long as it ran, but so many seconds at most.
 LEAST_REST, LONGEST_REST = 30, 5.0
 
+# One that is whole so many times, and so many seconds: beside bulk it takes longer, and fewer rounds cost less.
+WHOLE_REST, LONGEST_WHOLE_REST = 3, 0.5
+
 SWEEP_SECONDS = Histogram("mtad_sweep_seconds", "Time of one run of a sweep", ["sweep"])
 SWEPT = Counter("mtad_swept_total", "Rows that sweeps have moved", ["sweep"])
 
@@ -89,9 +92,13 @@ class Housekeeper:
                 log.exception("sweep failed", extra={"sweep": sweep.name})
                 await self._clock.sleep(FAILED)
             SWEPT.labels(sweep=sweep.name).inc(moved)
-            if moved and sweep.whole:
-                await self._clock.sleep(sweep.period)
-            elif not moved:
-                # A sweep that grows with the installation never takes more than a share of the database.
-                rest = min(LEAST_REST * (self._clock.monotonic() - began), LONGEST_REST)
-                await self._clock.sleep(max(sweep.period, rest))
+            if rest := rest_of(sweep, moved, self._clock.monotonic() - began):
+                await self._clock.sleep(rest)
+
+
+def rest_of(sweep: Sweep, moved: int, took: float) -> float:
+    """How many seconds a sweep rests after a run of so many seconds."""
+    if not moved:
+        # A sweep that grows with the installation never takes more than a share of the database.
+        return max(sweep.period, min(LEAST_REST * took, LONGEST_REST))
+    return max(sweep.period, min(WHOLE_REST * took, LONGEST_WHOLE_REST)) if sweep.whole else 0.0

@@ -64,8 +64,12 @@ select count(*) from fresh;
 select id from event where id = any($1::uuid[]);
 
 -- name: set_ingested_until
--- Every hit that worker $1 received before $2 is in `event`.
-update worker set ingested_until = greatest(ingested_until, $2) where id = $1 and dead is null;
+-- Every hit that worker $1 received before $2 is in `event`. Its flush is left to the next commit: what
+-- is judged by it is flushed behind it, and a crash that takes it back makes us wait, no more.
+update worker
+   set ingested_until = greatest(ingested_until, $2)
+  from (select set_config('synchronous_commit', 'off', true)) flush
+ where id = $1 and dead is null;
 
 -- name: settled_hits
 -- The mails of up to 1,000 unjudged hits after event $1 that are the shortest settle window of

@@ -5,9 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
+
 from mtad.base.clock import SystemClock
 from mtad.base.db import Pool
-from mtad.ops.housekeeper import Housekeeper, Sweep
+from mtad.ops.housekeeper import Housekeeper, Sweep, rest_of
 
 
 class HastyClock(SystemClock):
@@ -59,3 +61,22 @@ async def test_a_defect_in_one_sweep_stops_neither_the_others_nor_the_worker() -
         running.cancel()
 
     assert pool.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("whole", "moved", "took", "rest"),
+    [
+        (False, 0, 0.01, 0.3),
+        (False, 0, 0.1, 3.0),  # what takes long is no more than a share
+        (False, 0, 9.0, 5.0),
+        (False, 7, 0.1, 0.0),  # there may be more
+        (True, 7, 0.01, 0.3),
+        (True, 7, 0.15, 0.45),  # what comes meanwhile is one round
+        (True, 7, 9.0, 0.5),
+    ],
+)
+def test_a_sweep_rests_the_longer_the_longer_it_took(whole: bool, moved: int, took: float, rest: float) -> None:
+    async def run() -> int:
+        raise AssertionError
+
+    assert rest_of(Sweep("silence", 0.3, run, whole=whole), moved, took) == pytest.approx(rest)
