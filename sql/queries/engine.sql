@@ -102,8 +102,8 @@ select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id
 -- of these is shown by tests/engine/test_plain.py. Locks, in the order of their keys, the gates of those
 -- others ($15: of all; others see nothing of points, so these gates are left alone) and then the rows of
 -- all. What is judged is what was seen before the locks: a row that is another by then, by its place and
--- by who wrote it, is the machine's; whoever changes answers writes the row. Returns the numbers,
--- from 1 on, of the signs that are left, and the contacts whose gates are locked.
+-- by who wrote it (after a wait older servers compare no places), is the machine's; whoever changes answers
+-- writes the row. Returns the numbers, from 1 on, of the signs that are left, and the contacts whose gates are locked.
 -- By sign: $1 event, $2 job, $3 kind, $4 link, $5 time, $6 stream, $7 contact, $8 entry, $9 points
 -- if it is the first. By stream $10: $11 the threshold, $12 the closed attempts from which on days
 -- count, $13 seconds of the fewest days. $14: heard up to.

@@ -373,6 +373,23 @@ async def test_who_changes_while_a_fold_looks_is_folded_as_he_is_then(world: Wor
     assert await world.gate(contact) == 2
 
 
+async def test_a_replay_writes_the_row_even_where_nothing_changes(world: World) -> None:
+    """It may change answers, and by its writer a fold knows that a row is the one that it looked at."""
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact)
+    await world.hit(await world.mailed(program, contact), "open")
+    await fold(world.pool)
+    written = []
+    for _ in range(2):
+        await in_transaction(world.pool, partial(retell, keys=[(stream, contact)]))
+        written.append((await everything(world), await world.one("select xmin::text, ctid::text from engagement")))
+
+    assert written[0][0] == written[1][0]
+    assert written[0][1] != written[1][1]
+
+
 async def test_a_fold_that_needs_one_more_gate_holds_no_row_while_it_waits(world: World) -> None:
     """Else it is a deadlock with whoever holds that gate."""
     stream = await world.stream()
