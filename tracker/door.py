@@ -9,12 +9,16 @@ understanding of HTTP, and the answers here are those of aiohttp byte for byte.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Protocol, cast
 
-from tracker.plain import Plain, read_plain
+from tracker.noting import Moment
+from tracker.plain import MOST_BYTES, Plain, read_plain
+
+log = logging.getLogger("mtad.tracker")
 
 # What is held of requests that come before the one in hand is answered; then the socket is not read.
 MOST_HELD = 64 * 1024
@@ -25,10 +29,24 @@ MOST_HEAD = 16 * 1024
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Answers(Protocol):
-    """What plain requests get: False when it is not ours to answer, else `answer` is called once, now or later."""
+# Requests for pixels and links wait for each other so long, in seconds, unless ENOUGH have come: they come alone,
+# between turns of the loop that send mail, and one that finds nothing of the code in the caches takes 60 µs
+# instead of 20. A lone one does not wait.
+APART = 0.016
+ENOUGH = 24
 
-    def __call__(self, request: Plain, peer: str, answer: Callable[[bytes], None], /) -> bool: ...
+_END = b"\r\n\r\n"
+_HITS = (b"GET /o/", b"GET /c/")
+
+
+class Answers(Protocol):
+    """Plain requests and what they get."""
+
+    def moment(self) -> Moment:
+        """Now; said once for requests that are taken together."""
+
+    def plain(self, request: Plain, moment: Moment, peer: str, answer: Callable[[bytes], None], /) -> bool:
+        """False when it is not ours to answer, else `answer` is called once, now or later."""
 
 
 class Doors:
@@ -40,6 +58,32 @@ class Doors:
         self.closing = False
         self.open: set[Door] = set()
         self._empty = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[Door, bytes]] = []  # with requests that are whole
+        self._begun = -APART  # when the latest of them were taken, by the loop's clock
+        self._next: asyncio.Handle | None = None
+
+    def wait(self, door: "Door", data: bytes) -> None:
+        """Have a request taken with others that come at this time."""
+        self._waiting.append((door, data))
+        if self._next is None:
+            wait = self._begun + APART - self._loop.time()
+            self._next = self._loop.call_later(wait, self._take) if wait > 0 else self._loop.call_soon(self._take)
+        elif len(self._waiting) == ENOUGH:
+            self._next.cancel()
+            self._next = self._loop.call_soon(self._take)
+
+    def _take(self) -> None:
+        self._next = None
+        self._begun = self._loop.time()
+        waiting, self._waiting = self._waiting, []
+        moment = self.answers.moment()
+        for door, data in waiting:
+            try:
+                door.take(data, moment)
+            except Exception:  # a defect: the others are not to blame
+                log.exception("a connection failed")
+                door.abort()
 
     def forget(self, door: "Door") -> None:
         """It is closed, or aiohttp's."""
@@ -86,6 +130,18 @@ class Door(asyncio.Protocol):
         self._doors.open.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if (
+            data.startswith(_HITS)
+            and data.endswith(_END)
+            and len(data) <= MOST_BYTES
+            and not (self._busy or self._full or self._begun)
+        ):
+            self._busy = True
+            self._doors.wait(self, data)
+        else:
+            self._hear(data)
+
+    def _hear(self, data: bytes) -> None:
         if self._busy or self._full:
             self._held += data
             if len(self._held) > MOST_HELD and self._transport is not None:
@@ -103,7 +159,11 @@ class Door(asyncio.Protocol):
             self._begun = data
             return
         self._busy = True
-        if not self._answered(data):
+        self.take(data, self._doors.answers.moment())
+
+    def take(self, data: bytes, moment: Moment) -> None:
+        """Answer a request, or have it answered."""
+        if not self._answered(data, moment) and self._transport is not None:
             self._hand_over(data)
 
     def pause_writing(self) -> None:
@@ -126,13 +186,13 @@ class Door(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _answered(self, data: bytes) -> bool:
+    def _answered(self, data: bytes, moment: Moment) -> bool:
         """Whether the request is ours, and will be answered."""
         request = read_plain(data)
         if request is None:
             return False
         try:
-            return self._doors.answers(request, self._peer, self._answer)
+            return self._doors.answers.plain(request, moment, self._peer, self._answer)
         except Exception:  # noqa: BLE001 - a defect: aiohttp meets it again, and knows how to tell
             return False
 
@@ -169,11 +229,14 @@ class Door(asyncio.Protocol):
 
     def _hand_over(self, data: bytes) -> None:
         assert self._transport is not None
+        data, held, self._held = data + self._held, len(self._held), b""
         self._leave()
         successor = self._successor()
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
         successor.data_received(data)
+        if held > MOST_HELD:
+            self._transport.resume_reading()
 
     def _leave(self) -> None:
         if self._timer is not None:
@@ -189,11 +252,7 @@ class Door(asyncio.Protocol):
             self._transport.close()
 
 
-def date_now(unix: float) -> bytes:
-    """The value of the Date header at this time."""
-    return _date(int(unix))
-
-
 @lru_cache(maxsize=2)
-def _date(unix: int) -> bytes:
-    return formatdate(unix, usegmt=True).encode("ascii")
+def date_of(unix: int) -> bytes:
+    """The value of the Date header at this time, and the end of a head."""
+    return formatdate(unix, usegmt=True).encode("ascii") + _END

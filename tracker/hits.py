@@ -1,5 +1,6 @@
 """Hits, and what a request says by itself about who made it. Pure."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -7,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from tracker.agents import Agent, kind_of_agent
+from tracker.agents import MAX_AGENT, Agent, kind_of_agent
 
 # `how` of an open whose mail was sent in mode hygiene.
 HYGIENE = "hygiene"
@@ -70,6 +71,32 @@ class Hit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     program_id: int = 0
     # Of an unsubscribe: one_click, page or PREFERENCES; of an open: HYGIENE, or as its job says; of a page: where.
     how: str = ""
+
+
+class Reader(msgspec.Struct, frozen=True, gc=False):
+    """What the headers of a request say of who made it."""
+
+    agent: str  # as a Hit has it
+    prefetches: bool
+
+
+# In which a browser says that nobody looks yet; `preview` is that of a thumbnail.
+_PURPOSES = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+_NOBODY_YET = ("prefetch", "prerender", "preview")
+
+
+def reader_of(headers: Mapping[str, str]) -> Reader:
+    """Who made a request, as its headers say, which are asked by names in lower case."""
+    purposes = [headers[name].lower() for name in _PURPOSES if name in headers]
+    prefetches = any(word in purpose for purpose in purposes for word in _NOBODY_YET)
+    return Reader(_printable(headers.get("user-agent", ""))[:MAX_AGENT], prefetches)
+
+
+def _printable(text: str) -> str:
+    """Without control characters and the surrogates in which aiohttp hands on what is not UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):

@@ -4,16 +4,17 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from functools import partial
 from ipaddress import ip_network
 
+import msgspec
 from prometheus_client import Counter
 
 from mtad.base.clock import Clock
 from mtad.base.ids import uuid7
-from tracker.agents import MAX_AGENT
-from tracker.hits import HYGIENE, Hit, Kind, Method
+from tracker.hits import HYGIENE, Hit, Kind, Method, Reader
 from tracker.origin import Origins
 
 log = logging.getLogger("mtad.tracker")
@@ -30,9 +31,12 @@ JOURNAL_PATIENCE = 2.0
 # Random bytes, for the ids of a hundred hits.
 STORED = 1000
 
-# In which a browser says that nobody looks yet; `preview` is that of a thumbnail.
-_PURPOSES = ("sec-purpose", "purpose", "x-purpose", "x-moz")
-_NOBODY_YET = ("prefetch", "prerender", "preview")
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """When requests are taken: one for all that are taken together."""
+
+    at: datetime
+    unix_ms: int
 
 
 class Noting:
@@ -54,11 +58,17 @@ class Noting:
         self._patience: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
+    def moment(self) -> Moment:
+        """Now."""
+        at = self._clock.now()
+        return Moment(at, int(at.timestamp() * 1000))
+
     def hit(
         self,
+        moment: Moment,
         kind: Kind,
         method: Method,
-        headers: Mapping[str, str],
+        reader: Reader,
         peer: str,
         forwarded: Sequence[str],
         *,
@@ -68,16 +78,15 @@ class Noting:
         program_id: int = 0,
         how: str = "",
     ) -> Hit:
-        """A request as a hit, now; `headers` are asked by names in lower case."""
-        at = self._clock.now()
+        """A request as a hit, taken at `moment`."""
         # Whoever may only be counted, or dated, came from nowhere.
         whole = (job_id or contact_id) and how != HYGIENE
         return Hit(
-            uuid7(int(at.timestamp() * 1000), self._entropy()),
-            at,
+            uuid7(moment.unix_ms, self._entropy()),
+            moment.at,
             kind,
-            Method.PREFETCH if method is Method.GET and _prefetches(headers) else method,
-            _printable(headers.get("user-agent", ""))[:MAX_AGENT],
+            Method.PREFETCH if reader.prefetches and method is Method.GET else method,
+            reader.agent,
             self._origins.origin(peer, forwarded) if whole else None,
             job_id=job_id,
             link_id=link_id,
@@ -148,19 +157,3 @@ class Noting:
             # Once: a line for each of 10,000 hits a second would fill what is left of the disk.
             log.error("hits cannot be journalled", extra={"why": str(error) or type(error).__name__})
         self._refused = True
-
-
-def _prefetches(headers: Mapping[str, str]) -> bool:
-    for name in _PURPOSES:
-        if name in headers:
-            purpose = headers[name].lower()
-            if any(word in purpose for word in _NOBODY_YET):
-                return True
-    return False
-
-
-def _printable(text: str) -> str:
-    """Without control characters and the surrogates in which aiohttp hands on what is not UTF-8."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -65,18 +65,19 @@ def _hop(trusted: Sequence[tuple[int, int, int]], text: str) -> tuple[str | None
     if found is None:
         return None, False
     version, number = found
-    believed = [True for of, mask, network in trusted if of == version and number & mask == network]
-    return _cut(version, number), bool(believed)
+    believed = False
+    for of, mask, network in trusted:
+        if of == version and number & mask == network:
+            believed = True
+            break
+    return _cut(version, number), believed
 
 
 def _cut(version: int, number: int) -> str:
-    """As ip_network would write it, which takes 6 µs: zeros at the end are the longest run of them."""
+    """As ip_network would write it, which takes 6 µs."""
     if version == 4:
         return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.0/{KEPT_BITS[4]}"
-    groups = [number >> 112, number >> 96 & 0xFFFF, number >> 80 & 0xFFFF]
-    while groups and not groups[-1]:
-        groups.pop()
-    return f"{':'.join([f'{group:x}' for group in groups])}::/{KEPT_BITS[6]}"
+    return f"{inet_ntop(AF_INET6, (number >> 80 << 80).to_bytes(16))}/{KEPT_BITS[6]}"
 
 
 def _address(text: str) -> IPAddress | None:
@@ -91,16 +92,24 @@ def _address(text: str) -> IPAddress | None:
 
 
 def _number(text: str) -> tuple[int, int] | None:
-    """The same as its version and its number: taken apart by the system, in a tenth of the time."""
-    bare = text.strip().partition("%")[0]
-    if bare.startswith("["):
-        bare = bare[1:].partition("]")[0]
-    elif bare.count(":") == 1:
-        bare = bare.partition(":")[0]
+    """The same as its version and its number."""
+    return _read(text.strip()) or _read(_bare(text))
+
+
+def _read(text: str) -> tuple[int, int] | None:
+    """One without anything beside it: taken apart by the system, in a tenth of the time."""
     try:
-        if ":" not in bare:
-            return 4, int.from_bytes(inet_pton(AF_INET, bare))
-        number = int.from_bytes(inet_pton(AF_INET6, bare))
+        if ":" not in text:
+            return 4, int.from_bytes(inet_pton(AF_INET, text))
+        number = int.from_bytes(inet_pton(AF_INET6, text))
     except (OSError, ValueError):
         return None
     return (4, number & 0xFFFFFFFF) if number >> 32 == 0xFFFF else (6, number)
+
+
+def _bare(text: str) -> str:
+    """Without zone, brackets and port."""
+    bare = text.strip().partition("%")[0]
+    if bare.startswith("["):
+        return bare[1:].partition("]")[0]
+    return bare.partition(":")[0] if bare.count(":") == 1 else bare

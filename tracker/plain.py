@@ -6,17 +6,20 @@ understand or to refuse; so this reads less than HTTP allows, never more.
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 
+from tracker.hits import Method, Reader, reader_of
+
 # Far below what aiohttp takes of a line (8,190) and of headers (128).
 MOST_BYTES = 4096
-MOST_HEADERS = 64
+MOST_HEADERS = 64  # beside X-Forwarded-For
 
-_REQUEST = re.compile(
-    rb"(GET|HEAD) /([oc])/([A-Za-z0-9_-]{36})(\.gif|(?:/-[A-Za-z0-9._~%-]*)*) HTTP/1\.1\r\n"
-    rb"((?:[A-Za-z0-9-]+:[ -~\t]*\r\n)+)\r\n"
-)
+_LINE = re.compile(rb"(GET|HEAD) /([oc])/([A-Za-z0-9_-]{36})(\.gif|(?:/-[A-Za-z0-9._~%-]*)*) HTTP/1\.1(?=\r\n)")
+_HEADERS = re.compile(rb"\r\n((?:[A-Za-z0-9-]+:[ -~\t]*\r\n)+)\r\n")
+_FORWARDED = b"\r\nX-Forwarded-For:"
+_METHODS = {b"GET": Method.GET, b"HEAD": Method.HEAD}
 _HEADER = re.compile(r"([A-Za-z0-9-]+):[ \t]*([^\r]*)\r\n")
 
 # What frames a message, or asks for another kind of answer.
@@ -26,22 +29,55 @@ _SPECIAL = frozenset({"content-length", "transfer-encoding", "expect", "upgrade"
 class Plain(msgspec.Struct, frozen=True, gc=False):
     """One plain request."""
 
-    method: str  # GET or HEAD
+    method: Method  # GET or HEAD
     pixel: bool  # else a click
     token: str
     values: str  # what stands behind a click's token: '' or '/-a/-b'
-    headers: dict[str, str]  # by name in lower case; none of them stood there twice
+    reader: Reader
+    forwarded: str | None  # X-Forwarded-For
+
+
+class _Headers(msgspec.Struct, frozen=True, gc=False):
+    """What those of a plain request say."""
+
+    reader: Reader
+    forwarded: str | None
 
 
 def read_plain(data: bytes) -> Plain | None:
     """The request that `data` is; None when it is not plain."""
-    if len(data) > MOST_BYTES or not (found := _REQUEST.fullmatch(data)):
+    if len(data) > MOST_BYTES or not (found := _LINE.match(data)):
         return None
-    method, kind, token, rest, block = found.groups()
+    method, kind, token, rest = found.groups()
     pixel = kind == b"o"
     if rest and pixel != (rest == b".gif"):
         return None
-    lines = _HEADER.findall(block.decode("ascii"))
+    forwarded = None
+    begin = data.find(_FORWARDED, found.end())
+    if begin < 0:
+        headers = _read_headers(data[found.end() :])
+    else:
+        # By itself: it is another's in each request, and the rest is the same in many.
+        end = data.find(b"\r\n", begin + len(_FORWARDED))
+        forwarded = data[begin + len(_FORWARDED) : end].decode("latin-1").strip(" ")
+        if end < 0 or not (forwarded.isascii() and forwarded.isprintable()):
+            return None
+        headers = _read_headers(data[found.end() : begin] + data[end:])
+    if headers is None or (forwarded is not None and headers.forwarded is not None):
+        return None
+    return Plain(
+        _METHODS[method], pixel, token.decode("ascii"), "" if pixel else rest.decode("ascii"),
+        headers.reader, headers.forwarded if forwarded is None else forwarded,
+    )  # fmt: skip
+
+
+# What one program sends is the same each time: 4 µs otherwise. 4 MB at most.
+@lru_cache(maxsize=1024)
+def _read_headers(block: bytes) -> _Headers | None:
+    """What headers say, from the end of the line before them to the empty one; None when they are not plain."""
+    if not (found := _HEADERS.fullmatch(block)):
+        return None
+    lines = _HEADER.findall(found[1].decode("ascii"))
     headers = {name.lower(): value.rstrip(" \t") for name, value in lines}
     if (
         len(headers) < len(lines)
@@ -51,4 +87,4 @@ def read_plain(data: bytes) -> Plain | None:
         or headers.get("connection", "keep-alive").lower() != "keep-alive"
     ):
         return None
-    return Plain(method.decode("ascii"), pixel, token.decode("ascii"), "" if pixel else rest.decode("ascii"), headers)
+    return _Headers(reader_of(headers), headers.get("x-forwarded-for"))

@@ -19,14 +19,14 @@ from mtad.base.clock import Clock
 from tracker import tokens
 from tracker.answers import MOST_BODY, Visitors, page
 from tracker.desk import Desk
-from tracker.door import Door, Doors, date_now
+from tracker.door import Door, Doors, date_of
 from tracker.forms import Forms
 from tracker.handover import Came, Handover
-from tracker.hits import HYGIENE, Hit, Kind, Method
+from tracker.hits import HYGIENE, Hit, Kind, Method, reader_of
 from tracker.ingest import Unsubscribe
 from tracker.leaving import Leaving
 from tracker.links import Link, destination
-from tracker.noting import Noting
+from tracker.noting import Moment, Noting
 from tracker.pages import Page
 from tracker.pageviews import PageViews, Redeem
 from tracker.plain import Plain
@@ -99,7 +99,7 @@ def make_app(
     """
     noting = Noting(record, trusted_proxies=trusted_proxies, clock=clock)
     handover = Handover(keys, sites if redeem else ())
-    site = _Site(keys=keys, links=links, noting=noting, handover=handover, clock=clock)
+    site = _Site(keys=keys, links=links, noting=noting, handover=handover)
     places = asyncio.Semaphore(MOST_LOOKS)
     leaving = Leaving(keys=keys, noting=noting, hit=site.hit_of, unsubscribe=unsubscribe, desk=desk, places=places)
 
@@ -165,7 +165,7 @@ class _Runner(web.AppRunner):
             keepalive_timeout=KEEPALIVE,
             auto_decompress=False,
         )
-        self._doors = Doors(app[_SITE].plain, keepalive=KEEPALIVE)
+        self._doors = Doors(app[_SITE], keepalive=KEEPALIVE)
 
     @property
     def server(self) -> web.Server | None:
@@ -190,50 +190,42 @@ def make_runner(app: web.Application) -> web.AppRunner:
 class _Site:
     """The handlers."""
 
-    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, handover: Handover, clock: Clock) -> None:
+    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, handover: Handover) -> None:
         self._keys = keys
         self._links = links
         self._noting = noting
         self._handover = handover
-        self._clock = clock
 
-    def plain(self, request: Plain, peer: str, answer: Callable[[bytes], None]) -> bool:
+    def moment(self) -> Moment:
+        return self._noting.moment()
+
+    def plain(self, request: Plain, moment: Moment, peer: str, answer: Callable[[bytes], None]) -> bool:
         """What `pixel` and `click` would answer a plain request, without their chain; False for any other answer."""
-        method = Method(request.method)
         if request.pixel:
-            token = tokens.read_pixel_token(self._keys, request.token)
-            respond = partial(self._picture, method)
-            if token is None:
-                answer(respond())
-                return True
             kind = Kind.OPEN
+            token = tokens.read_pixel_token(self._keys, request.token)
+            response = _picture(request.method, moment)
+            if token is None:
+                answer(response)
+                return True
         else:
+            kind = Kind.CLICK
             values = tokens.values_of(request.values)
             token = None if values is None else tokens.read_link_token(self._keys, Purpose.CLICK, request.token, values)
             link = self._links.get(token.link_id) if token else None
             if values is None or token is None or link is None or not link.url:
                 return False
-            location = self._location(link, values, token, method)
+            location = self._location(link, values, token, request.method, moment)
             if not location.isprintable():
                 return False
-            kind, respond = Kind.CLICK, partial(self._redirect, method, location)
-        forwarded = request.headers.get("x-forwarded-for")
+            response = _redirect(request.method, location, moment)
         hit = self._noting.hit(
-            kind, method, request.headers, peer, (forwarded,) if forwarded is not None else (),
+            moment, kind, request.method, request.reader, peer,
+            (request.forwarded,) if request.forwarded is not None else (),
             job_id=token.job_id, link_id=token.link_id, how=HYGIENE if token.hygiene else "",
         )  # fmt: skip
-        self._noting.begin(hit, lambda _durable: answer(respond()))
+        self._noting.begin(hit, lambda _durable: answer(response))
         return True
-
-    def _picture(self, method: Method) -> bytes:
-        return _PIXEL_HEAD + self._date() + (PIXEL if method is Method.GET else b"")
-
-    def _redirect(self, method: Method, location: str) -> bytes:
-        length = "Content-Length: 0\r\n" if method is Method.GET else ""
-        return f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n{_FOUND}{length}Date: ".encode() + self._date()
-
-    def _date(self) -> bytes:
-        return date_now(self._clock.now().timestamp()) + b"\r\n\r\n"
 
     async def pixel(self, request: web.Request) -> web.Response:
         """Always the picture: no oracle for guessers, no broken image for readers."""
@@ -261,15 +253,17 @@ class _Site:
                 return page(request, Page.LATER, 503)
         if link is None or not link.url:
             return page(request, Page.BAD_LINK, 404)
-        location = self._location(link, values, token, Method(request.method))
+        location = self._location(link, values, token, Method(request.method), self.moment())
         return web.Response(status=302, headers={"Location": location, **_REDIRECT})
 
-    def _location(self, link: Link, values: tuple[str, ...], token: tokens.LinkToken, method: Method) -> str:
+    def _location(
+        self, link: Link, values: tuple[str, ...], token: tokens.LinkToken, method: Method, moment: Moment
+    ) -> str:
         """Where the message says; on a site of the operator's with the parameter that says who comes."""
         url = destination(link.url, values)
         if method is not Method.GET:
             return url
-        return self._handover.address(url, token.job_id, self._clock.now().timestamp())
+        return self._handover.address(url, token.job_id, moment.unix_ms / 1000)
 
     def view_of(self, request: web.Request, came: Came, url: str) -> Hit:
         """A page of the operator's sites, seen by whom a click led there."""
@@ -292,9 +286,10 @@ class _Site:
     ) -> Hit:
         peer = request.transport.get_extra_info("peername") if request.transport else None
         return self._noting.hit(
+            self.moment(),
             kind,
             Method(request.method),
-            request.headers,
+            reader_of(request.headers),
             peer[0] if peer else "",
             request.headers.getall("X-Forwarded-For", []),
             job_id=job_id,
@@ -303,6 +298,16 @@ class _Site:
             program_id=program_id,
             how=how,
         )
+
+
+def _picture(method: Method, moment: Moment) -> bytes:
+    return _PIXEL_HEAD + date_of(moment.unix_ms // 1000) + (PIXEL if method is Method.GET else b"")
+
+
+def _redirect(method: Method, location: str, moment: Moment) -> bytes:
+    length = "Content-Length: 0\r\n" if method is Method.GET else ""
+    head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n{_FOUND}{length}Date: "
+    return head.encode() + date_of(moment.unix_ms // 1000)
 
 
 # The plain requests of an application are answered by its site.
