@@ -4,9 +4,8 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
 from ipaddress import ip_network
 
 import msgspec
@@ -32,6 +31,10 @@ JOURNAL_PATIENCE = 2.0
 STORED = 1000
 
 
+# Called once, with why a hit is not durable, or None.
+Told = Callable[[Exception | None], None]
+
+
 class Moment(msgspec.Struct, frozen=True, gc=False):
     """When requests are taken: one for all that are taken together."""
 
@@ -39,23 +42,28 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     unix_ms: int
 
 
+class _Recording(msgspec.Struct, gc=False):
+    """A hit on its way to disk."""
+
+    hit: Hit
+    then: Callable[[bool], None] | None  # None: it was called
+    until: float  # when it is given up on, by the loop's clock
+
+
 class Noting:
     """Makes hits of requests and has them recorded.
 
-    `record` gives what is done when the hit is durable, and raises OSError, or has
-    it raised, when it cannot be.
+    `record` tells when a hit is durable, and raises OSError, or tells it, when it cannot be.
     """
 
-    def __init__(
-        self, record: Callable[[Hit], Awaitable[None]], *, trusted_proxies: Sequence[str], clock: Clock
-    ) -> None:
+    def __init__(self, record: Callable[[Hit, Told], None], *, trusted_proxies: Sequence[str], clock: Clock) -> None:
         self._record = record
         self._origins = Origins([ip_network(network) for network in trusted_proxies])
         self._clock = clock
         self._random = b""
         self._refused = False  # whether the journal refused the last hit
         # When each gives up, in order, and one timer for all: one each would be a fifth of what a hit costs here.
-        self._patience: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._patience: deque[_Recording] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def moment(self) -> Moment:
@@ -108,15 +116,14 @@ class Noting:
         Not, and counted so, when the disk refuses or takes longer than JOURNAL_PATIENCE.
         """
         _COUNTED[hit.kind, hit.method].inc()
-        try:
-            recording = asyncio.ensure_future(self._record(hit))
-        except OSError as error:
-            self._refuse(hit, error)
-            then(False)
-            return
-        recording.add_done_callback(partial(self._recorded, hit, then))
         loop = asyncio.get_running_loop()
-        self._patience.append((loop.time() + JOURNAL_PATIENCE, recording))
+        recording = _Recording(hit, then, loop.time() + JOURNAL_PATIENCE)
+        try:
+            self._record(hit, lambda error: self._recorded(recording, error))
+        except OSError as error:
+            self._recorded(recording, error)
+            return
+        self._patience.append(recording)
         if self._timer is None:
             self._timer = loop.call_later(JOURNAL_PATIENCE, self._give_up, loop)
 
@@ -124,12 +131,11 @@ class Noting:
         """On those that the disk keeps waiting for too long."""
         self._timer = None
         while self._patience:
-            until, recording = self._patience[0]
-            if not recording.done():
-                if until > loop.time():
-                    self._timer = loop.call_at(until, self._give_up, loop)
-                    return
-                recording.cancel()
+            recording = self._patience[0]
+            if recording.then and recording.until > loop.time():
+                self._timer = loop.call_at(recording.until, self._give_up, loop)
+                return
+            self._recorded(recording, TimeoutError())
             self._patience.popleft()
 
     async def note(self, hit: Hit) -> bool:
@@ -143,15 +149,17 @@ class Noting:
         self.begin(hit, tell)
         return await noted
 
-    def _recorded(self, hit: Hit, then: Callable[[bool], None], recording: "asyncio.Future[None]") -> None:
-        error = TimeoutError() if recording.cancelled() else recording.exception()
+    def _recorded(self, recording: _Recording, error: Exception | None) -> None:
+        then, recording.then = recording.then, None
+        if then is None:
+            return  # it was given up on
         if error is None:
             self._refused = False
         else:
-            self._refuse(hit, error)
+            self._refuse(recording.hit, error)
         then(error is None)
 
-    def _refuse(self, hit: Hit, error: BaseException) -> None:
+    def _refuse(self, hit: Hit, error: Exception) -> None:
         DROPPED.labels(kind=hit.kind).inc()
         if not self._refused:
             # Once: a line for each of 10,000 hits a second would fill what is left of the disk.

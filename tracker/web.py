@@ -8,7 +8,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, cast
 
@@ -26,7 +26,7 @@ from tracker.hits import HYGIENE, Hit, Kind, Method, reader_of
 from tracker.ingest import Unsubscribe
 from tracker.leaving import Leaving
 from tracker.links import Link, destination
-from tracker.noting import Moment, Noting
+from tracker.noting import Moment, Noting, Told
 from tracker.pages import Page
 from tracker.pageviews import PageViews, Redeem
 from tracker.plain import Plain
@@ -78,7 +78,7 @@ def make_app(
     *,
     keys: Keys,
     links: LinkMap,
-    record: Callable[[Hit], Awaitable[None]],
+    record: Callable[[Hit, Told], None],
     unsubscribe: Unsubscribe,
     trusted_proxies: Sequence[str],
     ready: Callable[[], bool],
@@ -90,7 +90,7 @@ def make_app(
 ) -> web.Application:
     """The whole tracker as an application; what it does to the world is injected.
 
-    `record` returns when the hit is durable, and raises OSError when it cannot be.
+    `record` tells when the hit is durable, and raises OSError, or tells it, when it cannot be.
     `unsubscribe` returns when it is committed; anything it raises means that it is
     not. `ready` answers /healthz, and behind it a number as only who has our keys can. `desk`
     knows people: without one there are no forms and no preferences, and the page with the

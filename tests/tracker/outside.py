@@ -13,8 +13,10 @@ from tests.tracker.made import KEYS
 from tracker import tokens
 from tracker.hits import Hit
 from tracker.links import Link
+from tracker.noting import Told
 from tracker.tokens import Purpose
 from tracker.web import make_app, make_runner
+from tracker.writer import Journal
 
 
 @asynccontextmanager
@@ -44,10 +46,11 @@ class Outside:
         self.gate.set()
         self.base = ""
 
-    async def record(self, hit: Hit) -> None:
+    def record(self, hit: Hit, told: Told) -> None:
         if self.full:
             raise OSError("No space left on device")
         self.hits.append(hit)
+        asyncio.get_running_loop().call_soon(told, None)
 
     async def unsubscribe(
         self, *, event_id: UUID, contact_id: int, program_id: int, at: datetime, how: str, late: bool = False
@@ -73,9 +76,9 @@ async def slowly() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Event]]:
     outside = Outside()
     asked, durable = asyncio.Event(), asyncio.Event()
 
-    async def slow(_hit: Hit) -> None:
+    def slow(_hit: Hit, told: Told) -> None:
         asked.set()
-        await durable.wait()
+        asyncio.ensure_future(durable.wait()).add_done_callback(lambda _: told(None))
 
     app = make_app(
         keys=KEYS, links=outside, record=slow, unsubscribe=outside.unsubscribe, trusted_proxies=[],
@@ -83,6 +86,20 @@ async def slowly() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Event]]:
     )  # fmt: skip
     async with served(app) as base:
         yield int(base.rpartition(":")[2]), asked, durable
+
+
+def appended(journal: Journal, hit: Hit) -> "asyncio.Future[None]":
+    """Done when the hit is on disk; OSError when it cannot be."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def told(error: Exception | None) -> None:
+        if error:
+            done.set_exception(error)
+        elif not done.done():
+            done.set_result(None)
+
+    journal.append(hit, told)
+    return done
 
 
 async def raw(outside: Outside, request: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from mtad.base.clock import ManualClock
 from mtad.base.db import Pool
 from tests.tracker.made import NOON, World, hit, unsubscribe
+from tests.tracker.outside import appended
 from tests.tracker.test_tracker import segments, serving, until, write_segment
 from tests.tracker.test_writer import running
 from tracker import ingest
@@ -81,7 +82,7 @@ async def test_what_was_closed_in_order_cannot_be_torn(
 ) -> None:
     monkeypatch.setattr("tracker.writer.MAX_AGE", 0.0)
     async with running(Journal(tmp_path / "journal", 0)) as journal:
-        await journal.append(hit())
+        await appended(journal, hit())
         (segment,) = await journal.segments()
         segment.path.write_bytes(segment.path.read_bytes()[:-3])
         await reader(pool, journal).round()

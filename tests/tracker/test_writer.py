@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tests.tracker.made import NOON, hit, unsubscribe
+from tests.tracker.outside import appended
 from tracker.hits import Hit
 from tracker.journal import decode, encode
 from tracker.slots import Slot, put_aside
@@ -50,7 +51,7 @@ async def test_append_returns_after_the_hit_is_synced(tmp_path: Path, monkeypatc
     one = hit()
 
     async with running(Journal(tmp_path, 0)) as journal:
-        await journal.append(one)
+        await appended(journal, one)
 
         assert on_disk(tmp_path) == [one]
         assert synced == [path.stat().st_size for path in files(tmp_path)]
@@ -63,7 +64,7 @@ async def test_the_names_of_the_segment_and_of_its_folders_are_synced_too(
     monkeypatch.setattr(os, "fsync", lambda fd: synced.add(str(Path(f"/proc/self/fd/{fd}").readlink())))
 
     async with running(Journal(tmp_path / "journal", 0)) as journal:
-        await journal.append(hit())
+        await appended(journal, hit())
 
         assert synced == {str(tmp_path), str(tmp_path / "journal"), str(tmp_path / "journal" / "0")}
 
@@ -73,7 +74,7 @@ async def test_what_arrives_together_shares_one_sync(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "fdatasync", synced.append)
 
     async with running(Journal(tmp_path, 0)) as journal:
-        await asyncio.gather(*(journal.append(hit()) for _ in range(200)))
+        await asyncio.gather(*(appended(journal, hit()) for _ in range(200)))
 
     assert len(synced) == 1
     assert len(on_disk(tmp_path)) == 200
@@ -83,12 +84,12 @@ async def test_groups_are_apart_unless_enough_wait(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("tracker.writer.APART", 1e6)
 
     async with running(Journal(tmp_path, 0)) as journal:
-        await journal.append(hit())  # alone
-        waiting = [journal.append(hit()) for _ in range(ENOUGH - 1)]
+        await appended(journal, hit())  # alone
+        waiting = [appended(journal, hit()) for _ in range(ENOUGH - 1)]
         await journal.segments()  # the thread has done what it was asked for
 
         assert len(on_disk(tmp_path)) == 1
-        await asyncio.gather(*waiting, journal.append(hit()))
+        await asyncio.gather(*waiting, appended(journal, hit()))
 
     assert len(on_disk(tmp_path)) == 1 + ENOUGH
 
@@ -96,7 +97,7 @@ async def test_groups_are_apart_unless_enough_wait(tmp_path: Path, monkeypatch: 
 async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 0)
     async with running(journal):
-        waiting = [asyncio.ensure_future(journal.append(hit())) for _ in range(2000)]
+        waiting = [asyncio.ensure_future(appended(journal, hit())) for _ in range(2000)]
         await asyncio.sleep(0)
 
     await asyncio.gather(*waiting)
@@ -105,8 +106,8 @@ async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path)
 
 async def test_a_slot_has_one_owner(tmp_path: Path) -> None:
     async with running(Journal(tmp_path, 0)) as first, running(Journal(tmp_path, 0)) as second:
-        await first.append(hit())
-        await second.append(hit())
+        await appended(first, hit())
+        await appended(second, hit())
 
         folders = {path.parent.name for path in files(tmp_path)}
         assert folders == {"0", "0.1"}
@@ -120,7 +121,7 @@ async def test_a_full_segment_is_closed_and_the_next_begins(tmp_path: Path) -> N
     hits = [hit(at=n) for n in range(5)]
     async with running(Journal(tmp_path, 0, segment_bytes=150)) as journal:
         for one in hits:
-            await journal.append(one)
+            await appended(journal, one)
 
         segments = await journal.segments()
         assert len(segments) > 1
@@ -138,12 +139,12 @@ async def test_a_full_disk_refuses_and_later_hits_are_kept(tmp_path: Path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     async with running(Journal(tmp_path, 0)) as journal:
-        await journal.append(before)
+        await appended(journal, before)
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", half)
             with pytest.raises(OSError, match="No space left"):
-                await journal.append(lost)
-        await journal.append(after)
+                await appended(journal, lost)
+        await appended(journal, after)
 
     assert on_disk(tmp_path) == [before, after]
 
@@ -157,10 +158,10 @@ async def test_without_a_slot_hits_are_refused_at_once_and_kept_when_there_is_on
     task = asyncio.create_task(journal.run())
 
     with pytest.raises(OSError, match="the journal has no slot"):
-        await journal.append(hit())
+        await appended(journal, hit())
     (tmp_path / "0").unlink()
     await journal.owned.wait()
-    await journal.append(hit())
+    await appended(journal, hit())
 
     assert len(on_disk(tmp_path)) == 1
     task.cancel()
@@ -177,12 +178,12 @@ async def test_a_failed_sync_is_never_tried_again_on_the_same_file(
         raise OSError(errno.EIO, "Input/output error")
 
     async with running(Journal(tmp_path, 0)) as journal:
-        await journal.append(before)
+        await appended(journal, before)
         with monkeypatch.context() as patched:
             patched.setattr(os, "fdatasync", broken)
             with pytest.raises(OSError, match="Input/output"):
-                await journal.append(lost)
-        await journal.append(after)
+                await appended(journal, lost)
+        await appended(journal, after)
 
     assert [decode(path.read_bytes()).hits for path in files(tmp_path)] == [[before], [after]]
 
@@ -190,7 +191,7 @@ async def test_a_failed_sync_is_never_tried_again_on_the_same_file(
 async def test_the_watermark_stays_before_a_hit_that_is_not_on_disk(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 0)
     one = hit(at=5)
-    appending = asyncio.ensure_future(journal.append(one))
+    appending = asyncio.ensure_future(appended(journal, one))
     await asyncio.sleep(0)
 
     assert journal.complete_until(hit(at=60).at) == one.at
@@ -204,42 +205,42 @@ async def test_a_full_journal_takes_no_hits_but_what_people_want_and_says_so(tmp
     leave = unsubscribe(1, 1)
     async with running(Journal(tmp_path, 0, segment_bytes=10, max_bytes=room)) as journal:
         for _ in range(5):
-            await journal.append(hit())
+            await appended(journal, hit())
         with pytest.raises(OSError, match="journal is full"):
-            journal.append(hit())
+            appended(journal, hit())
         assert REGISTRY.get_sample_value("mtad_tracker_journal_full") == 1
-        await journal.append(leave)
+        await appended(journal, leave)
         with pytest.raises(OSError, match="journal is full"):
-            journal.append(leave)
+            appended(journal, leave)
         assert REGISTRY.get_sample_value("mtad_tracker_journal_bytes") == room + len(encode(leave))
 
         for path in files(tmp_path):
             path.unlink()
         await journal.segments()
 
-        await journal.append(hit())
+        await appended(journal, hit())
         assert REGISTRY.get_sample_value("mtad_tracker_journal_full") == 0
 
 
 async def test_what_a_predecessor_left_counts_for_the_bound(tmp_path: Path) -> None:
     async with running(Journal(tmp_path, 0)) as journal:
-        await journal.append(hit())
+        await appended(journal, hit())
 
     async with running(Journal(tmp_path, 0, max_bytes=10)) as journal:
         with pytest.raises(OSError, match="journal is full"):
-            journal.append(hit())
+            appended(journal, hit())
 
 
 async def test_a_segment_is_closed_when_it_is_old_so_that_it_can_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(Journal(tmp_path, 0)) as journal:
-        await journal.append(hit())
+        await appended(journal, hit())
         assert [one.closed for one in await journal.segments()] == [False]
 
         monkeypatch.setattr("tracker.writer.MAX_AGE", 0.0)
         assert [one.closed for one in await journal.segments()] == [True]
-        await journal.append(hit())
+        await appended(journal, hit())
         assert len(files(tmp_path)) == 2
 
 
