@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from mtad.base.errors import ConfigError
-from tracker.origin import KEPT_BITS
+from tracker.origin import KEPT_BITS, number_of
 
 SCOPES = ("clicks", "all")
 
@@ -58,7 +58,9 @@ class Networks:
         version = 6 if ":" in text else 4
         if not (self._proxies[version] or self._scanners[version] or self._trusted[version]):
             return _NOTHING
-        number = _number(text)
+        read = number_of(text.partition("/")[0])
+        assert read, "as tracker.origin writes it"
+        number = read[1]
         last = number | (1 << (_WIDTH[version] - KEPT_BITS[version])) - 1
         if any(first <= last and number <= end for first, end in self._proxies[version]):
             return _NO_ADDRESS
@@ -109,15 +111,6 @@ def _by_bits(networks: Sequence[Network]) -> _Lookup:
     for one in sorted(networks, key=lambda one: -one.bits):
         found[one.version].setdefault(one.bits, {})[one.number] = one
     return found
-
-
-def _number(text: str) -> int:
-    """The first address of a range as tracker.origin writes it."""
-    address = text.partition("/")[0]
-    if ":" in address:
-        return int(ipaddress.IPv6Address(address))
-    first, second, third, last = address.split(".")
-    return int(first) << 24 | int(second) << 16 | int(third) << 8 | int(last)
 
 
 def _found(lookup: _Lookup, version: int, number: int) -> Iterator[Network]:
