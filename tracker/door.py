@@ -28,7 +28,6 @@ MOST_HELD = 64 * 1024
 MOST_HEAD = 16 * 1024
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
-
 # Requests for pixels and links wait for each other so long, in seconds, unless ENOUGH have come: they come alone,
 # between turns of the loop that send mail, and one that finds nothing of the code in the caches takes 60 µs
 # instead of 20. A lone one does not wait.

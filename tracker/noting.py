@@ -40,6 +40,7 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
 
     at: datetime
     unix_ms: int
+    until: float  # the disk is waited for, by the loop's clock
 
 
 class _Recording(msgspec.Struct, gc=False):
@@ -69,7 +70,7 @@ class Noting:
     def moment(self) -> Moment:
         """Now."""
         at = self._clock.now()
-        return Moment(at, int(at.timestamp() * 1000))
+        return Moment(at, int(at.timestamp() * 1000), asyncio.get_running_loop().time() + JOURNAL_PATIENCE)
 
     def hit(
         self,
@@ -110,14 +111,13 @@ class Noting:
         ten, self._random = self._random[:10], self._random[10:]
         return ten
 
-    def begin(self, hit: Hit, then: Callable[[bool], None]) -> None:
+    def begin(self, hit: Hit, until: float, then: Callable[[bool], None]) -> None:
         """Have the hit recorded; `then` is called once: whether it is durable.
 
-        Not, and counted so, when the disk refuses or takes longer than JOURNAL_PATIENCE.
+        Not, and counted so, when the disk refuses or is not done at `until`, a Moment's.
         """
         _COUNTED[hit.kind, hit.method].inc()
-        loop = asyncio.get_running_loop()
-        recording = _Recording(hit, then, loop.time() + JOURNAL_PATIENCE)
+        recording = _Recording(hit, then, until)
         try:
             self._record(hit, lambda error: self._recorded(recording, error))
         except OSError as error:
@@ -125,7 +125,9 @@ class Noting:
             return
         self._patience.append(recording)
         if self._timer is None:
-            self._timer = loop.call_later(JOURNAL_PATIENCE, self._give_up, loop)
+            # Not for each hit: who asks for the loop asks the system which process this is.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(until, self._give_up, loop)
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """On those that the disk keeps waiting for too long."""
@@ -146,7 +148,7 @@ class Noting:
             if not noted.done():  # whoever waited may have gone
                 noted.set_result(durable)
 
-        self.begin(hit, tell)
+        self.begin(hit, self.moment().until, tell)
         return await noted
 
     def _recorded(self, recording: _Recording, error: Exception | None) -> None:

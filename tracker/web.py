@@ -224,7 +224,7 @@ class _Site:
             (request.forwarded,) if request.forwarded is not None else (),
             job_id=token.job_id, link_id=token.link_id, how=HYGIENE if token.hygiene else "",
         )  # fmt: skip
-        self._noting.begin(hit, lambda _durable: answer(response))
+        self._noting.begin(hit, moment.until, lambda _durable: answer(response))
         return True
 
     async def pixel(self, request: web.Request) -> web.Response:
