@@ -47,6 +47,9 @@ class Answers(Protocol):
     def plain(self, request: Plain, moment: Moment, peer: str, answer: Callable[[bytes], None], /) -> bool:
         """False when it is not ours to answer, else `answer` is called once, now or later."""
 
+    def hurry(self) -> None:
+        """All that are taken together were told."""
+
 
 class Doors:
     """All connections of one worker that are not aiohttp's."""
@@ -83,6 +86,7 @@ class Doors:
             except Exception:  # a defect: the others are not to blame
                 log.exception("a connection failed")
                 door.abort()
+        self.answers.hurry()
 
     def forget(self, door: "Door") -> None:
         """It is closed, or aiohttp's."""

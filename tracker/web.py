@@ -87,10 +87,12 @@ def make_app(
     servers: Servers | None = None,
     sites: Sequence[str] = (),
     redeem: Redeem | None = None,
+    hurry: Callable[[], None] = lambda: None,
 ) -> web.Application:
     """The whole tracker as an application; what it does to the world is injected.
 
     `record` tells when the hit is durable, and raises OSError, or tells it, when it cannot be.
+    `hurry` is called when what was taken together is recorded: nothing else comes with it.
     `unsubscribe` returns when it is committed; anything it raises means that it is
     not. `ready` answers /healthz, and behind it a number as only who has our keys can. `desk`
     knows people: without one there are no forms and no preferences, and the page with the
@@ -99,7 +101,7 @@ def make_app(
     """
     noting = Noting(record, trusted_proxies=trusted_proxies, clock=clock)
     handover = Handover(keys, sites if redeem else ())
-    site = _Site(keys=keys, links=links, noting=noting, handover=handover)
+    site = _Site(keys=keys, links=links, noting=noting, handover=handover, hurry=hurry)
     places = asyncio.Semaphore(MOST_LOOKS)
     leaving = Leaving(keys=keys, noting=noting, hit=site.hit_of, unsubscribe=unsubscribe, desk=desk, places=places)
 
@@ -190,11 +192,14 @@ def make_runner(app: web.Application) -> web.AppRunner:
 class _Site:
     """The handlers."""
 
-    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, handover: Handover) -> None:
+    def __init__(
+        self, *, keys: Keys, links: LinkMap, noting: Noting, handover: Handover, hurry: Callable[[], None]
+    ) -> None:
         self._keys = keys
         self._links = links
         self._noting = noting
         self._handover = handover
+        self.hurry = hurry
 
     def moment(self) -> Moment:
         return self._noting.moment()
