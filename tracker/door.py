@@ -10,6 +10,7 @@ understanding of HTTP, and the answers here are those of aiohttp byte for byte.
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
@@ -62,7 +63,7 @@ class Doors:
         self._empty = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[Door, bytes]] = []  # with requests that are whole
-        self._begun = -APART  # when the latest of them were taken, by the loop's clock
+        self._begun = -math.inf  # when the latest of them were taken, by the loop's clock
         self._next: asyncio.Handle | None = None
 
     def wait(self, door: "Door", data: bytes) -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from mtad.base.clock import SystemClock
 from tests.tracker.made import BROWSER, KEYS
 from tests.tracker.outside import Outside, clicked, forged, leaving, opened, slowly
-from tracker.door import MOST_HEAD
+from tracker.door import ENOUGH, MOST_HEAD
 from tracker.hits import Hit
 from tracker.links import Link
 from tracker.plain import MOST_BYTES, MOST_HEADERS, read_plain
@@ -267,6 +267,24 @@ async def test_a_head_that_is_too_long_is_refused_whole_or_not(both: Both, end: 
         assert said.startswith(TOO_LONG)
 
     assert both.outsides[0].hits == []
+
+
+async def test_a_lone_request_is_taken_at_once_and_others_when_enough_have_come(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.door.APART", 3600.0)
+    wires = [await asyncio.open_connection("127.0.0.1", both.ports[0]) for _ in range(ENOUGH)]
+    async with asyncio.timeout(60):
+        for some in (wires[:1], wires):
+            for _, writer in some:
+                writer.write(request(clicked()))
+            for reader, _ in some:
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 302 Found")
+    for _, writer in wires:
+        writer.close()
+
+    noted = [hit.at for hit in both.outsides[0].hits]
+    assert noted[0] < noted[1] == noted[-1], "those taken together have one time"
 
 
 async def test_answers_come_in_the_order_of_the_requests() -> None:

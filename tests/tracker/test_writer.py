@@ -104,6 +104,17 @@ async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path)
     assert len(on_disk(tmp_path)) == 2000
 
 
+async def test_who_knows_that_nothing_else_comes_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.writer.APART", 3600.0)
+    async with running(Journal(tmp_path, 0)) as journal:
+        await appended(journal, hit())  # alone
+        waiting = appended(journal, hit())
+        journal.hurry()
+
+        async with asyncio.timeout(60):
+            await waiting
+
+
 async def test_a_slot_has_one_owner(tmp_path: Path) -> None:
     async with running(Journal(tmp_path, 0)) as first, running(Journal(tmp_path, 0)) as second:
         await appended(first, hit())
