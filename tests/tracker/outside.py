@@ -9,7 +9,7 @@ from uuid import UUID
 from aiohttp import web
 
 from mtad.base.clock import SystemClock
-from tests.tracker.made import KEYS
+from tests.tracker.made import BROWSER, KEYS
 from tracker import tokens
 from tracker.hits import Hit
 from tracker.links import Link
@@ -17,6 +17,8 @@ from tracker.noting import Told
 from tracker.tokens import Purpose
 from tracker.web import make_app, make_runner
 from tracker.writer import Journal
+
+AGENT = f"User-Agent: {BROWSER}\r\n"
 
 
 @asynccontextmanager
@@ -111,6 +113,11 @@ async def raw(outside: Outside, request: bytes) -> tuple[int, dict[str, str], by
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     writer.close()
     return int(head[0].split()[1]), headers, body
+
+
+def request(path: str, headers: str = AGENT, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
+    """The bytes of a request."""
+    return f"{method} {path} {version}\r\nHost: t.y.test\r\n{headers}\r\n".encode("latin-1")
 
 
 def opened(job: int = 7, link: int = 3) -> str:

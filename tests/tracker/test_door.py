@@ -11,15 +11,13 @@ import pytest
 from aiohttp import web
 
 from mtad.base.clock import SystemClock
-from tests.tracker.made import BROWSER, KEYS
-from tests.tracker.outside import Outside, clicked, forged, leaving, opened, slowly
+from tests.tracker.made import KEYS
+from tests.tracker.outside import AGENT, Outside, clicked, forged, leaving, opened, request, slowly
 from tracker.door import ENOUGH, MOST_HEAD
 from tracker.hits import Hit
 from tracker.links import Link
 from tracker.plain import MOST_BYTES, MOST_HEADERS, read_plain
 from tracker.web import make_app, make_runner
-
-AGENT = f"User-Agent: {BROWSER}\r\n"
 
 
 class Both:
@@ -90,10 +88,6 @@ def _without_time(hit: Hit) -> tuple[object, ...]:
     return hit.kind, hit.method, hit.agent, hit.network, hit.job_id, hit.link_id
 
 
-def request(path: str, headers: str = AGENT, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
-    return f"{method} {path} {version}\r\nHost: t.y.test\r\n{headers}\r\n".encode("latin-1")
-
-
 LAST = request("/healthz", "Connection: close\r\n")
 
 PLAIN = {
@@ -144,6 +138,8 @@ OTHER = {
     "no host": request(opened()).replace(b"Host: t.y.test\r\n", b""),
     "long": request(opened(), "A: " + "x" * MOST_BYTES + "\r\n"),
     "many headers": request(opened(), "".join(f"A{n}: b\r\n" for n in range(MOST_HEADERS))),
+    "a header behind the head": request(opened()) + b"X-Forwarded-For: 198.51.100.7\r\n",
+    "a head behind the head": request(opened()) + b"X-Forwarded-For: 198.51.100.7\r\n\r\n",
 }
 
 
