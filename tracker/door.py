@@ -79,8 +79,8 @@ class Doors:
     def _take(self) -> None:
         self._next = None
         self._begun = self._loop.time()
+        moment = self.answers.moment()  # before any door is taken out: if it fails, they wait for the next
         waiting, self._waiting = self._waiting, []
-        moment = self.answers.moment()
         for door, data in waiting:
             try:
                 door.take(data, moment)
@@ -155,7 +155,7 @@ class Door(asyncio.Protocol):
             data, self._begun = self._begun + data, b""
         else:
             self._heard = self._loop.time()
-        end = data.find(b"\r\n\r\n")
+        end = data.find(_END)
         if (len(data) if end < 0 else end) > MOST_HEAD:
             self._refuse()
             return
@@ -218,9 +218,9 @@ class Door(asyncio.Protocol):
                 self._transport.resume_reading()
             # In a turn of its own, so that no client's pipeline holds up the others.
             self._busy = True
-            self._loop.call_soon(self._take, held)
+            self._loop.call_soon(self._resume, held)
 
-    def _take(self, held: bytes) -> None:
+    def _resume(self, held: bytes) -> None:
         self._busy = False
         if self._transport is not None:
             data, self._held = held + self._held, b""
@@ -238,9 +238,9 @@ class Door(asyncio.Protocol):
         successor = self._successor()
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
-        successor.data_received(data)
         if held > MOST_HELD:
             self._transport.resume_reading()
+        successor.data_received(data)  # which may pause it again
 
     def _leave(self) -> None:
         if self._timer is not None:
@@ -258,5 +258,5 @@ class Door(asyncio.Protocol):
 
 @lru_cache(maxsize=2)
 def date_of(unix: int) -> bytes:
-    """The value of the Date header at this time, and the end of a head."""
-    return formatdate(unix, usegmt=True).encode("ascii") + _END
+    """The value of the Date header at this time."""
+    return formatdate(unix, usegmt=True).encode("ascii")

@@ -306,13 +306,14 @@ class _Site:
 
 
 def _picture(method: Method, moment: Moment) -> bytes:
-    return _PIXEL_HEAD + date_of(moment.unix_ms // 1000) + (PIXEL if method is Method.GET else b"")
+    body = PIXEL if method is Method.GET else b""
+    return b"%b%b\r\n\r\n%b" % (_PIXEL_HEAD, date_of(moment.unix_ms // 1000), body)
 
 
 def _redirect(method: Method, location: str, moment: Moment) -> bytes:
     length = "Content-Length: 0\r\n" if method is Method.GET else ""
     head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n{_FOUND}{length}Date: "
-    return head.encode() + date_of(moment.unix_ms // 1000)
+    return b"%b%b\r\n\r\n" % (head.encode(), date_of(moment.unix_ms // 1000))
 
 
 # The plain requests of an application are answered by its site.

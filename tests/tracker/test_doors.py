@@ -1,0 +1,108 @@
+"""Doors and what they are handed, without sockets."""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from tests.tracker.made import NOON
+from tests.tracker.outside import opened, request
+from tracker.door import MOST_HELD, Door, Doors
+from tracker.noting import Moment
+from tracker.plain import Plain
+
+
+class Wire:
+    """A transport that notes who pauses and resumes it."""
+
+    def __init__(self) -> None:
+        self.reads = True
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def get_extra_info(self, _: str) -> tuple[str, int]:
+        return "127.0.0.1", 1
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def write(self, _: bytes) -> None: ...
+
+
+class Successor(asyncio.Protocol):
+    """Pauses what gives it more than it wants."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert isinstance(self.transport, Wire)
+        if len(data) > MOST_HELD:
+            self.transport.pause_reading()
+
+
+class Disk:
+    """Answers of a tracker whose clock can fail, each when it is told to."""
+
+    def __init__(self) -> None:
+        self.answers: list[Callable[[bytes], None]] = []
+        self.broken = False
+
+    def moment(self) -> Moment:
+        if self.broken:
+            raise OverflowError("no time")
+        return Moment(NOON, 0, 0.0)
+
+    def plain(self, _request: Plain, _moment: Moment, _peer: str, answer: Callable[[bytes], None]) -> bool:
+        self.answers.append(answer)
+        return True
+
+    def hurry(self) -> None: ...
+
+
+def door_of(doors: Doors) -> tuple[Door, Wire]:
+    door, wire = Door(doors, Successor), Wire()
+    door.connection_made(cast("asyncio.Transport", wire))
+    return door, wire
+
+
+async def turns() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_aiohttp_can_pause_a_pipeline_that_it_is_handed() -> None:
+    door, wire = door_of(Doors(Disk(), keepalive=3600.0))
+    door.data_received(request(opened(), "Connection: close\r\n"))  # waits for others, and is not plain
+    door.data_received(b"x" * (MOST_HELD + 1))
+    assert not wire.reads
+    await turns()
+
+    assert isinstance(wire.protocol, Successor)
+    assert not wire.reads
+
+
+async def test_a_time_that_cannot_be_told_costs_no_door_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.door.APART", 0.0)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    disk = Disk()
+    doors = Doors(disk, keepalive=3600.0)
+    disk.broken = True
+    door_of(doors)[0].data_received(request(opened()))
+    await turns()
+    assert [type(one) for one in told] == [OverflowError]
+
+    disk.broken = False
+    door_of(doors)[0].data_received(request(opened()))
+    await turns()
+
+    assert len(disk.answers) == 2
+    for door in list(doors.open):
+        door.connection_lost(None)
