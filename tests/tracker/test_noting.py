@@ -1,0 +1,42 @@
+"""Whoever waits for the disk is told once: that it is done, or that it was waited for too long."""
+
+import asyncio
+
+from mtad.base.clock import SystemClock
+from tests.tracker.made import hit
+from tracker.hits import Hit, Kind
+from tracker.noting import DROPPED, Noting, Told
+
+
+async def test_who_was_told_is_not_told_again() -> None:
+    """Neither by a disk that is done too late, nor by the end of a patience that was not needed."""
+    disk: list[Told] = []
+
+    def record(_: Hit, told: Told) -> None:
+        disk.append(told)
+
+    noting = Noting(record, trusted_proxies=[], clock=SystemClock())
+    dropped = DROPPED.labels(kind=Kind.CLICK)
+    before = dropped._value.get()
+    loop = asyncio.get_running_loop()
+    given_up: asyncio.Future[bool] = loop.create_future()
+    in_time: list[bool] = []
+    late: list[bool] = []
+
+    def tell_late(durable: bool) -> None:
+        late.append(durable)
+        given_up.set_result(durable)
+
+    until = loop.time()  # all patience ends with the next turn of the loop
+    noting.begin(hit(), until, in_time.append)
+    noting.begin(hit(), until, tell_late)
+    disk[0](None)
+    async with asyncio.timeout(10):
+        await given_up
+    disk[0](OSError("said twice"))
+    disk[1](None)
+    disk[1](OSError("said twice"))
+
+    assert in_time == [True]
+    assert late == [False]
+    assert dropped._value.get() == before + 1, "what is said too late is not counted"
