@@ -30,9 +30,9 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 # One fdatasync for up to so many hits; more only make the first of them wait.
 GROUP = 512
 
-# Groups begin so far apart, in seconds, unless ENOUGH hits wait: the way to the thread and back costs a group
-# 100 µs and the loop its turn. A lone hit does not wait. Half of what doors wait (tracker/door.py), for what these
-# take together shall begin at once.
+# While no group is written and nobody hurries, as for what aiohttp answers, the next begins so long after the
+# latest began, in seconds, or when ENOUGH hits wait: the way to the thread and back costs a group 100 µs and the
+# loop its turn. A lone hit does not wait.
 APART = 0.008
 ENOUGH = 24
 
