@@ -100,6 +100,9 @@ class Postman(Session):
     async def send(
         self, return_path: str, recipient: str, message: bytes, *, data_by: float, safe_from: int | None = None
     ) -> Result:
+        head = message[:safe_from]
+        assert head.endswith(b"\r\n\r\n"), "whose body is not looked at is looked at up to it"
+        assert head.count(b"\r\n\r\n") == 1
         self.deliveries += 1
         self._office.waiting += 1
         if not recipient.startswith("urgent"):
