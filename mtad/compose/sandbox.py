@@ -21,10 +21,13 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, missing
 from jinja2.visitor import NodeTransformer
+from markupsafe import escape
 
 MOST_TEXT = 2_000_000  # characters; large providers cut a mail at a twentieth of it
 MOST_STEPS = 10_000  # turns of loops, elements of ranges, calls
 _MOST_BITS = 4_096  # of a whole number
+_SHORT = 78  # characters; a line of quoted-printable
+_TOO_LONG = f"more than {MOST_TEXT} characters"
 
 # Filters whose result grows with a number or a text that they are given.
 _GROWING = frozenset({"batch", "center", "indent", "join", "replace", "slice", "tojson", "wordwrap"})
@@ -34,6 +37,9 @@ _PASSING = frozenset({"default", "d"})
 
 # Of printf's formats, those that ask for 10,000 columns or more, or for a width to be given.
 _WIDE = re.compile(r"%[^%a-zA-Z]*(?:\d{5}|\*)")
+
+# What can stand in HTML and in one line of quoted-printable as it is: see mime.quoted.
+_PLAIN = re.compile(r"(?!\.)[ !#-%(-;?-~]{1,75}")
 
 
 class TooMuch(Exception):
@@ -53,8 +59,11 @@ class _Generator(CodeGenerator):
         return self.environment.quoted is not None and frame.buffer is None
 
     def visit_Output(self, node: nodes.Output, frame: Frame) -> None:  # noqa: N802 - Jinja2's
-        """What stands between two statements is one piece: to hand over each text and value costs 0.1 µs."""
-        if frame.buffer is not None:
+        """What stands between two statements is one piece: to hand over each text and value costs 0.1 µs.
+
+        All values of a piece are made before `concat` sees it, so only where `put` has counted them.
+        """
+        if not self._quotes(frame):
             super().visit_Output(node, frame)
             return
         finalize = self._make_finalize()
@@ -80,7 +89,7 @@ class _Generator(CodeGenerator):
             self.write("environment.shown((")
             return
         if self._quotes(frame):
-            self.write("environment.quoted(")
+            self.write("environment.put(")
         super()._output_child_pre(node, frame, finalize)
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ANN401 - Jinja2's
@@ -92,7 +101,7 @@ class _Generator(CodeGenerator):
         """The output of `{% filter %}` and `{% call %}`."""
         super().start_write(frame, node)
         if self._quotes(frame):
-            self.write("environment.quoted(")
+            self.write("environment.put(")
 
     def end_write(self, frame: Frame) -> None:
         if self._quotes(frame):
@@ -125,31 +134,44 @@ class Environment(ImmutableSandboxedEnvironment):
 
     With `quoted`, every piece of output goes through it: the template's own text once, when it
     is compiled, what expressions give when it is rendered. quoted(a) + quoted(b) must stand for a + b.
-    `shown` is quoted(escape(value)), for values in HTML.
     """
 
     code_generator_class = _Generator
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    def __init__(
-        self,
-        *,
-        autoescape: bool,
-        quoted: Callable[[str], str] | None = None,
-        shown: Callable[[Any], str] | None = None,
-    ) -> None:
+    def __init__(self, *, autoescape: bool, quoted: Callable[[str], str] | None = None) -> None:
         super().__init__(autoescape=autoescape, undefined=Missing, keep_trailing_newline=True, cache_size=0)
         self.quoted = quoted
-        self.shown = shown
         self._left = MOST_STEPS
+        self._room = MOST_TEXT
         self.globals = dict(GLOBALS)
         self.filters["mtad_joined"] = _as_it_is
         self.filters |= {name: _bounded(name, self.filters[name]) for name in self.filters.keys() - _PASSING}
         self.filters["mtad_counted"] = self._counted
 
     def begin(self) -> None:
-        """All steps are there again."""
+        """All steps are there again, and all room for output."""
         self._left = MOST_STEPS
+        self._room = MOST_TEXT
+
+    def put(self, text: str) -> str:
+        """What an expression gives, quoted; TooMuch where the output has no room for it.
+
+        What fits on a line is not counted here: there is no more of it than the template has expressions.
+        """
+        assert self.quoted is not None
+        piece = self.quoted(text)
+        if len(piece) > _SHORT:
+            self._room -= len(piece)
+            if self._room < 0:
+                raise TooMuch(_TOO_LONG)
+        return piece
+
+    def shown(self, value: object) -> str:
+        """Likewise of what has to be escaped."""
+        if type(value) is str and _PLAIN.fullmatch(value) and "  " not in value:
+            return f"{value}=\r\n"
+        return self.put(escape(value))
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
@@ -159,7 +181,7 @@ class Environment(ImmutableSandboxedEnvironment):
         for piece in pieces:
             length += len(piece)
             if length > MOST_TEXT:
-                raise TooMuch(f"more than {MOST_TEXT} characters")
+                raise TooMuch(_TOO_LONG)
             out.append(piece)
         return "".join(out)
 

@@ -6,7 +6,6 @@ depends on the contact is found when the mail is composed, as a ContentFault.
 """
 
 import difflib
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError,
 from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
 from jinja2.visitor import NodeTransformer
-from markupsafe import escape
 
 from mtad.base.errors import InputError
 from mtad.compose.faults import ContentFault
@@ -32,20 +30,9 @@ OWN_PREFIX = "mtad_"
 
 _LOADERS = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Block)
 
-# What can stand in HTML and in one line of quoted-printable as it is: see mime.quoted.
-_PLAIN = re.compile(r"(?!\.)[ !#-%(-;?-~]{1,75}")
-
-
-def _shown(value: object) -> str:
-    """What HTML shows of a value, quoted."""
-    if type(value) is str and _PLAIN.fullmatch(value) and "  " not in value:
-        return f"{value}=\r\n"
-    return quoted(escape(value))
-
-
 _HTML = Environment(autoescape=True)
 _TEXT = Environment(autoescape=False)
-_QUOTED_HTML = Environment(autoescape=True, quoted=quoted, shown=_shown)
+_QUOTED_HTML = Environment(autoescape=True, quoted=quoted)
 _QUOTED_TEXT = Environment(autoescape=False, quoted=quoted)
 _MARKED_TEXT = Environment(autoescape=False, quoted=marked)
 

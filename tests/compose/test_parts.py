@@ -36,6 +36,7 @@ STATEMENTS = (
     "{% filter upper %} {{ a }} =\n{% if b %}é{% endif %}{% endfilter %}",
     "{% filter center(100) %}{% for c in [1, 2] %}{{ c }}{{ a }}{% endfor %}{% endfilter %}",
     "{% autoescape false %}{{ a }}{{ '<' ~ b }}{% endautoescape %}",
+    "{% autoescape true %}{{ a }}{{ b | safe }}{{ '<' ~ b }}{% endautoescape %}",
     "{% autoescape b is defined %}{{ a }}{% endautoescape %}",
     "{%- raw -%} {{ = }} {%- endraw -%} {# no #}",
 )
@@ -91,3 +92,4 @@ def test_a_template_with_statements_arrives_as_it_renders(pieces: list[str], a: 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_each_statement_arrives_as_it_renders(statement: str) -> None:
     check(["first ", statement, " last"], "Änn = <x> ", "b  c")
+    check(["first ", statement, " last"], "Ann", "b")

@@ -1,12 +1,18 @@
 """What a template may say, and what becomes of a contact who lacks a value."""
 
 import binascii
+from collections.abc import Callable
 
 import pytest
+from jinja2 import Template
 
 from mtad.base.errors import InputError
+from mtad.compose import sandbox
 from mtad.compose.faults import ContentFault
+from mtad.compose.sandbox import Ours
 from mtad.compose.template import RESERVED, check, compiled, compiled_html, compiled_text, context, rendered
+
+MARK = "\ue010"  # made text has marks
 
 KNOWN = ("first_name", "age")
 
@@ -153,6 +159,41 @@ def test_a_value_that_asks_for_too_much_is_a_fault_of_that_mail_alone(source: st
 
     assert caught.value.reason == f"content:html: {refusal}"
     assert len(said(source, {"age": 3})) == 3
+
+
+class Counted(Ours):
+    """Half of what a text may be and a little more, and how often it was asked for."""
+
+    calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        return "é" + "y" * (sandbox.MOST_TEXT // 2)
+
+
+@pytest.mark.parametrize(
+    ("of_part", "around"),
+    [
+        (compiled, "{}"),
+        (compiled_html, "{}"),
+        (compiled_html, "{{% autoescape false %}}{}{{% endautoescape %}}"),
+        (compiled_html, "{{% autoescape large is defined %}}{}{{% endautoescape %}}"),
+        (compiled_text, "{}"),
+        (compiled_text, "{{% autoescape true %}}{}{{% endautoescape %}}"),
+        (compiled_text, MARK + "{}"),
+    ],
+)
+def test_no_more_values_are_made_than_a_text_may_hold(
+    of_part: Callable[[str], Template], around: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "MOST_TEXT", 2_000)
+    large = Counted()
+    values = context("a@b.test", {"large": large})
+
+    with pytest.raises(ContentFault, match=TEXT):
+        rendered(of_part(around.format("{{ large() }}" * 9)), values, "part")
+
+    assert large.calls == 2
 
 
 @pytest.mark.parametrize(
