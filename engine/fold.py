@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from engine import past as tables
 from engine import store
 from engine.replay import Fact
+from engine.rows import lock_rows
 from engine.score import Hit, Key, once, sign
 from engine.store import Sign
 from engine.tell import ADVERTISING, Policies, policies_of, tell
@@ -48,19 +49,33 @@ async def fold_signs(conn: Connection, signs: Sequence[Sign]) -> None:
     Most do no more than add points: of these one statement writes all. The others are told to the machine.
     """
     policies = await policies_of(conn, {sign.stream_id for sign in signs})
-    heard = await tables.heard(conn)
-    looked = conn.transaction()
-    await looked.start()
-    gates, left = await store.fold_plain(conn, signs, policies, heard)
-    if gates.issuperset(sign.contact_id for sign in left):
-        await looked.commit()
-    else:
-        # Who changed between the look and the lock. To lock their gates now would be a deadlock with
-        # whoever holds them and waits for a row of ours.
-        await looked.rollback()
-        gates, left = await store.fold_plain(conn, signs, policies, heard, all_gates=True)
+    gates, left = await _write_plain(conn, signs, policies)
     if left := [sign for sign in left if sign.contact_id in gates]:
         await _tell(conn, left, policies)
+
+
+async def _write_plain(conn: Connection, signs: Sequence[Sign], policies: Policies) -> tuple[set[int], list[Sign]]:
+    """Whose gates are locked now, and the signs that are left, of contacts whose gates and rows, if any, all are.
+
+    Where one of those is not free all is undone, to a savepoint, and seen anew behind a wait for them: what
+    a look before a wait says is too old after it, and to wait behind rows would be a deadlock with whoever
+    holds a gate, or a row before them, and wants one of them.
+    """
+    heard = await tables.heard(conn)
+    wanted: set[Key] = set()
+    gates: set[int] = set()
+    while True:
+        looked = conn.transaction()
+        await looked.start()
+        if wanted:
+            gates = await store.lock_gates(conn, {contact for _, contact in wanted})
+            await lock_rows(conn, wanted)
+        free, left = await store.fold_plain(conn, signs, policies, heard)
+        if all(one.contact_id in free or (one.stream_id, one.contact_id) in wanted for one in left):
+            await looked.commit()
+            return gates | free, left
+        await looked.rollback()
+        wanted |= {(one.stream_id, one.contact_id) for one in left}
 
 
 async def _tell(conn: Connection, signs: Sequence[Sign], policies: Policies) -> None:

@@ -133,12 +133,12 @@ async def take_hits(conn: Connection) -> list[Taken]:
 
 
 async def fold_plain(
-    conn: Connection, signs: Sequence[Sign], policies: Mapping[int, Policy], heard: datetime, *, all_gates: bool = False
+    conn: Connection, signs: Sequence[Sign], policies: Mapping[int, Policy], heard: datetime
 ) -> tuple[set[int], list[Sign]]:
-    """Write what signs do to rows to which nothing else happens; the signs of all others, and whose gates are locked.
+    """Write what signs do to rows to which nothing else happens; whose gates are locked, and the signs of all others.
 
-    These others' (of all: `all_gates`) who have one and whose row nobody changed meanwhile; then the rows of
-    all. `policies` of all streams.
+    Who has a gate or a row that somebody else holds, or changed meanwhile, is one of these others, but not of
+    the first. Waits for nobody. `policies` of all streams.
     """
     rules = _plain_rules(policies)
     (row,) = await conn.fetch(
@@ -157,7 +157,6 @@ async def fold_plain(
         [policy.days_need_attempts for policy in rules.values()],
         [min(policy.days, policy.days_unclear) * policy.day for policy in rules.values()],
         heard,
-        all_gates,
     )
     left, gates = row_values(row)
     return set(gates), [signs[number - 1] for number in left]

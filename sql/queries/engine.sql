@@ -100,10 +100,11 @@ select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id
 -- What a sign does to somebody who is mailed, and to whom nothing else happens: points, and an
 -- open window is answered. The signs of all others are for the machine; that it would say the same
 -- of these is shown by tests/engine/test_plain.py. Locks, in the order of their keys, the gates of those
--- others ($15: of all; others see nothing of points, so these gates are left alone) and then the rows of
--- all. What is judged is what was seen before the locks: a row that is another by then, by its place and
--- by who wrote it (after a wait older servers compare no places), is the machine's; whoever changes answers
--- writes the row. Returns the numbers, from 1 on, of the signs that are left, and the contacts whose gates are locked.
+-- others (who holds a gate sees nothing of points, so all other gates are left alone) and then the rows of
+-- all; and waits for none, for what is judged is what was seen before the locks, and settle writes mail into an
+-- open window to the ledger only. Whose row is locked, or is another by then, by its place and by who wrote it
+-- (older servers compare no places), is the machine's; whoever changes answers writes the row.
+-- Returns the numbers, from 1 on, of the signs that are left, and those contacts whose gates and rows are locked.
 -- By sign: $1 event, $2 job, $3 kind, $4 link, $5 time, $6 stream, $7 contact, $8 entry, $9 points
 -- if it is the first. By stream $10: $11 the threshold, $12 the closed attempts from which on days
 -- count, $13 seconds of the fewest days. $14: heard up to.
@@ -155,16 +156,16 @@ with sign as materialized (
 ), gates as materialized (
   select contact_id
     from gate
-   where contact_id = any(array(select contact_id from judged where $15 or plain is not true))
+   where contact_id = any(array(select contact_id from judged where plain is not true))
    order by contact_id
-     for no key update
+     for no key update skip locked
 ), held as materialized (
   select j.*
     from judged j
     join engagement e on e.ctid = j.place and e.xmin = j.writer
    where (select count(*) from gates) >= 0
    order by e.stream_id, e.contact_id
-     for no key update of e
+     for no key update of e skip locked
 ), told as (
   update engagement e
      set score = e.score + h.earned, last_sign = greatest(e.last_sign, h.until), told = h.until,
@@ -179,7 +180,10 @@ with sign as materialized (
    order by job_id, kind
 )
 select array(select n from judged where n not in (select n from held where plain) order by n),
-       array(select contact_id from gates);
+       array(select contact_id
+               from gates
+              where contact_id not in (
+                select contact_id from judged where place is not null and n not in (select n from held)));
 
 -- name: nodes_of
 -- Of jobs $1: the node, and whether it is one of a reactivation.

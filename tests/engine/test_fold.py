@@ -12,7 +12,8 @@ from engine.policy import Points, Policy
 from engine.service import fold, fold_signs, retell
 from engine.store import Taken
 from mtad.base.db import in_transaction
-from tests.engine.world import DAY, START, World, definition
+from mtad.queue.store import Ended, settle_ended
+from tests.engine.world import DAY, START, World, definition, mail_facts
 
 
 async def test_points_count_once_per_mail_and_kind(world: World) -> None:
@@ -408,6 +409,76 @@ async def test_a_fold_that_needs_one_more_gate_holds_no_row_while_it_waits(world
 
     assert await folding == 2
     assert [await world.state(stream, contact) for contact in (first, second)] == [("active", 5), ("engaged", 20)]
+
+
+@pytest.mark.parametrize("score", [0, 15])
+async def test_a_fold_holds_no_other_row_while_it_waits_for_one(world: World, score: int) -> None:
+    """Whoever holds that one may want the others, which come behind it."""
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    first, second = [await world.contact(f"{n}@example.com", stream) for n in "ab"]
+    for contact, points in ((first, score), (second, 0)):
+        await world.engagement(stream, contact, score=points)
+        await world.hit(await world.mailed(program, contact), "open")
+    async with world.pool.acquire() as other, other.transaction():
+        await other.fetch("select from engagement where contact_id = $1 for no key update", first)
+        folding = asyncio.create_task(fold(world.pool))
+        await waiting(world)
+        await other.fetch("select from engagement where contact_id = $1 for no key update nowait", second)
+
+    assert await folding == 2
+    assert [(await world.state(stream, contact) or ("", 0))[1] for contact in (first, second)] == [score + 5, 5]
+
+
+async def test_mail_that_arrives_while_a_fold_waits_for_somebody_else_opens_its_window(world: World) -> None:
+    """Settle writes of mail into an open window nothing but the ledger, so the row is the one that was seen."""
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    plain, needs_gate = [await world.contact(f"{n}@example.com", stream) for n in "ab"]
+    everybody = [(stream, plain), (stream, needs_gate)]
+    for key, score in zip(everybody, (0, 15), strict=True):
+        await world.engagement(*key, score=score)
+        await world.hit(await world.mailed(program, key[1]), "open")
+    await world.conn.execute("update engagement set told = first_sent, window_until = $1", START + 3 * DAY)
+    job = await world.queued(program, plain, node="two")
+    await world.conn.execute("update job set worker = 1 where id = $1", job)
+    async with world.pool.acquire() as other, other.transaction():
+        await other.fetch("select from gate where contact_id = $1 for no key update", needs_gate)
+        folding = asyncio.create_task(fold(world.pool))
+        await waiting(world)
+        arrived = Ended(mail_facts(job, plain, stream), "delivered", attempts=1, ended=START + 2 * DAY)
+        await settle_ended(world.conn, 1, 0, [arrived])
+
+    assert await folding == 2
+    of_the_fold = await everything(world)
+    window = await world.conn.fetchval("select window_until from engagement where contact_id = $1", plain)
+    assert window == START + 5 * DAY
+    await in_transaction(world.pool, partial(retell, keys=everybody[:1]))
+    assert (await everything(world))[0][0] == of_the_fold[0][0]
+
+
+async def test_a_replay_that_changes_only_answers_is_seen_by_a_fold_that_waits_for_it(world: World) -> None:
+    stream = await world.stream(policy=Policy(points=Points(open=0, click=10), threshold=100))
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    opened, clicked = await world.mailed(program, contact), await world.mailed(program, contact)
+    none = await world.hit(opened, "open")
+    await world.hit(clicked, "click", at=START + 2 * DAY)
+    await fold(world.pool)
+    await in_transaction(world.pool, partial(retell, keys=[(stream, contact)]))
+    before = await everything(world)
+    again = await world.hit(opened, "open", at=START + 3 * DAY, class_=None)
+    await world.conn.execute("update pending set class = 'human'")
+    async with world.pool.acquire() as other, other.transaction():
+        await other.execute("update event set class = 'scanner' where id = $1", none)
+        await retell(other, [(stream, contact)])
+        folding = asyncio.create_task(fold(world.pool))
+        await waiting(world)
+
+    assert await folding == 1
+    row, answers, _ = await everything(world)
+    assert [answer[3] for answer in answers if answer[0] == opened] == [again]
+    assert row[0][:3] == before[0][0][:3]
 
 
 async def waiting(world: World) -> None:

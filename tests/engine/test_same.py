@@ -16,7 +16,6 @@ import msgspec
 import pytest
 
 from engine import permission, store
-from engine.facts import Facts
 from engine.policy import Policy
 from engine.replay import NEVER, Fact, Replayed, replay
 from engine.rows import lock_rows, stored
@@ -27,7 +26,7 @@ from engine.states import Event, Kind, Row, new_row
 from mtad.base.db import Connection, in_transaction
 from mtad.base.ids import uuid7
 from mtad.queue.store import Ended, settle_ended
-from tests.engine.world import World, definition
+from tests.engine.world import World, definition, mail_facts
 
 HISTORIES = 200
 ROUNDS = 6
@@ -343,12 +342,6 @@ class Stage:
 
 BEGINS = (Kind.ENTERS_SERIES, Kind.ENTERS_REACTIVATION)
 ENDS = (Kind.SERIES_SILENT, Kind.REACTIVATION_SILENT)
-
-
-def mail_facts(job: int, contact: int, stream: int) -> Facts:
-    """Of a claimed job, what settle reads."""
-    values: dict[str, Any] = dict.fromkeys(Facts.__struct_fields__)
-    return Facts(**(values | {"job_id": job, "contact_id": contact, "stream_id": stream}))
 
 
 async def staged(world: World, luck: random.Random) -> Stage:

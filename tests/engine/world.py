@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from engine.facts import Facts
 from engine.policy import Policy, StreamDefinition
 from engine.programs import Definition, EndNode, SendNode, WaitNode
 from mtad.base.db import Connection, Pool
@@ -37,6 +38,12 @@ def definition(name: str = "nudge", **changes: Any) -> Definition:
 def event_id(number: int) -> UUID:
     """One that says its number, minted at START."""
     return uuid7(int(START.timestamp() * 1000), number.to_bytes(10))
+
+
+def mail_facts(job: int, contact: int, stream: int) -> Facts:
+    """Of a claimed job, what settle reads."""
+    values: dict[str, Any] = dict.fromkeys(Facts.__struct_fields__)
+    return Facts(**(values | {"job_id": job, "contact_id": contact, "stream_id": stream}))
 
 
 class World:
