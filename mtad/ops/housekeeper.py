@@ -22,10 +22,10 @@ PERIOD = 1.0
 # A sweep that failed for another reason than an absent database is tried again after this.
 FAILED = 5.0
 
-# A sweep rests at least so many times as long as it ran, but so many seconds at most.
+# A sweep that moved nothing rests at least so many times as long as it ran, but for that no more than so many seconds.
 LEAST_REST, LONGEST_REST = 30, 5.0
 
-# One that is whole so many times, and so many seconds: beside bulk it takes longer, and fewer rounds cost less.
+# The same of a whole sweep that moved something: beside bulk it takes longer, and fewer rounds cost less.
 WHOLE_REST, LONGEST_WHOLE_REST = 3, 0.5
 
 SWEEP_SECONDS = Histogram("mtad_sweep_seconds", "Time of one run of a sweep", ["sweep"])
@@ -35,8 +35,8 @@ SWEPT = Counter("mtad_swept_total", "Rows that sweeps have moved", ["sweep"])
 class Sweep(msgspec.Struct, frozen=True):
     """Something to do every `period` seconds; returns how many rows it moved.
 
-    A sweep that moved something runs again at once: there may be more. One that is `whole`
-    moves all there is, and rests, so that it moves many at a time.
+    A sweep that moved something runs again at once, for there may be more; but one that is `whole`
+    moves all there is in a run, and waits for `period` or longer (`rest_of`), so that the next moves many.
     """
 
     name: str
