@@ -133,7 +133,7 @@ async def test_a_burst_over_two_workers_earns_nothing(pool: Pool, tmp_path: Path
             async with http.get(clicked(1, link), allow_redirects=False) as answer:
                 assert answer.status == 302
 
-        assert {path.parent.name for path in segments(tmp_path)} == {"0", "1"}
+        assert len({path.parent for path in segments(tmp_path)}) == 2
         await until(lambda: ripen(pool))
     assert await world.classes() == ["scanner"] * 5
     assert await world.earning() == []
