@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Protocol, cast
 
+from tracker.hits import Hit
 from tracker.noting import Moment
 from tracker.plain import MOST_BYTES, Plain, read_plain
 
@@ -35,6 +36,9 @@ _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\
 APART = 0.016
 ENOUGH = 24
 
+# So many are taken in one turn of the loop at most, where many connections ask at once.
+MOST = 256
+
 _END = b"\r\n\r\n"
 _HITS = (b"GET /o/", b"GET /c/")
 
@@ -45,11 +49,11 @@ class Answers(Protocol):
     def moment(self) -> Moment:
         """Now; said once for requests that are taken together."""
 
-    def plain(self, request: Plain, moment: Moment, peer: str, answer: Callable[[bytes], None], /) -> bool:
-        """False when it is not ours to answer, else `answer` is called once, now or later."""
+    def plain(self, request: Plain, moment: Moment, peer: str, /) -> tuple[bytes, Hit | None] | None:
+        """What it gets, and what has to be noted first; None when it is not ours to answer."""
 
-    def hurry(self) -> None:
-        """All that are taken together were told."""
+    def note(self, hits: Sequence[Hit], moment: Moment, then: Callable[[bool], None], /) -> None:
+        """`then` is called once, now or later, when all of them are noted or never will be."""
 
 
 class Doors:
@@ -80,14 +84,41 @@ class Doors:
         self._next = None
         self._begun = self._loop.time()
         moment = self.answers.moment()  # before any door is taken out: if it fails, they wait for the next
-        waiting, self._waiting = self._waiting, []
-        for door, data in waiting:
+        waiting, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        if self._waiting:
+            self._next = self._loop.call_soon(self._take)
+        self.take(waiting, moment)
+
+    def take(self, requests: Sequence[tuple["Door", bytes]], moment: Moment) -> None:
+        """Answer requests, those that are hits when they are noted, or hand them over."""
+        hits: list[Hit] = []
+        answers: list[tuple[Door, bytes]] = []
+        for door, data in requests:
+            answered = self._answered(data, moment, door.peer)
+            if answered is None:
+                self._tell([(door, data)], Door.hand_over)
+            elif answered[1] is None:
+                self._tell([(door, answered[0])], Door.answer)
+            else:
+                answers.append((door, answered[0]))
+                hits.append(answered[1])
+        if hits:
+            self.answers.note(hits, moment, lambda _durable: self._tell(answers, Door.answer))
+
+    def _answered(self, data: bytes, moment: Moment, peer: str) -> tuple[bytes, Hit | None] | None:
+        request = read_plain(data)
+        try:
+            return self.answers.plain(request, moment, peer) if request else None
+        except Exception:  # noqa: BLE001 - a defect: aiohttp meets it again, and knows how to tell
+            return None
+
+    def _tell(self, doors: Sequence[tuple["Door", bytes]], what: Callable[["Door", bytes], None]) -> None:
+        for door, data in doors:
             try:
-                door.take(data, moment)
+                what(door, data)
             except Exception:  # a defect: the others are not to blame
                 log.exception("a connection failed")
                 door.abort()
-        self.answers.hurry()
 
     def forget(self, door: "Door") -> None:
         """It is closed, or aiohttp's."""
@@ -117,7 +148,7 @@ class Door(asyncio.Protocol):
         self._successor = successor
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._peer = ""
+        self.peer = ""
         self._busy = False  # a request waits for its answer
         self._full = False  # the client does not read
         self._held = b""
@@ -129,7 +160,7 @@ class Door(asyncio.Protocol):
         # uvloop's is no asyncio.Transport by descent.
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self._peer = peer[0] if peer else ""
+        self.peer = peer[0] if peer else ""
         self._timer = self._loop.call_later(self._doors.keepalive, self._idle)
         self._doors.open.add(self)
 
@@ -163,12 +194,32 @@ class Door(asyncio.Protocol):
             self._begun = data
             return
         self._busy = True
-        self.take(data, self._doors.answers.moment())
+        self._doors.take([(self, data)], self._doors.answers.moment())
 
-    def take(self, data: bytes, moment: Moment) -> None:
-        """Answer a request, or have it answered."""
-        if not self._answered(data, moment) and self._transport is not None:
-            self._hand_over(data)
+    def answer(self, response: bytes) -> None:
+        """Say this to the request in hand."""
+        self._busy = False
+        if self._transport is None:
+            return
+        self._transport.write(response)
+        self._heard = self._loop.time()
+        if self._doors.closing:
+            self._transport.close()
+        elif self._held:
+            self._go_on()
+
+    def hand_over(self, data: bytes) -> None:
+        """Leave the connection to aiohttp, from this request on."""
+        if self._transport is None:
+            return
+        data, held, self._held = data + self._held, len(self._held), b""
+        self._leave()
+        successor = self._successor()
+        self._transport.set_protocol(successor)
+        successor.connection_made(self._transport)
+        if held > MOST_HELD:
+            self._transport.resume_reading()
+        successor.data_received(data)  # which may pause it again
 
     def pause_writing(self) -> None:
         self._full = True
@@ -190,27 +241,6 @@ class Door(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _answered(self, data: bytes, moment: Moment) -> bool:
-        """Whether the request is ours, and will be answered."""
-        request = read_plain(data)
-        if request is None:
-            return False
-        try:
-            return self._doors.answers.plain(request, moment, self._peer, self._answer)
-        except Exception:  # noqa: BLE001 - a defect: aiohttp meets it again, and knows how to tell
-            return False
-
-    def _answer(self, response: bytes) -> None:
-        self._busy = False
-        if self._transport is None:
-            return
-        self._transport.write(response)
-        self._heard = self._loop.time()
-        if self._doors.closing:
-            self._transport.close()
-        else:
-            self._go_on()
-
     def _go_on(self) -> None:
         if self._held and not self._busy and not self._full and self._transport is not None:
             held, self._held = self._held, b""
@@ -230,17 +260,6 @@ class Door(asyncio.Protocol):
         assert self._transport is not None
         self._transport.write(_TOO_LONG)
         self._transport.close()
-
-    def _hand_over(self, data: bytes) -> None:
-        assert self._transport is not None
-        data, held, self._held = data + self._held, len(self._held), b""
-        self._leave()
-        successor = self._successor()
-        self._transport.set_protocol(successor)
-        successor.connection_made(self._transport)
-        if held > MOST_HELD:
-            self._transport.resume_reading()
-        successor.data_received(data)  # which may pause it again
 
     def _leave(self) -> None:
         if self._timer is not None:

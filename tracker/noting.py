@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections import deque
+from collections import Counter as Count
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from ipaddress import ip_network
@@ -31,8 +31,12 @@ JOURNAL_PATIENCE = 2.0
 STORED = 1000
 
 
-# Called once, with why a hit is not durable, or None.
+# Called once, with why hits are not durable, or None.
 Told = Callable[[Exception | None], None]
+
+# Has hits recorded that were taken together, and tells when they are durable; at once, or with others that come soon.
+# OSError when they cannot be.
+Record = Callable[[Sequence[Hit], Told, bool], None]
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
@@ -43,29 +47,15 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     until: float  # the disk is waited for, by the loop's clock
 
 
-class _Recording(msgspec.Struct, gc=False):
-    """A hit on its way to disk."""
-
-    hit: Hit
-    then: Callable[[bool], None] | None  # None: it was called
-    until: float  # when it is given up on, by the loop's clock
-
-
 class Noting:
-    """Makes hits of requests and has them recorded.
+    """Makes hits of requests and has them recorded."""
 
-    `record` tells when a hit is durable, and raises OSError, or tells it, when it cannot be.
-    """
-
-    def __init__(self, record: Callable[[Hit, Told], None], *, trusted_proxies: Sequence[str], clock: Clock) -> None:
+    def __init__(self, record: Record, *, trusted_proxies: Sequence[str], clock: Clock) -> None:
         self._record = record
         self._origins = Origins([ip_network(network) for network in trusted_proxies])
         self._clock = clock
         self._random = b""
         self._refused = False  # whether the journal refused the last hit
-        # When each gives up, in order, and one timer for all: one each would be a fifth of what a hit costs here.
-        self._patience: deque[_Recording] = deque()
-        self._timer: asyncio.TimerHandle | None = None
 
     def moment(self) -> Moment:
         """Now."""
@@ -111,34 +101,33 @@ class Noting:
         ten, self._random = self._random[:10], self._random[10:]
         return ten
 
-    def begin(self, hit: Hit, until: float, then: Callable[[bool], None]) -> None:
-        """Have the hit recorded; `then` is called once: whether it is durable.
+    def begin(self, hits: Sequence[Hit], until: float, then: Callable[[bool], None], *, now: bool = False) -> None:
+        """Have hits recorded that were taken together; `then` is called once: whether they are durable.
 
-        Not, and counted so, when the disk refuses or is not done at `until`, a Moment's.
+        Not, and counted so, when the disk refuses or is not done at `until`, a Moment's. `now`: they wait
+        for no others to share their sync.
         """
-        _COUNTED[hit.kind, hit.method].inc()
-        recording = _Recording(hit, then, until)
-        try:
-            self._record(hit, lambda error: self._recorded(recording, error))
-        except OSError as error:
-            self._recorded(recording, error)
-            return
-        self._patience.append(recording)
-        if self._timer is None:
-            # Not for each hit: who asks for the loop asks the system which process this is.
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(until, self._give_up, loop)
+        for which, many in Count([(hit.kind, hit.method) for hit in hits]).items():
+            _COUNTED[which].inc(many)
+        waited_for = True
 
-    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On those that the disk keeps waiting for too long."""
-        self._timer = None
-        while self._patience:
-            recording = self._patience[0]
-            if recording.then and recording.until > loop.time():
-                self._timer = loop.call_at(recording.until, self._give_up, loop)
-                return
-            self._recorded(recording, TimeoutError())
-            self._patience.popleft()
+        def told(error: Exception | None) -> None:
+            nonlocal waited_for
+            if not waited_for:
+                return  # they were given up on
+            waited_for = False
+            patience.cancel()
+            if error is None:
+                self._refused = False
+            else:
+                self._refuse(hits, error)
+            then(error is None)
+
+        patience = asyncio.get_running_loop().call_at(until, told, TimeoutError())
+        try:
+            self._record(hits, told, now)
+        except Exception as error:  # noqa: BLE001 - a defect is no reason to keep people waiting
+            told(error)
 
     async def note(self, hit: Hit) -> bool:
         """Have the hit recorded, and wait for it; whether it is durable."""
@@ -148,21 +137,12 @@ class Noting:
             if not noted.done():  # whoever waited may have gone
                 noted.set_result(durable)
 
-        self.begin(hit, self.moment().until, tell)
+        self.begin([hit], self.moment().until, tell)
         return await noted
 
-    def _recorded(self, recording: _Recording, error: Exception | None) -> None:
-        then, recording.then = recording.then, None
-        if then is None:
-            return  # it was given up on
-        if error is None:
-            self._refused = False
-        else:
-            self._refuse(recording.hit, error)
-        then(error is None)
-
-    def _refuse(self, hit: Hit, error: Exception) -> None:
-        DROPPED.labels(kind=hit.kind).inc()
+    def _refuse(self, hits: Sequence[Hit], error: Exception) -> None:
+        for hit in hits:
+            DROPPED.labels(kind=hit.kind).inc()
         if not self._refused:
             # Once: a line for each of 10,000 hits a second would fill what is left of the disk.
             log.error("hits cannot be journalled", extra={"why": str(error) or type(error).__name__})

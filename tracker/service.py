@@ -82,7 +82,6 @@ class Tracker:
             keys=keys,
             links=self.links,
             record=self.journal.append,
-            hurry=self.journal.hurry,
             unsubscribe=unsubscribe,
             trusted_proxies=trusted_proxies,
             ready=lambda: self.links.loaded and self.journal.owned.is_set(),

@@ -9,7 +9,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol, cast
 
 from aiohttp import web
@@ -26,7 +26,7 @@ from tracker.hits import HYGIENE, Hit, Kind, Method, reader_of
 from tracker.ingest import Unsubscribe
 from tracker.leaving import Leaving
 from tracker.links import Link, destination
-from tracker.noting import Moment, Noting, Told
+from tracker.noting import Moment, Noting, Record
 from tracker.pages import Page
 from tracker.pageviews import PageViews, Redeem
 from tracker.plain import Plain
@@ -78,7 +78,7 @@ def make_app(
     *,
     keys: Keys,
     links: LinkMap,
-    record: Callable[[Hit, Told], None],
+    record: Record,
     unsubscribe: Unsubscribe,
     trusted_proxies: Sequence[str],
     ready: Callable[[], bool],
@@ -87,12 +87,10 @@ def make_app(
     servers: Servers | None = None,
     sites: Sequence[str] = (),
     redeem: Redeem | None = None,
-    hurry: Callable[[], None] = lambda: None,
 ) -> web.Application:
     """The whole tracker as an application; what it does to the world is injected.
 
-    `record` tells when the hit is durable, and raises OSError, or tells it, when it cannot be.
-    `hurry` is called when what was taken together is recorded: nothing else comes with it.
+    `record` tells when hits are durable, and raises OSError, or tells it, when they cannot be.
     `unsubscribe` returns when it is committed; anything it raises means that it is
     not. `ready` answers /healthz, and behind it a number as only who has our keys can. `desk`
     knows people: without one there are no forms and no preferences, and the page with the
@@ -101,7 +99,7 @@ def make_app(
     """
     noting = Noting(record, trusted_proxies=trusted_proxies, clock=clock)
     handover = Handover(keys, sites if redeem else ())
-    site = _Site(keys=keys, links=links, noting=noting, handover=handover, hurry=hurry)
+    site = _Site(keys=keys, links=links, noting=noting, handover=handover)
     places = asyncio.Semaphore(MOST_LOOKS)
     leaving = Leaving(keys=keys, noting=noting, hit=site.hit_of, unsubscribe=unsubscribe, desk=desk, places=places)
 
@@ -192,45 +190,42 @@ def make_runner(app: web.Application) -> web.AppRunner:
 class _Site:
     """The handlers."""
 
-    def __init__(
-        self, *, keys: Keys, links: LinkMap, noting: Noting, handover: Handover, hurry: Callable[[], None]
-    ) -> None:
+    def __init__(self, *, keys: Keys, links: LinkMap, noting: Noting, handover: Handover) -> None:
         self._keys = keys
         self._links = links
         self._noting = noting
         self._handover = handover
-        self.hurry = hurry
 
     def moment(self) -> Moment:
         return self._noting.moment()
 
-    def plain(self, request: Plain, moment: Moment, peer: str, answer: Callable[[bytes], None]) -> bool:
-        """What `pixel` and `click` would answer a plain request, without their chain; False for any other answer."""
+    def plain(self, request: Plain, moment: Moment, peer: str) -> tuple[bytes, Hit | None] | None:
+        """What `pixel` and `click` would answer a plain request, and note, without their chain; None: not these."""
         if request.pixel:
             kind = Kind.OPEN
             token = tokens.read_pixel_token(self._keys, request.token)
-            response = _picture(request.method, moment)
+            response = _picture(request.method, moment.unix_ms // 1000)
             if token is None:
-                answer(response)
-                return True
+                return response, None
         else:
             kind = Kind.CLICK
             values = tokens.values_of(request.values)
             token = None if values is None else tokens.read_link_token(self._keys, Purpose.CLICK, request.token, values)
             link = self._links.get(token.link_id) if token else None
             if values is None or token is None or link is None or not link.url:
-                return False
+                return None
             location = self._location(link, values, token, request.method, moment)
             if not location.isprintable():
-                return False
-            response = _redirect(request.method, location, moment)
-        hit = self._noting.hit(
+                return None
+            response = _redirect(request.method, location, moment.unix_ms // 1000)
+        return response, self._noting.hit(
             moment, kind, request.method, request.reader, peer,
             (request.forwarded,) if request.forwarded is not None else (),
             job_id=token.job_id, link_id=token.link_id, how=HYGIENE if token.hygiene else "",
         )  # fmt: skip
-        self._noting.begin(hit, moment.until, lambda _durable: answer(response))
-        return True
+
+    def note(self, hits: Sequence[Hit], moment: Moment, then: Callable[[bool], None]) -> None:
+        self._noting.begin(hits, moment.until, then, now=True)
 
     async def pixel(self, request: web.Request) -> web.Response:
         """Always the picture: no oracle for guessers, no broken image for readers."""
@@ -305,15 +300,18 @@ class _Site:
         )
 
 
-def _picture(method: Method, moment: Moment) -> bytes:
+# Most of those taken together get one of few answers.
+@lru_cache(maxsize=2)
+def _picture(method: Method, unix: int) -> bytes:
     body = PIXEL if method is Method.GET else b""
-    return b"%b%b\r\n\r\n%b" % (_PIXEL_HEAD, date_of(moment.unix_ms // 1000), body)
+    return b"%b%b\r\n\r\n%b" % (_PIXEL_HEAD, date_of(unix), body)
 
 
-def _redirect(method: Method, location: str, moment: Moment) -> bytes:
+@lru_cache(maxsize=64)
+def _redirect(method: Method, location: str, unix: int) -> bytes:
     length = "Content-Length: 0\r\n" if method is Method.GET else ""
     head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n{_FOUND}{length}Date: "
-    return b"%b%b\r\n\r\n" % (head.encode(), date_of(moment.unix_ms // 1000))
+    return b"%b%b\r\n\r\n" % (head.encode(), date_of(unix))
 
 
 # The plain requests of an application are answered by its site.

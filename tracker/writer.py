@@ -5,12 +5,14 @@ import contextlib
 import itertools
 import logging
 import os
+import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeVar
 
 from prometheus_client import Gauge
@@ -26,9 +28,6 @@ FULL = Gauge("mtad_tracker_journal_full", "1 while the journal is as big as it m
 
 # After a crash a whole segment is read again; 4 MiB are some 20,000 hits, a second's work.
 SEGMENT_BYTES = 4 * 1024 * 1024
-
-# One fdatasync for up to so many hits; more only make the first of them wait.
-GROUP = 512
 
 # While no group is written and nobody hurries, as for what aiohttp answers, the next begins so long after the
 # latest began, in seconds, or when ENOUGH hits wait: the way to the thread and back costs a group 100 µs and the
@@ -53,7 +52,7 @@ _MEASURING = frozenset({Kind.OPEN, Kind.CLICK, Kind.LOOK, Kind.PAGE})
 
 T = TypeVar("T")
 
-_Waiting = tuple[Hit, Callable[[Exception | None], None]]
+_Waiting = tuple[Sequence[Hit], Callable[[Exception | None], None]]
 
 
 class Journal:
@@ -74,13 +73,16 @@ class Journal:
         self._max_bytes = max_bytes
         self._bytes = 0  # in all segments, as far as is known
         self._opened = 0.0
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: list[_Waiting] = []
+        self._many = 0  # hits in it
         self._writing: list[_Waiting] = []
         self._begun = -APART  # when the latest group began, by the loop's clock
         self._next: asyncio.Handle | None = None  # begins the next group
         self._settled = asyncio.Event()  # set after each group, for the end
-        # One thread, so that listing, writing and rotating never interleave.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        # What one thread does while `run` runs, so that listing, writing and rotating never interleave. An executor
+        # would take 2 µs of what a hit costs for the future of its group.
+        self._errands: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._over = False  # nobody does any more
         self._tried = False  # to have a slot; before that hits wait, then they are written or refused
         self._slot: Slot | None = None
         self._fd = -1
@@ -88,38 +90,41 @@ class Journal:
         self._durable = 0
         self._whole: set[Path] = set()  # closed by us, and still there
 
-    def append(self, hit: Hit, told: Callable[[Exception | None], None]) -> None:
-        """`told` is called once: with None when the hit is on disk, or with why not. Waits until `run` runs.
+    def append(self, hits: Sequence[Hit], told: Callable[[Exception | None], None], now: bool = False) -> None:
+        """`told` is called once: with None when the hits are on disk, or with why not. Waits until `run` runs.
 
-        OSError when too many wait, or too much. Without futures: one is 3 µs of what a hit costs.
+        `now`: nobody else is waited for, for a turn of the loop may take 20 ms. OSError when too many wait, or
+        too much.
         """
-        if len(self._waiting) >= BOUND:
+        if self._many + len(hits) > BOUND:
             raise OSError("too many hits wait for the disk")
         if self._bytes >= self._max_bytes and (
-            hit.kind in _MEASURING or self._bytes >= self._max_bytes + self._max_bytes // 10
+            self._bytes >= self._max_bytes + self._max_bytes // 10 or any(hit.kind in _MEASURING for hit in hits)
         ):
             FULL.set(1)
             raise OSError(f"the journal is full: {self._bytes:,} bytes wait for the database")
-        self._waiting.append((hit, told))
-        if self._next is None or len(self._waiting) == ENOUGH:
-            self._plan(asyncio.get_running_loop())
-
-    def hurry(self) -> None:
-        """Have what waits written now: whoever took it waits for nobody. A turn of the loop may take 20 ms."""
-        if self._tried:
+        self._waiting.append((hits, told))
+        self._many += len(hits)
+        if now and self._tried:
             self._begin_group(asyncio.get_running_loop())
+        elif self._next is None or self._many == ENOUGH:
+            self._plan(asyncio.get_running_loop())
 
     def complete_until(self, now: datetime) -> datetime:
         """The time before which every hit that was handed to `append` is on disk, or refused."""
-        return min((hit.at for hit, _ in itertools.chain(self._writing, self._waiting)), default=now)
+        return min((hit.at for hits, _ in self._writing + self._waiting for hit in hits), default=now)
 
     async def segments(self) -> list[Segment]:
         """What may be read now of our own slot, oldest first."""
         return await self.in_thread(self._segments)
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run blocking work on files, never at the same time as a write."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        """Run blocking work on files, never at the same time as a write. RuntimeError when `run` has ended."""
+        if self._over:
+            raise RuntimeError("nobody does errands for the journal any more")
+        done: Future[T] = Future()
+        self._errands.put(partial(_fulfil, done, work, *arguments))
+        return await asyncio.wrap_future(done)
 
     async def run(self) -> None:
         """Own a slot and write until cancelled; then write what was handed over, and let go.
@@ -127,6 +132,7 @@ class Journal:
         Where there is no slot to be had, as on a full disk, hits are refused while it is tried again.
         """
         loop = asyncio.get_running_loop()
+        threading.Thread(target=self._do_errands, name="journal", daemon=True).start()
         try:
             await self._own(loop)
             await loop.create_future()
@@ -137,7 +143,8 @@ class Journal:
                 await self._settled.wait()
             self.owned.clear()
             await self.in_thread(self._leave)
-            self._thread.shutdown(wait=False)
+            self._over = True
+            self._errands.put(None)
 
     async def _own(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self.owned.is_set():
@@ -158,21 +165,21 @@ class Journal:
         if self._next is not None:
             self._next.cancel()
         # Not in this turn of the loop: what arrives together shares a group.
-        wait = 0.0 if len(self._waiting) >= ENOUGH else self._begun + APART - loop.time()
+        wait = 0.0 if self._many >= ENOUGH else self._begun + APART - loop.time()
         self._next = (
             loop.call_later(wait, self._begin_group, loop) if wait > 0 else loop.call_soon(self._begin_group, loop)
         )
 
     def _begin_group(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand what waits, up to a group, to the thread."""
+        """Hand what waits to the thread."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
         if self._writing or not self._waiting:
             return
         self._begun = loop.time()
-        self._writing = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        self._thread.submit(self._write_group, self._writing, loop)
+        self._writing, self._waiting, self._many = self._waiting, [], 0
+        self._errands.put(partial(self._write_group, self._writing, loop))
 
     def _told(self, error: Exception | None) -> None:
         """The group is durable, or refused: tell those who wait for it."""
@@ -188,11 +195,14 @@ class Journal:
 
     # Below: in the thread.
 
+    def _do_errands(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            errand()
+
     def _write_group(self, group: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
-        # Without the futures of run_in_executor: nobody but `_told` waits for it.
         error: Exception | None = None
         try:
-            self._write(b"".join([encode(hit) for hit, _ in group]))
+            self._write(b"".join([encode(hit) for hits, _ in group for hit in hits]))
         except Exception as refused:  # noqa: BLE001 - those who wait decide what it means
             error = refused
         loop.call_soon_threadsafe(self._told, error)
@@ -278,3 +288,13 @@ class Journal:
         if self._path is not None:
             os.close(self._fd)
         self._fd, self._path, self._durable = -1, None, 0
+
+
+def _fulfil(done: Future[T], work: Callable[..., T], *arguments: object) -> None:
+    """Do what somebody waits for, unless he has gone."""
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        done.set_result(work(*arguments))
+    except BaseException as error:  # noqa: BLE001 - who waits decides what it means
+        done.set_exception(error)

@@ -1,7 +1,7 @@
 """A tracker for tests without disk or database, and the addresses that lead to it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
@@ -48,10 +48,10 @@ class Outside:
         self.gate.set()
         self.base = ""
 
-    def record(self, hit: Hit, told: Told) -> None:
+    def record(self, hits: Sequence[Hit], told: Told, _now: bool) -> None:
         if self.full:
             raise OSError("No space left on device")
-        self.hits.append(hit)
+        self.hits += hits
         asyncio.get_running_loop().call_soon(told, None)
 
     async def unsubscribe(
@@ -78,7 +78,7 @@ async def slowly() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Event]]:
     outside = Outside()
     asked, durable = asyncio.Event(), asyncio.Event()
 
-    def slow(_hit: Hit, told: Told) -> None:
+    def slow(_hits: Sequence[Hit], told: Told, _now: bool) -> None:
         asked.set()
         asyncio.ensure_future(durable.wait()).add_done_callback(lambda _: told(None))
 
@@ -100,7 +100,7 @@ def appended(journal: Journal, hit: Hit) -> "asyncio.Future[None]":
         elif not done.done():
             done.set_result(None)
 
-    journal.append(hit, told)
+    journal.append([hit], told)
     return done
 
 

@@ -1,14 +1,15 @@
 """Doors and what they are handed, without sockets."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import pytest
 
-from tests.tracker.made import NOON
+from tests.tracker.made import NOON, hit
 from tests.tracker.outside import opened, request
 from tracker.door import MOST_HELD, Door, Doors
+from tracker.hits import Hit
 from tracker.noting import Moment
 from tracker.plain import Plain
 
@@ -48,10 +49,10 @@ class Successor(asyncio.Protocol):
 
 
 class Disk:
-    """Answers of a tracker whose clock can fail, each when it is told to."""
+    """Answers of a tracker whose clock can fail and whose disk is never done."""
 
     def __init__(self) -> None:
-        self.answers: list[Callable[[bytes], None]] = []
+        self.noted: list[Hit] = []
         self.broken = False
 
     def moment(self) -> Moment:
@@ -59,11 +60,11 @@ class Disk:
             raise OverflowError("no time")
         return Moment(NOON, 0, 0.0)
 
-    def plain(self, _request: Plain, _moment: Moment, _peer: str, answer: Callable[[bytes], None]) -> bool:
-        self.answers.append(answer)
-        return True
+    def plain(self, _request: Plain, _moment: Moment, _peer: str) -> tuple[bytes, Hit | None]:
+        return b"", hit()
 
-    def hurry(self) -> None: ...
+    def note(self, hits: Sequence[Hit], _moment: Moment, _then: Callable[[bool], None]) -> None:
+        self.noted += hits
 
 
 def door_of(doors: Doors) -> tuple[Door, Wire]:
@@ -103,6 +104,6 @@ async def test_a_time_that_cannot_be_told_costs_no_door_its_request(monkeypatch:
     door_of(doors)[0].data_received(request(opened()))
     await turns()
 
-    assert len(disk.answers) == 2
+    assert len(disk.noted) == 2
     for door in list(doors.open):
         door.connection_lost(None)

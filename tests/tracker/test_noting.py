@@ -1,6 +1,7 @@
 """Whoever waits for the disk is told once: that it is done, or that it was waited for too long."""
 
 import asyncio
+from collections.abc import Sequence
 
 from mtad.base.clock import SystemClock
 from tests.tracker.made import hit
@@ -12,7 +13,7 @@ async def test_who_was_told_is_not_told_again() -> None:
     """Neither by a disk that is done too late, nor by the end of a patience that was not needed."""
     disk: list[Told] = []
 
-    def record(_: Hit, told: Told) -> None:
+    def record(_hits: Sequence[Hit], told: Told, _now: bool) -> None:
         disk.append(told)
 
     noting = Noting(record, trusted_proxies=[], clock=SystemClock())
@@ -28,8 +29,8 @@ async def test_who_was_told_is_not_told_again() -> None:
         given_up.set_result(durable)
 
     until = loop.time()  # all patience ends with the next turn of the loop
-    noting.begin(hit(), until, in_time.append)
-    noting.begin(hit(), until, tell_late)
+    noting.begin([hit()], until, in_time.append)
+    noting.begin([hit()], until, tell_late)
     disk[0](None)
     async with asyncio.timeout(10):
         await given_up

@@ -108,11 +108,12 @@ async def test_who_knows_that_nothing_else_comes_does_not_wait(tmp_path: Path, m
     monkeypatch.setattr("tracker.writer.APART", 3600.0)
     async with running(Journal(tmp_path, 0)) as journal:
         await appended(journal, hit())  # alone
-        waiting = appended(journal, hit())
-        journal.hurry()
+        waiting = asyncio.Event()
+        journal.append([hit(), hit()], lambda _: waiting.set(), now=True)
 
         async with asyncio.timeout(60):
-            await waiting
+            await waiting.wait()
+    assert len(on_disk(tmp_path)) == 3
 
 
 async def test_a_slot_has_one_owner(tmp_path: Path) -> None:
