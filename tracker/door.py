@@ -94,23 +94,22 @@ class Doors:
         hits: list[Hit] = []
         answers: list[tuple[Door, bytes]] = []
         for door, data in requests:
-            answered = self._answered(data, moment, door.peer)
-            if answered is None:
+            try:
+                request = read_plain(data)
+                answer = self.answers.plain(request, moment, door.peer) if request else None
+            except Exception:  # noqa: BLE001 - a defect: aiohttp meets it again, and knows how to tell
+                answer = None
+            if answer is None:
                 self._tell([(door, data)], Door.hand_over)
-            elif answered[1] is None:
-                self._tell([(door, answered[0])], Door.answer)
+                continue
+            response, hit = answer
+            if hit is None:
+                self._tell([(door, response)], Door.answer)
             else:
-                answers.append((door, answered[0]))
-                hits.append(answered[1])
+                hits.append(hit)
+                answers.append((door, response))
         if hits:
             self.answers.note(hits, moment, lambda _durable: self._tell(answers, Door.answer))
-
-    def _answered(self, data: bytes, moment: Moment, peer: str) -> tuple[bytes, Hit | None] | None:
-        request = read_plain(data)
-        try:
-            return self.answers.plain(request, moment, peer) if request else None
-        except Exception:  # noqa: BLE001 - a defect: aiohttp meets it again, and knows how to tell
-            return None
 
     def _tell(self, doors: Sequence[tuple["Door", bytes]], what: Callable[["Door", bytes], None]) -> None:
         for door, data in doors:

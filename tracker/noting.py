@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import os
+import struct
 from collections import Counter as Count
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from ipaddress import ip_network
 
@@ -54,7 +55,7 @@ class Noting:
         self._record = record
         self._origins = Origins([ip_network(network) for network in trusted_proxies])
         self._clock = clock
-        self._random = b""
+        self._entropy = _entropy()
         self._refused = False  # whether the journal refused the last hit
 
     def moment(self) -> Moment:
@@ -81,7 +82,7 @@ class Noting:
         # Whoever may only be counted, or dated, came from nowhere.
         whole = (job_id or contact_id) and how != HYGIENE
         return Hit(
-            uuid7(moment.unix_ms, self._entropy()),
+            uuid7(moment.unix_ms, next(self._entropy)),
             moment.at,
             kind,
             Method.PREFETCH if reader.prefetches and method is Method.GET else method,
@@ -93,13 +94,6 @@ class Noting:
             program_id=program_id,
             how=how,
         )
-
-    def _entropy(self) -> bytes:
-        """10 random bytes, from a store: the system's call hands the interpreter to the journal's thread each time."""
-        if not self._random:
-            self._random = os.urandom(STORED)
-        ten, self._random = self._random[:10], self._random[10:]
-        return ten
 
     def begin(self, hits: Sequence[Hit], until: float, then: Callable[[bool], None], *, now: bool = False) -> None:
         """Have hits recorded that were taken together; `then` is called once: whether they are durable.
@@ -147,3 +141,10 @@ class Noting:
             # Once: a line for each of 10,000 hits a second would fill what is left of the disk.
             log.error("hits cannot be journalled", extra={"why": str(error) or type(error).__name__})
         self._refused = True
+
+
+def _entropy() -> Iterator[bytes]:
+    """10 random bytes each, from a store: the system's call hands the interpreter to the journal's thread each time."""
+    while True:
+        for (ten,) in struct.iter_unpack("10s", os.urandom(STORED)):
+            yield ten

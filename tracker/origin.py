@@ -52,7 +52,7 @@ class Origins:
 
     def _hop(self, text: str) -> tuple[str | None, bool]:
         """The network of one address, and whether what it says of others is believed."""
-        found = _number(text)
+        found = number_of(text) or _number(text)
         if found is None:
             return None, False
         version, number = found

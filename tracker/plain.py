@@ -66,15 +66,17 @@ def read_plain(data: bytes) -> Plain | None:
     pixel = kind == b"o"
     if rest and pixel != (rest == b".gif"):
         return None
-    block = data[found.end() :]
+    # X-Forwarded-For by itself: it is another's in each request, and the rest is the same in many.
+    block, said, behind = data[found.end() :].partition(_FORWARDED)
+    if not said:
+        block, said, behind = block.partition(_FORWARDED_LOWER)
     forwarded = None
-    if (begin := block.find(_FORWARDED)) >= 0 or (begin := block.find(_FORWARDED_LOWER)) >= 0:
-        # By itself: it is another's in each request, and the rest is the same in many.
-        end = block.find(b"\r\n", begin + len(_FORWARDED))
-        forwarded = block[begin + len(_FORWARDED) : end].decode("latin-1").strip(" ")
+    if said:
+        value, end, behind = behind.partition(b"\r\n")
+        forwarded = value.decode("latin-1").strip(" ")
         if not (forwarded.isascii() and forwarded.isprintable()):
             return None
-        block = block[:begin] + block[end:]
+        block += end + behind
     headers = _known.get(block) or _read_headers(block)
     if headers is None or (forwarded is not None and headers.forwarded is not None):
         return None

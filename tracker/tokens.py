@@ -78,7 +78,7 @@ class Purpose(Enum):
     __hash__ = object.__hash__
 
 
-class LinkToken(msgspec.Struct, frozen=True):
+class LinkToken(msgspec.Struct, frozen=True, gc=False):
     """Whose mail (0: nobody's in particular) and which link of it."""
 
     job_id: int
@@ -154,22 +154,16 @@ def link_token(keys: Keys, purpose: Purpose, job_id: int, link_id: int, values: 
 
 def read_link_token(keys: Keys, purpose: Purpose, token: str, values: Sequence[str] = ()) -> LinkToken | None:
     """What a token says; None unless it is ours, for this purpose and for just these values."""
-    head = _opened(keys, purpose, token, _packed(values) if values else b"")
-    if not head:
-        return None
-    _, job_id, link_id = _HEAD.unpack(head)
-    return LinkToken(job_id, link_id)
+    found = _opened(keys, purpose, token, _packed(values) if values else b"")
+    return LinkToken(*found) if found else None
 
 
 def read_pixel_token(keys: Keys, token: str) -> LinkToken | None:
     """What the token of a pixel says, and in which mode its mail was sent; None unless it is ours."""
-    if found := read_link_token(keys, Purpose.OPEN, token):
-        return found
-    head = _opened(keys, Purpose.HYGIENE, token, b"")
-    if not head:
-        return None
-    _, job_id, link_id = _HEAD.unpack(head)
-    return LinkToken(job_id, link_id, hygiene=True)
+    if found := _opened(keys, Purpose.OPEN, token):
+        return LinkToken(*found)
+    found = _opened(keys, Purpose.HYGIENE, token)
+    return LinkToken(*found, hygiene=True) if found else None
 
 
 def contact_token(keys: Keys, contact_id: int, program_id: int) -> str:
@@ -179,8 +173,8 @@ def contact_token(keys: Keys, contact_id: int, program_id: int) -> str:
 
 def read_contact_token(keys: Keys, token: str) -> ContactToken | None:
     """What a token for leaving says; None unless it is ours."""
-    head = _opened(keys, Purpose.UNSUBSCRIBE, token, b"")
-    return ContactToken(*_HEAD.unpack(head)[1:]) if head else None
+    found = _opened(keys, Purpose.UNSUBSCRIBE, token)
+    return ContactToken(*found) if found else None
 
 
 def preferences_token(keys: Keys, contact_id: int, program_id: int) -> str:
@@ -190,8 +184,8 @@ def preferences_token(keys: Keys, contact_id: int, program_id: int) -> str:
 
 def read_preferences_token(keys: Keys, token: str) -> ContactToken | None:
     """Whose preferences; None unless it is ours."""
-    head = _opened(keys, Purpose.PREFERENCES, token, b"")
-    return ContactToken(*_HEAD.unpack(head)[1:]) if head else None
+    found = _opened(keys, Purpose.PREFERENCES, token)
+    return ContactToken(*found) if found else None
 
 
 def confirm_token(keys: Keys, job_id: int) -> str:
@@ -201,8 +195,8 @@ def confirm_token(keys: Keys, job_id: int) -> str:
 
 def read_confirm_token(keys: Keys, token: str) -> int | None:
     """The mail that was answered (0: a preview); None unless it is ours."""
-    head = _opened(keys, Purpose.CONFIRM, token, b"")
-    return int(_HEAD.unpack(head)[1]) if head else None
+    found = _opened(keys, Purpose.CONFIRM, token)
+    return found[0] if found else None
 
 
 def return_path(keys: Keys, job_id: int, domain: str) -> str:
@@ -269,6 +263,8 @@ def confirm_url(base: str, token: str) -> str:
 
 def values_of(path: str) -> tuple[str, ...] | None:
     """The values in what stands behind a click's token ('' or '/-a/-b'), decoded; None if malformed."""
+    if not path:
+        return ()
     first, *segments = path.split("/")
     if first or not all(segment.startswith(VALUE_MARK) for segment in segments):
         return None
@@ -287,7 +283,8 @@ def _sealed(keys: Keys, purpose: Purpose, head: bytes, tail: bytes) -> str:
     return binascii.b2a_base64(head + keys.signed(purpose, head + tail), newline=False).translate(_URLSAFE).decode()
 
 
-def _opened(keys: Keys, purpose: Purpose, token: str, tail: bytes) -> bytes | None:
+def _opened(keys: Keys, purpose: Purpose, token: str, tail: bytes = b"") -> tuple[int, int] | None:
+    """The two numbers of a token; None unless it is ours."""
     # Strictly read, 27 bytes are 36 characters of the alphabet without a spare bit: a token has one spelling.
     try:
         raw = binascii.a2b_base64(token.encode("ascii").translate(_ALPHABET), strict_mode=True)
@@ -295,8 +292,11 @@ def _opened(keys: Keys, purpose: Purpose, token: str, tail: bytes) -> bytes | No
         return None
     if len(raw) != _TOKEN_BYTES:
         return None
-    head, mac = raw[: _HEAD.size], raw[_HEAD.size :]
-    return head if _matches(keys.mac(purpose, head + tail), mac) else None
+    head = raw[:-LINK_MAC_BYTES]
+    if not _matches(keys.mac(purpose, head + tail), raw[-LINK_MAC_BYTES:]):
+        return None
+    _, one, other = _HEAD.unpack(head)
+    return one, other
 
 
 def _matches(ours: bytes | None, theirs: bytes) -> bool:
