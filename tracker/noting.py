@@ -4,9 +4,10 @@ import asyncio
 import logging
 import os
 import struct
-from collections import Counter as Count
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from ipaddress import ip_network
 
 import msgspec
@@ -48,6 +49,14 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     until: float  # the disk is waited for, by the loop's clock
 
 
+class _Recording(msgspec.Struct, gc=False):
+    """Hits on their way to disk."""
+
+    hits: Sequence[Hit]
+    then: Callable[[bool], None] | None  # None: it was called
+    until: float  # when they are given up on, by the loop's clock
+
+
 class Noting:
     """Makes hits of requests and has them recorded."""
 
@@ -56,7 +65,10 @@ class Noting:
         self._origins = Origins([ip_network(network) for network in trusted_proxies])
         self._clock = clock
         self._entropy = _entropy()
-        self._refused = False  # whether the journal refused the last hit
+        self._refused = False  # whether the journal refused the last hits
+        # When each gives up, in order, and one timer for all.
+        self._patience: deque[_Recording] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def moment(self) -> Moment:
         """Now."""
@@ -101,27 +113,30 @@ class Noting:
         Not, and counted so, when the disk refuses or is not done at `until`, a Moment's. `now`: they wait
         for no others to share their sync.
         """
-        for which, many in Count([(hit.kind, hit.method) for hit in hits]).items():
-            _COUNTED[which].inc(many)
-        waited_for = True
-
-        def told(error: Exception | None) -> None:
-            nonlocal waited_for
-            if not waited_for:
-                return  # they were given up on
-            waited_for = False
-            patience.cancel()
-            if error is None:
-                self._refused = False
-            else:
-                self._refuse(hits, error)
-            then(error is None)
-
-        patience = asyncio.get_running_loop().call_at(until, told, TimeoutError())
+        asked = [(hit.kind, hit.method) for hit in hits]
+        for which in set(asked):
+            _COUNTED[which].inc(asked.count(which))
+        recording = _Recording(hits, then, until)
         try:
-            self._record(hits, told, now)
+            self._record(hits, partial(self._recorded, recording), now)
         except Exception as error:  # noqa: BLE001 - a defect is no reason to keep people waiting
-            told(error)
+            self._recorded(recording, error)
+            return
+        self._patience.append(recording)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(until, self._give_up, loop)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On those that the disk keeps waiting for too long."""
+        self._timer = None
+        while self._patience:
+            recording = self._patience[0]
+            if recording.then and recording.until > loop.time():
+                self._timer = loop.call_at(recording.until, self._give_up, loop)
+                return
+            self._recorded(recording, TimeoutError())
+            self._patience.popleft()
 
     async def note(self, hit: Hit) -> bool:
         """Have the hit recorded, and wait for it; whether it is durable."""
@@ -133,6 +148,16 @@ class Noting:
 
         self.begin([hit], self.moment().until, tell)
         return await noted
+
+    def _recorded(self, recording: _Recording, error: Exception | None) -> None:
+        then, recording.then = recording.then, None
+        if then is None:
+            return  # they were given up on
+        if error is None:
+            self._refused = False
+        else:
+            self._refuse(recording.hits, error)
+        then(error is None)
 
     def _refuse(self, hits: Sequence[Hit], error: Exception) -> None:
         for hit in hits:

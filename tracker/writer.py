@@ -78,7 +78,6 @@ class Journal:
         self._writing: list[_Waiting] = []
         self._begun = -APART  # when the latest group began, by the loop's clock
         self._next: asyncio.Handle | None = None  # begins the next group
-        self._settled = asyncio.Event()  # set after each group, for the end
         # What one thread does while `run` runs, so that listing, writing and rotating never interleave. An executor
         # would take 2 µs of what a hit costs for the future of its group.
         self._errands: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -101,7 +100,6 @@ class Journal:
         if self._bytes >= self._max_bytes and (
             self._bytes >= self._max_bytes + self._max_bytes // 10 or any(hit.kind in _MEASURING for hit in hits)
         ):
-            FULL.set(1)
             raise OSError(f"the journal is full: {self._bytes:,} bytes wait for the database")
         self._waiting.append((hits, told))
         self._many += len(hits)
@@ -132,15 +130,17 @@ class Journal:
         Where there is no slot to be had, as on a full disk, hits are refused while it is tried again.
         """
         loop = asyncio.get_running_loop()
+        BYTES.set_function(lambda: self._bytes)
+        FULL.set_function(lambda: self._bytes >= self._max_bytes)
         threading.Thread(target=self._do_errands, name="journal", daemon=True).start()
         try:
             await self._own(loop)
             await loop.create_future()
         finally:
             while self._writing or self._waiting:
-                self._settled.clear()
+                self.written.clear()
                 self._begin_group(loop)
-                await self._settled.wait()
+                await self.written.wait()
             self.owned.clear()
             await self.in_thread(self._leave)
             self._over = True
@@ -185,7 +185,6 @@ class Journal:
         """The group is durable, or refused: tell those who wait for it."""
         group, self._writing = self._writing, []
         self.written.set()
-        self._settled.set()
         for _, told in group:
             try:
                 told(error)
@@ -232,14 +231,8 @@ class Journal:
             self._close()
         found = self._slot.segments(self._path, self._durable, self._whole)
         self._whole &= {segment.path for segment in found}
-        self._count(sum(segment.size for segment in found))
+        self._bytes = sum(segment.size for segment in found)
         return found
-
-    def _count(self, total: int) -> None:
-        self._bytes = total
-        BYTES.set(total)
-        if total < self._max_bytes:
-            FULL.set(0)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -255,7 +248,7 @@ class Journal:
             self._give_up()
             raise
         self._durable += len(data)
-        self._count(self._bytes + len(data))
+        self._bytes += len(data)
         if self._durable >= self._segment_bytes:
             self._close()
 
