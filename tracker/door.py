@@ -52,8 +52,8 @@ class Answers(Protocol):
     def plain(self, request: Plain, moment: Moment, peer: str, /) -> tuple[bytes, Hit | None] | None:
         """What it gets, and what has to be noted first; None when it is not ours to answer."""
 
-    def note(self, hits: Sequence[Hit], moment: Moment, then: Callable[[bool], None], /) -> None:
-        """`then` is called once, now or later, when all of them are noted or never will be."""
+    def note(self, hits: Sequence[Hit], now: float, then: Callable[[bool], None], /) -> None:
+        """`then` is called once, now or later, when all of them are noted or never will be. `now`: the loop's."""
 
 
 class Doors:
@@ -82,7 +82,6 @@ class Doors:
 
     def _take(self) -> None:
         self._next = None
-        self._begun = self._loop.time()
         moment = self.answers.moment()  # before any door is taken out: if it fails, they wait for the next
         waiting, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         if self._waiting:
@@ -91,6 +90,7 @@ class Doors:
 
     def take(self, requests: Sequence[tuple["Door", bytes]], moment: Moment) -> None:
         """Answer requests, those that are hits when they are noted, or hand them over."""
+        self._begun = self._loop.time()
         hits: list[Hit] = []
         answers: list[tuple[Door, bytes]] = []
         for door, data in requests:
@@ -109,7 +109,7 @@ class Doors:
                 hits.append(hit)
                 answers.append((door, response))
         if hits:
-            self.answers.note(hits, moment, lambda _durable: self._tell(answers, Door.answer))
+            self.answers.note(hits, self._begun, lambda _durable: self._tell(answers, Door.answer))
 
     def _tell(self, doors: Sequence[tuple["Door", bytes]], what: Callable[["Door", bytes], None]) -> None:
         for door, data in doors:

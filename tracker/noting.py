@@ -36,7 +36,7 @@ STORED = 1000
 # Called once, with why hits are not durable, or None.
 Told = Callable[[Exception | None], None]
 
-# Has hits recorded that were taken together, and tells when they are durable; at once, or with others that come soon.
+# Has hits recorded that were taken together, alone or with others that come soon, and tells when they are durable.
 # OSError when they cannot be.
 Record = Callable[[Sequence[Hit], Told, bool], None]
 
@@ -46,7 +46,6 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
 
     at: datetime
     unix_ms: int
-    until: float  # the disk is waited for, by the loop's clock
 
 
 class _Recording(msgspec.Struct, gc=False):
@@ -73,7 +72,7 @@ class Noting:
     def moment(self) -> Moment:
         """Now."""
         at = self._clock.now()
-        return Moment(at, int(at.timestamp() * 1000), asyncio.get_running_loop().time() + JOURNAL_PATIENCE)
+        return Moment(at, int(at.timestamp() * 1000))
 
     def hit(
         self,
@@ -107,25 +106,25 @@ class Noting:
             how=how,
         )
 
-    def begin(self, hits: Sequence[Hit], until: float, then: Callable[[bool], None], *, now: bool = False) -> None:
+    def begin(self, hits: Sequence[Hit], now: float, then: Callable[[bool], None], *, alone: bool = False) -> None:
         """Have hits recorded that were taken together; `then` is called once: whether they are durable.
 
-        Not, and counted so, when the disk refuses or is not done at `until`, a Moment's. `now`: they wait
-        for no others to share their sync.
+        Not, and counted so, when the disk refuses or is not done in JOURNAL_PATIENCE. `now`: by the loop's clock.
+        `alone`: they wait for no others to share their sync.
         """
         asked = [(hit.kind, hit.method) for hit in hits]
         for which in set(asked):
             _COUNTED[which].inc(asked.count(which))
-        recording = _Recording(hits, then, until)
+        recording = _Recording(hits, then, now + JOURNAL_PATIENCE)
         try:
-            self._record(hits, partial(self._recorded, recording), now)
+            self._record(hits, partial(self._recorded, recording), alone)
         except Exception as error:  # noqa: BLE001 - a defect is no reason to keep people waiting
             self._recorded(recording, error)
             return
         self._patience.append(recording)
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(until, self._give_up, loop)
+            self._timer = loop.call_at(recording.until, self._give_up, loop)
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """On those that the disk keeps waiting for too long."""
@@ -140,13 +139,14 @@ class Noting:
 
     async def note(self, hit: Hit) -> bool:
         """Have the hit recorded, and wait for it; whether it is durable."""
-        noted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        noted: asyncio.Future[bool] = loop.create_future()
 
         def tell(durable: bool) -> None:
             if not noted.done():  # whoever waited may have gone
                 noted.set_result(durable)
 
-        self.begin([hit], self.moment().until, tell)
+        self.begin([hit], loop.time(), tell)
         return await noted
 
     def _recorded(self, recording: _Recording, error: Exception | None) -> None:

@@ -224,8 +224,8 @@ class _Site:
             job_id=token.job_id, link_id=token.link_id, how=HYGIENE if token.hygiene else "",
         )  # fmt: skip
 
-    def note(self, hits: Sequence[Hit], moment: Moment, then: Callable[[bool], None]) -> None:
-        self._noting.begin(hits, moment.until, then, now=True)
+    def note(self, hits: Sequence[Hit], now: float, then: Callable[[bool], None]) -> None:
+        self._noting.begin(hits, now, then, alone=True)
 
     async def pixel(self, request: web.Request) -> web.Response:
         """Always the picture: no oracle for guessers, no broken image for readers."""

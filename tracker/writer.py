@@ -82,17 +82,18 @@ class Journal:
         # would take 2 µs of what a hit costs for the future of its group.
         self._errands: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._over = False  # nobody does any more
-        self._tried = False  # to have a slot; before that hits wait, then they are written or refused
+        # Since `run` has tried to have a slot; before that hits wait, then they are written or refused.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._slot: Slot | None = None
         self._fd = -1
         self._path: Path | None = None
         self._durable = 0
         self._whole: set[Path] = set()  # closed by us, and still there
 
-    def append(self, hits: Sequence[Hit], told: Callable[[Exception | None], None], now: bool = False) -> None:
+    def append(self, hits: Sequence[Hit], told: Callable[[Exception | None], None], alone: bool = False) -> None:
         """`told` is called once: with None when the hits are on disk, or with why not. Waits until `run` runs.
 
-        `now`: nobody else is waited for, for a turn of the loop may take 20 ms. OSError when too many wait, or
+        `alone`: no others are waited for, for a turn of the loop may take 20 ms. OSError when too many wait, or
         too much.
         """
         if self._many + len(hits) > BOUND:
@@ -103,10 +104,10 @@ class Journal:
             raise OSError(f"the journal is full: {self._bytes:,} bytes wait for the database")
         self._waiting.append((hits, told))
         self._many += len(hits)
-        if now and self._tried:
-            self._begin_group(asyncio.get_running_loop())
+        if alone and self._loop:
+            self._begin_group(self._loop)
         elif self._next is None or self._many == ENOUGH:
-            self._plan(asyncio.get_running_loop())
+            self._plan()
 
     def complete_until(self, now: datetime) -> datetime:
         """The time before which every hit that was handed to `append` is on disk, or refused."""
@@ -153,14 +154,15 @@ class Journal:
                 self.owned.set()
             except OSError as error:
                 log.error("the journal has no slot, hits are lost", extra={"why": str(error)})  # noqa: TRY400
-            self._tried = True
-            self._plan(loop)
+            self._loop = loop
+            self._plan()
             if not self.owned.is_set():
                 await asyncio.sleep(CLAIM_AGAIN)
 
-    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _plan(self) -> None:
         """Have the next group begin when it is time; while one is written, its end does."""
-        if self._writing or not self._waiting or not self._tried:
+        loop = self._loop
+        if self._writing or not self._waiting or not loop:
             return
         if self._next is not None:
             self._next.cancel()
@@ -181,7 +183,7 @@ class Journal:
         self._writing, self._waiting, self._many = self._waiting, [], 0
         self._errands.put(partial(self._write_group, self._writing, loop))
 
-    def _told(self, error: Exception | None) -> None:
+    def _told(self, error: Exception | None, loop: asyncio.AbstractEventLoop) -> None:
         """The group is durable, or refused: tell those who wait for it."""
         group, self._writing = self._writing, []
         self.written.set()
@@ -190,7 +192,7 @@ class Journal:
                 told(error)
             except Exception:  # a defect: the others are not to blame
                 log.exception("nobody hears that a hit is durable")
-        self._begin_group(asyncio.get_running_loop())  # what came meanwhile has waited
+        self._begin_group(loop)  # what came meanwhile has waited
 
     # Below: in the thread.
 
@@ -204,7 +206,7 @@ class Journal:
             self._write(b"".join([encode(hit) for hits, _ in group for hit in hits]))
         except Exception as refused:  # noqa: BLE001 - those who wait decide what it means
             error = refused
-        loop.call_soon_threadsafe(self._told, error)
+        loop.call_soon_threadsafe(self._told, error, loop)
 
     def _claim(self) -> None:
         names = itertools.chain([self._name], (f"{self._name}.{n}" for n in itertools.count(1)))

@@ -48,7 +48,7 @@ class Outside:
         self.gate.set()
         self.base = ""
 
-    def record(self, hits: Sequence[Hit], told: Told, _now: bool) -> None:
+    def record(self, hits: Sequence[Hit], told: Told, _alone: bool) -> None:
         if self.full:
             raise OSError("No space left on device")
         self.hits += hits
@@ -78,7 +78,7 @@ async def slowly() -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Event]]:
     outside = Outside()
     asked, durable = asyncio.Event(), asyncio.Event()
 
-    def slow(_hits: Sequence[Hit], told: Told, _now: bool) -> None:
+    def slow(_hits: Sequence[Hit], told: Told, _alone: bool) -> None:
         asked.set()
         asyncio.ensure_future(durable.wait()).add_done_callback(lambda _: told(None))
 

@@ -58,12 +58,12 @@ class Disk:
     def moment(self) -> Moment:
         if self.broken:
             raise OverflowError("no time")
-        return Moment(NOON, 0, 0.0)
+        return Moment(NOON, 0)
 
     def plain(self, _request: Plain, _moment: Moment, _peer: str) -> tuple[bytes, Hit | None]:
         return b"", hit()
 
-    def note(self, hits: Sequence[Hit], _moment: Moment, _then: Callable[[bool], None]) -> None:
+    def note(self, hits: Sequence[Hit], _now: float, _then: Callable[[bool], None]) -> None:
         self.noted += hits
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from mtad.base.clock import SystemClock
 from tests.tracker.made import hit
 from tracker.hits import Hit, Kind
-from tracker.noting import DROPPED, Noting, Told
+from tracker.noting import DROPPED, JOURNAL_PATIENCE, Noting, Told
 
 
 async def test_who_was_told_is_not_told_again() -> None:
     """Neither by a disk that is done too late, nor by the end of a patience that was not needed."""
     disk: list[Told] = []
 
-    def record(_hits: Sequence[Hit], told: Told, _now: bool) -> None:
+    def record(_hits: Sequence[Hit], told: Told, _alone: bool) -> None:
         disk.append(told)
 
     noting = Noting(record, trusted_proxies=[], clock=SystemClock())
@@ -28,9 +28,9 @@ async def test_who_was_told_is_not_told_again() -> None:
         late.append(durable)
         given_up.set_result(durable)
 
-    until = loop.time()  # all patience ends with the next turn of the loop
-    noting.begin([hit()], until, in_time.append)
-    noting.begin([hit()], until, tell_late)
+    since = loop.time() - JOURNAL_PATIENCE  # all patience ends with the next turn of the loop
+    noting.begin([hit()], since, in_time.append)
+    noting.begin([hit()], since, tell_late)
     disk[0](None)
     async with asyncio.timeout(10):
         await given_up

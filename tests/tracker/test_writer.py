@@ -109,7 +109,7 @@ async def test_who_knows_that_nothing_else_comes_does_not_wait(tmp_path: Path, m
     async with running(Journal(tmp_path, 0)) as journal:
         await appended(journal, hit())  # alone
         waiting = asyncio.Event()
-        journal.append([hit(), hit()], lambda _: waiting.set(), now=True)
+        journal.append([hit(), hit()], lambda _: waiting.set(), alone=True)
 
         async with asyncio.timeout(60):
             await waiting.wait()
