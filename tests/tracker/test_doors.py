@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from tests.tracker.made import NOON, hit
-from tests.tracker.outside import opened, request
+from tests.tracker.outside import clicked, opened, request
 from tracker.door import MOST_HELD, Door, Doors
 from tracker.hits import Hit
 from tracker.noting import Moment
@@ -53,6 +53,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.noted: list[Hit] = []
+        self.together: list[int] = []
         self.broken = False
 
     def moment(self) -> Moment:
@@ -60,11 +61,14 @@ class Disk:
             raise OverflowError("no time")
         return Moment(NOON, 0)
 
-    def plain(self, _request: Plain, _moment: Moment, _peer: str) -> tuple[bytes, Hit | None]:
+    def plain(self, request: Plain, _moment: Moment, _peer: str) -> tuple[bytes, Hit | None]:
+        if not request.pixel:
+            raise KeyError("a defect")
         return b"", hit()
 
     def note(self, hits: Sequence[Hit], _now: float, _then: Callable[[bool], None]) -> None:
         self.noted += hits
+        self.together.append(len(hits))
 
 
 def door_of(doors: Doors) -> tuple[Door, Wire]:
@@ -105,5 +109,34 @@ async def test_a_time_that_cannot_be_told_costs_no_door_its_request(monkeypatch:
     await turns()
 
     assert len(disk.noted) == 2
+    for door in list(doors.open):
+        door.connection_lost(None)
+
+
+async def test_what_is_taken_in_one_turn_is_bounded_and_the_rest_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.door.MOST", 2)
+    disk = Disk()
+    doors = Doors(disk, keepalive=3600.0)
+    for _ in range(5):
+        door_of(doors)[0].data_received(request(opened()))
+    await turns()
+
+    assert disk.together == [2, 2, 1]
+    for door in list(doors.open):
+        door.connection_lost(None)
+
+
+async def test_a_request_that_cannot_be_answered_for_a_defect_is_aiohttps_and_the_others_are_answered() -> None:
+    disk = Disk()
+    doors = Doors(disk, keepalive=3600.0)
+    wires = []
+    for path in (opened(), clicked(), opened()):
+        door, wire = door_of(doors)
+        door.data_received(request(path))
+        wires.append(wire)
+    await turns()
+
+    assert [isinstance(wire.protocol, Successor) for wire in wires] == [False, True, False]
+    assert disk.together == [2]
     for door in list(doors.open):
         door.connection_lost(None)

@@ -41,3 +41,17 @@ async def test_who_was_told_is_not_told_again() -> None:
     assert in_time == [True]
     assert late == [False]
     assert dropped._value.get() == before + 1, "what is said too late is not counted"
+
+
+async def test_a_defect_keeps_nobody_waiting() -> None:
+    def record(_hits: Sequence[Hit], _told: Told, _alone: bool) -> None:
+        raise KeyError("a defect")
+
+    noting = Noting(record, trusted_proxies=[], clock=SystemClock())
+    dropped = DROPPED.labels(kind=Kind.CLICK)
+    before = dropped._value.get()
+    told: list[bool] = []
+    noting.begin([hit(), hit()], 0.0, told.append)
+
+    assert told == [False]
+    assert dropped._value.get() == before + 2

@@ -102,6 +102,8 @@ async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path)
 
     await asyncio.gather(*waiting)
     assert len(on_disk(tmp_path)) == 2000
+    with pytest.raises(RuntimeError, match="any more"):  # and not waited for, for ever
+        await journal.segments()
 
 
 async def test_who_knows_that_nothing_else_comes_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
