@@ -75,6 +75,10 @@ class Returned(msgspec.Struct, frozen=True, gc=False):
     scope: str | None = None
 
 
+# Stream, outcome, reason, scope, attempts, state at the send, next node, wait, why the entry ends, source, tracking.
+_Ending = tuple[int, str, str, str | None, int, str | None, str | None, float, str | None, str | None, str | None]
+
+
 class Released(msgspec.Struct, frozen=True, gc=False):
     """A job that goes back untouched: nothing of it was sent."""
 
@@ -96,21 +100,28 @@ async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[
 
     Of offers to one contact that count for caps only the first is asked for: the others' verdicts do not know of it.
     """
-    asked = _one_a_contact(offers)
-    rows = await conn.fetch(
+    # An older epoch is over, for it only rises.
+    epoch = max([o.facts.epoch for o in offers])
+    asked = _one_a_contact([o for o in offers if o.facts.epoch == epoch])
+    kinds: dict[tuple[int, int, bool, bool], int] = {}
+    ((going, waiting, waits),) = await conn.fetch(
         SQL["begin"],
         worker,
         [o.facts.job_id for o in asked],
         [o.facts.contact_id for o in asked],
         [o.facts.gate_version for o in asked],
-        [o.facts.program_id for o in asked],
-        [o.facts.program_fence for o in asked],
         [o.lane_id for o in asked],
-        [o.facts.epoch for o in asked],
-        [o.yields for o in asked],
-        [o.counts for o in asked],
+        epoch,
+        [kinds.setdefault(_kind(o), len(kinds) + 1) for o in asked],
+        *zip(*kinds, strict=True),
     )
-    return dict.fromkeys([o.facts.job_id for o in offers]) | {row[0]: row[1] for row in rows}
+    stale: dict[int, float | None] = dict.fromkeys([o.facts.job_id for o in offers])
+    return stale | dict.fromkeys(going, 0.0) | dict(zip(waiting, waits, strict=True))
+
+
+def _kind(offer: Offer) -> tuple[int, int, bool, bool]:
+    """What most offers of a batch have in common: program, fence, and how they take tokens and slots."""
+    return offer.facts.program_id, offer.facts.program_fence, offer.yields, offer.counts
 
 
 def _one_a_contact(offers: Sequence[Offer]) -> list[Offer]:
@@ -131,32 +142,36 @@ async def settle_ended(
     Without `flush` they are durable when the next commit on this connection is. Where they give
     somebody a slot of a cap back, their mail that waits for one is due with the same commit.
     """
-    rows = await conn.fetch(
+    if not jobs:
+        return set()
+    endings: dict[_Ending, int] = {}
+    numbers = [endings.setdefault(_ending(job), len(endings) + 1) for job in jobs]
+    ((settled, sites),) = await conn.fetch(
         SQL["settle_ended"],
         worker,
         slot,
+        not flush,
         [j.facts.job_id for j in jobs],
         [j.facts.contact_id for j in jobs],
-        [j.facts.stream_id for j in jobs],
         [j.facts.entry_id for j in jobs],
-        [j.outcome for j in jobs],
-        [j.reason for j in jobs],
-        [j.scope for j in jobs],
         [j.reply for j in jobs],
-        [j.attempts for j in jobs],
-        [j.dot_at for j in jobs],
-        [j.ended for j in jobs],
-        [j.facts.state for j in jobs],
-        [j.next_node for j in jobs],
-        [j.next_wait for j in jobs],
-        [j.why for j in jobs],
-        not flush,
-        [j.trip.source if j.trip else None for j in jobs],
-        [j.facts.tracking for j in jobs],
+        [j.dot_at and j.dot_at.timestamp() for j in jobs],
+        [j.ended and j.ended.timestamp() for j in jobs],
+        numbers,
+        *zip(*endings, strict=True),
     )
-    if sites := {site for row in rows for site in row[1] or ()}:
+    if sites:
         await wake_sites(conn, sorted(sites))
-    return {row[0] for row in rows}
+    return set(settled)
+
+
+def _ending(job: Ended) -> _Ending:
+    """What most jobs of a batch have in common."""
+    facts = job.facts
+    return (
+        facts.stream_id, job.outcome, job.reason, job.scope, job.attempts, facts.state, job.next_node, job.next_wait,
+        job.why, job.trip.source if job.trip else None, facts.tracking,
+    )  # fmt: skip
 
 
 async def settle_returned(conn: Connection, worker: int, slot: int, jobs: Sequence[Returned]) -> set[int]:

@@ -173,11 +173,11 @@ update job set due = now() from jobs where job.id = jobs.id returning job.id;
 
 -- name: begin
 -- The commit after which an attempt may touch the network. Worker $1 offers jobs
--- $2 of contacts $3, whose verdicts were made at gate versions $4, of programs $5
--- at fences $6, over lanes $7, at epochs $8; $9: the lane keeps a tenth of its tokens
--- from this one, for mail in a greater hurry; $10: it counts for caps, so the contact's
--- row gets the time of its begin, in place of that of an earlier attempt, and a newer
--- version: every other verdict about the contact is stale. At most one offer a contact
+-- $2 of contacts $3, whose verdicts were made at gate versions $4, over lanes $5, at epoch $6.
+-- $7 is the kind of each, the how-manieth of these: $8 program, $9 its fence; $10: the lane keeps a
+-- tenth of its tokens from this one, for mail in a greater hurry; $11: it counts for caps, so
+-- the contact's row gets the time of its begin, in place of that of an earlier attempt, and a
+-- newer version: every other verdict about the contact is stale. At most one offer a contact
 -- may count. Locks lanes, gates, programs, epoch
 -- and jobs in that order; each CTE names the one before it, which is what makes
 -- Postgres evaluate them so. A row that changed while we waited for its lock is
@@ -186,13 +186,15 @@ update job set due = now() from jobs where job.id = jobs.id returning job.id;
 -- Tokens: GCRA with `tat`; a lane keeps 50 ms of its rate (at least 1) of its burst
 -- in reserve, so that the promise holds at the receiver. A `tat` more than one
 -- burst ahead of the clock is cut: a clock that was wrong must not close a lane.
--- Returns for each job: wait 0 = go; above 0 = no token for so many seconds;
--- null = the verdict is stale, ask the gate again.
-with offered as materialized (
+-- Returns the jobs that go; those for which there is no token, and the seconds until there is
+-- one. Of all others the verdict is stale: ask the gate again.
+with kinds as materialized (
   select *
-    from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::boolean[],
-                $10::boolean[])
-      as o (job_id, contact_id, gate_version, program_id, fence, lane_id, epoch, yields, counts)
+    from unnest($8::int[], $9::int[], $10::boolean[], $11::boolean[]) with ordinality
+      as k (program_id, fence, yields, counts, number)
+), offered as materialized (
+  select * from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $7::int[])
+      as o (job_id, contact_id, gate_version, lane_id, kind)
 ), lanes as materialized (
   select l.id, least(l.rate, l.most_rate)::float8 as rate, least(l.burst, l.most_burst)::float8 as burst, l.tat,
          greatest(l.closed_until, l.suspended_until) as closed_until
@@ -203,26 +205,30 @@ with offered as materialized (
 ), gates as materialized (
   select g.contact_id, g.version
     from gate g
-   where g.contact_id in (select contact_id from offered)
+   where g.contact_id = any($3::bigint[])
      and (select count(*) from lanes) >= 0
    order by g.contact_id
      for no key update
 ), programs as materialized (
   select p.id, p.fence
     from program p
-   where p.id in (select program_id from offered)
+   where p.id in (select program_id from kinds)
      and (select count(*) from gates) >= 0
    order by p.id
      for key share
 ), epochs as materialized (
   select e.version from epoch e where (select count(*) from programs) >= 0 for key share
+), standing as materialized (
+  select k.*
+    from kinds k
+    join programs p on p.id = k.program_id and p.fence = k.fence
+   where (select version from epochs) = $6
 ), valid as materialized (
   -- For itself: joined behind the jobs, of which the planner expects one, it would be a nested loop.
-  select o.job_id, o.lane_id, o.yields, o.counts
+  select o.job_id, o.lane_id, k.yields, k.counts
     from offered o
     join gates g on g.contact_id = o.contact_id and g.version = o.gate_version
-    join programs p on p.id = o.program_id and p.fence = o.fence
-    join epochs e on e.version = o.epoch
+    join standing k on k.number = o.kind
 ), jobs as materialized (
   select j.id, j.prio, j.contact_id, j.stream_id, j.slot, o.lane_id, o.yields, o.counts
     from job j
@@ -278,10 +284,9 @@ with offered as materialized (
     join (select lane_id, count(*) as n from ranked where wait <= 0 group by lane_id) k on k.lane_id = b.id
    where lane.id = b.id
 )
-select o.job_id, case when g.id is not null then 0 else r.wait end
-  from offered o
-  left join ranked r on r.id = o.job_id
-  left join going g on g.id = o.job_id;
+select array(select id from going), coalesce(array_agg(id), '{}'), coalesce(array_agg(wait), '{}')
+  from ranked
+ where wait > 0;
 
 -- name: settle_ended
 -- Jobs that are over: out of the queue, into the ledger, the entry on, counted. Who was
@@ -291,22 +296,37 @@ select o.job_id, case when g.id is not null then 0 else r.wait end
 -- first mail on the stream begins a round, one that comes while no window is open opens one;
 -- `wake_at` where there was none, or a later one. Mail into an open window is found in the
 -- ledger when that closes. Where something younger is on the row, the sweep replays it.
--- $1 worker, $2 its slot; then by job: $3 id, $4 contact, $5 stream, $6 entry,
--- $7 outcome, $8 reason, $9 scope, $10 reply, $11 attempts, $12 dot, $13 end (null:
--- now), $14 state at the send, $15 next node of the entry, $16 seconds to it, $17 why
--- the entry ends, $18 whether the commit may leave its flush to the next one on this
--- connection, by job $19 the source that it left by, and $20 the contact's own tracking
--- mode (null: the stream's). Only jobs that are still this worker's; a 250 that comes after the
--- worker was declared dead still makes a job in doubt delivered. Returns each job, and where it
--- gave a slot back the sites at which mail is due that waited for one.
-with o as materialized (
-  select o.*
-    from (select case when $18::boolean then set_config('synchronous_commit', 'off', true) end) as flush
-   cross join unnest($3::bigint[], $4::bigint[], $5::int[], $6::bigint[], $7::text[]::outcome[], $8::text[],
-                $9::text[]::fault_scope[], $10::text[], $11::smallint[], $12::timestamptz[], $13::timestamptz[],
-                $14::text[]::contact_state[], $15::text[], $16::float8[], $17::text[], $19::text[], $20::text[])
-      as o (job_id, contact_id, stream_id, entry_id, outcome, reason, scope, reply, attempts, dot_at, ended,
-            state, next_node, next_wait, why, source, tracking)
+-- $1 worker, $2 its slot, $3 whether the commit may leave its flush to the next one on this
+-- connection; then by job: $4 id, $5 contact, $6 entry, $7 reply, $8 dot, $9 end (null: now), both
+-- in seconds since 1970, and $10 its ending, the how-manieth of those that follow, for most of a batch
+-- ended alike: $11 stream, $12 outcome, $13 reason, $14 scope, $15 attempts, $16 state at the
+-- send, $17 next node of the entry, $18 seconds to it, $19 why the entry ends, $20 the source that
+-- it left by, and $21 the contact's own tracking mode (null: the stream's).
+-- Only jobs that are still this worker's; a 250 that comes after the
+-- worker was declared dead still makes a job in doubt delivered. Returns the jobs, and
+-- the sites at which mail is due that waited for a slot that was given back.
+-- The ledger holds no row of a job that is in the queue, so the insert looks for none: a
+-- speculative one takes 3 µs a mail longer.
+with endings as materialized (
+  select e.*
+    from (select case when $3::boolean then set_config('synchronous_commit', 'off', true) end) as flush
+   cross join unnest($11::int[], $12::text[]::outcome[], $13::text[], $14::text[]::fault_scope[], $15::smallint[],
+                     $16::text[]::contact_state[], $17::text[], $18::float8[], $19::text[], $20::text[], $21::text[])
+      with ordinality
+      as e (stream_id, outcome, reason, scope, attempts, state, next_node, next_wait, why, source, tracking, number)
+), o as materialized (
+  select j.job_id, j.contact_id, j.entry_id, j.reply, to_timestamp(j.dot_at) as dot_at,
+         coalesce(to_timestamp(j.ended), now()) as ended, e.*, g.contact_id is null as is_first,
+         g.window_until is null and g.state < 'cooling' or g.first_sent is null
+           or g.told >= coalesce(to_timestamp(j.ended), now()) as is_told
+    from unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::float8[], $9::float8[], $10::int[])
+      as j (job_id, contact_id, entry_id, reply, dot_at, ended, ending)
+    join endings e on e.number = j.ending
+    left join lateral (
+      select *
+        from engagement
+       where stream_id = e.stream_id and contact_id = j.contact_id and e.outcome = 'delivered'
+       limit 1) g on true
 ), gates as materialized (
   select g.contact_id
     from gate g
@@ -320,10 +340,8 @@ with o as materialized (
 ), rows as materialized (
   select e.stream_id, e.contact_id
     from engagement e
-    join o on o.stream_id = e.stream_id and o.contact_id = e.contact_id and o.outcome = 'delivered'
+    join o on o.stream_id = e.stream_id and o.contact_id = e.contact_id and o.is_told and not o.is_first
    where (select count(*) from gates) >= 0
-     and (e.window_until is null and e.state < 'cooling' or e.first_sent is null
-          or e.told >= coalesce(o.ended, now()))
    order by e.stream_id, e.contact_id
      for no key update of e
 ), entries as materialized (
@@ -339,7 +357,8 @@ with o as materialized (
   -- it would be a nested loop over the batch.
   select j.id, j.program_id, j.stream_id, j.message_id, j.contact_id, j.entry_id, j.site_id, j.class, j.doubts,
          j.created, j.begun, j.slot, o.outcome, o.reason, o.scope, o.reply, o.attempts, o.dot_at,
-         coalesce(o.ended, now()) as ended, o.state, o.next_node, o.next_wait, o.why, o.source, o.tracking
+         o.ended, o.state, o.next_node, o.next_wait, o.why, o.source, o.tracking,
+         o.is_first
     from job j
     join o on o.job_id = j.id
    where (j.worker = $1 or (j.doubts > 0 and o.outcome = 'delivered'))
@@ -371,7 +390,6 @@ with o as materialized (
   select id, program_id, stream_id, message_id, contact_id, entry_id, outcome, reason, scope, reply,
          attempts, doubts, state, site_id, source, created, begun, dot_at, ended
     from jobs
-  on conflict (job_id) do nothing
 ), moved as (
   update entry set node = j.next_node, due = j.ended + j.next_wait * interval '1 s'
     from jobs j
@@ -392,7 +410,7 @@ with o as materialized (
   select id, pixel from message where id = any(array(select distinct message_id from jobs))
 ), arrived as materialized (
   select distinct on (j.stream_id, j.contact_id)
-         j.stream_id, j.contact_id, j.ended as at, not m.pixel as unseen,
+         j.stream_id, j.contact_id, j.is_first, j.ended as at, not m.pixel as unseen,
          case when coalesce(j.tracking, r.tracking) = 'full' then j.ended + r.span end as until
     from jobs j
     join rules r on r.id = j.stream_id
@@ -423,8 +441,7 @@ with o as materialized (
   insert into engagement (stream_id, contact_id, since, round_from, first_sent, window_until, veiled, told, wake_at)
   select a.stream_id, a.contact_id, a.at, a.at, a.at, a.until, a.unseen and a.until is not null, a.at, a.until
     from arrived a
-   where not exists (
-     select from engagement e where e.stream_id = a.stream_id and e.contact_id = a.contact_id)
+   where a.is_first
    order by a.stream_id, a.contact_id
   on conflict do nothing
 ), tallied as (
@@ -436,7 +453,9 @@ with o as materialized (
    order by 1, 3
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
 )
-select id, case when freed is not null then (select wake_capped(array_agg(freed) filter (where freed is not null)) from gone) end from gone;
+select coalesce(array_agg(id), '{}'),
+       case when count(freed) > 0 then wake_capped(array_agg(freed) filter (where freed is not null)) end
+  from gone;
 
 -- name: settle_returned
 -- Jobs that go back to the queue after an attempt, or because the gate deferred

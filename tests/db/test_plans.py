@@ -56,10 +56,10 @@ def many(value: str, number: int = 64) -> str:
 
 
 SETTLED = ", ".join([
-    "1", "0", IDS, CONTACTS, many("1"), ENTRIES, many("'delivered'::text"), many("''::text"), many("null::text"),
-    many("'250'::text"), many("1::smallint"), many("now()"), many("now()"), many("'active'::text"),
-    many("'b'::text"), many("60::float8"), many("null::text"), "false", many("'default'::text"),
-    many("'full'::text"),
+    "1", "0", "false", IDS, CONTACTS, ENTRIES, many("'250'::text"), *[many("extract(epoch from now())::float8")] * 2,
+    many("1"),
+    *["array[1]", "array['delivered']", "array['']", "array[null::text]", "array[1::smallint]", "array['active']"],
+    *["array['b']", "array[60::float8]", "array[null::text]", "array['default']", "array['full']"],
 ])  # fmt: skip
 
 RETURNED = ", ".join([
@@ -80,7 +80,7 @@ HOT = {
     "claim": (store.SQL["claim"], "1, '{}'::int[], '{2}'::int[], 60", 60 * 64 * 2),
     "begin": (
         store.SQL["begin"],
-        ", ".join(["1", IDS, CONTACTS, *[many("1")] * 5, *[many("true")] * 2]),
+        ", ".join(["1", IDS, CONTACTS, *[many("1")] * 2, "1", many("1"), *["array[1]"] * 2, *["array[true]"] * 2]),
         64 * 3,
     ),
     "settle_ended": (store.SQL["settle_ended"], SETTLED, 64 * 4),
