@@ -259,11 +259,11 @@ with kinds as materialized (
     from (select *, row_number() over (partition by lane_id order by prio, id) as rank from jobs) n
     join buckets b on b.id = n.lane_id
 ), going as (
-  update job set begun = (select at from tick),
-                 slot = case when r.counts then (select at from tick) else job.slot end
-    from ranked r
-   where job.id = r.id and r.wait <= 0
-  returning job.id
+  update job
+     set begun = (select at from tick),
+         slot = case when id = any(array(select id from ranked where counts)) then (select at from tick) else slot end
+   where id = any(array(select id from ranked where wait <= 0))
+  returning id
 ), counted as (
   update gate
      set version = gate.version + 1,
@@ -358,7 +358,7 @@ with endings as materialized (
   select j.id, j.program_id, j.stream_id, j.message_id, j.contact_id, j.entry_id, j.site_id, j.class, j.doubts,
          j.created, j.begun, j.slot, o.outcome, o.reason, o.scope, o.reply, o.attempts, o.dot_at,
          o.ended, o.state, o.next_node, o.next_wait, o.why, o.source, o.tracking,
-         o.is_first
+         o.is_first, j.slot is not null and o.outcome in ('bounced', 'expired', 'skipped') as gives_back
     from job j
     join o on o.job_id = j.id
    where (j.worker = $1 or (j.doubts > 0 and o.outcome = 'delivered'))
@@ -374,14 +374,11 @@ with endings as materialized (
             where s.at <> all(f.slots))
     from (select contact_id, array_agg(slot) as slots
             from jobs
-           where slot is not null and outcome in ('bounced', 'expired', 'skipped')
+           where gives_back
            group by contact_id) f
    where gate.contact_id = f.contact_id
 ), gone as (
-  delete from job using jobs where job.id = jobs.id
-  returning job.id,
-            case when jobs.slot is not null and jobs.outcome in ('bounced', 'expired', 'skipped') then jobs.contact_id
-            end as freed
+  delete from job where id = any(array(select id from jobs))
 ), data_gone as (
   delete from job_data using jobs where job_data.job_id = jobs.id
 ), written as (
@@ -391,15 +388,14 @@ with endings as materialized (
          attempts, doubts, state, site_id, source, created, begun, dot_at, ended
     from jobs
 ), moved as (
-  update entry set node = j.next_node, due = j.ended + j.next_wait * interval '1 s'
+  update entry
+     set node = coalesce(j.next_node, entry.node),
+         due = case when j.why is null then j.ended + j.next_wait * interval '1 s' end,
+         ended = case when j.why is not null then j.ended end,
+         why = j.why
     from jobs j
     join entries n on n.id = j.entry_id
-   where entry.id = j.entry_id and j.next_node is not null
-), left_ as (
-  update entry set ended = j.ended, why = j.why, due = null
-    from jobs j
-    join entries n on n.id = j.entry_id
-   where entry.id = j.entry_id and j.why is not null
+   where entry.id = j.entry_id and (j.next_node is not null or j.why is not null)
 ), rules as materialized (
   select s.id, v.definition ->> 'tracking' as tracking,
          coalesce((v.definition #>> '{policy,window}')::float8, 259200) * interval '1 s' as span
@@ -454,8 +450,8 @@ with endings as materialized (
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
 )
 select coalesce(array_agg(id), '{}'),
-       case when count(freed) > 0 then wake_capped(array_agg(freed) filter (where freed is not null)) end
-  from gone;
+       case when bool_or(gives_back) then wake_capped(array_agg(contact_id) filter (where gives_back)) end
+  from jobs;
 
 -- name: settle_returned
 -- Jobs that go back to the queue after an attempt, or because the gate deferred
