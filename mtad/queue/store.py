@@ -100,6 +100,8 @@ async def begin(conn: Connection, worker: int, offers: Sequence[Offer]) -> dict[
 
     Of offers to one contact that count for caps only the first is asked for: the others' verdicts do not know of it.
     """
+    if not offers:
+        return {}
     # An older epoch is over, for it only rises.
     epoch = max([o.facts.epoch for o in offers])
     asked = _one_a_contact([o for o in offers if o.facts.epoch == epoch])
