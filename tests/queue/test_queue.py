@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from mtad.base.db import Pool
@@ -119,6 +120,23 @@ async def test_begin_lets_go_what_has_not_changed(world: World) -> None:
 
     assert answers == {job: 0}
     assert await world.pool.fetchval("select begun is not null from job")
+
+
+async def test_each_offer_of_a_batch_is_compared_with_its_own_program_and_epoch(world: World) -> None:
+    good, old_fence, old_epoch = [await world.job(f"c{n}@reader.test") for n in range(3)]
+    worker = await world.worker()
+    facts = await world.claim(worker)
+    claimed = [
+        facts[0],
+        msgspec.structs.replace(facts[1], program_fence=facts[1].program_fence - 1),
+        msgspec.structs.replace(facts[2], epoch=facts[2].epoch - 1),
+    ]
+
+    answers = await store.begin(world.rows.conn, worker, world.offers(claimed))
+
+    assert answers == {good: 0, old_fence: None, old_epoch: None}
+    await world.rows.conn.execute("update epoch set version = version + 1")
+    assert await store.begin(world.rows.conn, worker, world.offers(facts[1:])) == {old_fence: None, old_epoch: None}
 
 
 async def test_begin_refuses_a_job_that_was_taken_away(world: World) -> None:
@@ -309,6 +327,26 @@ async def test_a_delivered_mail_leaves_the_queue_for_the_ledger_and_moves_its_en
     assert tuple(entry.values()) == ("nudge-2", at + timedelta(seconds=60), None)
     assert await world.pool.fetchval("select first_sent from engagement") == at
     assert await world.pool.fetchval("select n from tally where key = 'delivered'") == 1
+
+
+async def test_each_mail_of_a_batch_keeps_its_own_ending(world: World) -> None:
+    jobs = [await world.job(f"c{n}@reader.test") for n in range(4)]
+    worker = await world.worker()
+    facts = await world.claim(worker)
+    ends = [
+        ("delivered", "", "250 a"),
+        ("bounced", "BadDomain", "550 b"),
+        ("delivered", "", "250 c"),
+        ("expired", "x", None),
+    ]
+
+    settled = await store.settle_ended(
+        world.rows.conn, worker, 0, [Ended(f, *end[:2], reply=end[2]) for f, end in zip(facts, ends, strict=True)]
+    )
+
+    rows = await world.pool.fetch("select outcome::text, reason, reply from ledger order by job_id")
+    assert settled == set(jobs)
+    assert [tuple(row) for row in rows] == ends
 
 
 async def test_settling_twice_counts_once(world: World) -> None:
