@@ -411,23 +411,50 @@ async def test_a_fold_that_needs_one_more_gate_holds_no_row_while_it_waits(world
     assert [await world.state(stream, contact) for contact in (first, second)] == [("active", 5), ("engaged", 20)]
 
 
-@pytest.mark.parametrize("score", [0, 15])
-async def test_a_fold_holds_no_other_row_while_it_waits_for_one(world: World, score: int) -> None:
+@pytest.mark.parametrize(("score", "held"), [(0, 0), (0, 1), (15, 0)])
+async def test_a_fold_holds_no_other_row_while_it_waits_for_one(world: World, score: int, held: int) -> None:
     """Whoever holds that one may want the others, which come behind it."""
     stream = await world.stream()
     program = await world.program(stream, definition())
-    first, second = [await world.contact(f"{n}@example.com", stream) for n in "ab"]
-    for contact, points in ((first, score), (second, 0)):
+    people = [await world.contact(f"{n}@example.com", stream) for n in "ab"]
+    for contact, points in zip(people, (score, 0), strict=True):
         await world.engagement(stream, contact, score=points)
         await world.hit(await world.mailed(program, contact), "open")
     async with world.pool.acquire() as other, other.transaction():
-        await other.fetch("select from engagement where contact_id = $1 for no key update", first)
+        await other.fetch("select from engagement where contact_id = $1 for no key update", people[held])
         folding = asyncio.create_task(fold(world.pool))
         await waiting(world)
-        await other.fetch("select from engagement where contact_id = $1 for no key update nowait", second)
+        await other.fetch("select from engagement where contact_id = $1 for no key update nowait", people[1 - held])
 
     assert await folding == 2
-    assert [(await world.state(stream, contact) or ("", 0))[1] for contact in (first, second)] == [score + 5, 5]
+    assert [(await world.state(stream, contact) or ("", 0))[1] for contact in people] == [score + 5, 5]
+
+
+async def test_a_fold_that_is_held_up_counts_nothing_that_was_counted_meanwhile(world: World) -> None:
+    """What it looked at before it locked the row is too old then."""
+    stream = await world.stream()
+    program = await world.program(stream, definition())
+    contact = await world.contact("a@example.com", stream)
+    await world.engagement(stream, contact)
+    entry = await world.entry(program, contact)
+    job = await world.mailed(program, contact, entry=entry)
+    early, late = [
+        Taken(await world.hit(job, "open", at=at), job, "open", 0, at, stream, contact, of)
+        for at, of in ((START + DAY, None), (START + 2 * DAY, entry))
+    ]
+    await world.conn.execute("alter table program_version rename to held_up")
+    await world.conn.execute(
+        "create view program_version as select * from held_up where pg_advisory_xact_lock_shared(5)::text = ''"
+    )
+    async with world.pool.acquire() as other, other.transaction():
+        await other.execute("select pg_advisory_xact_lock(5)")
+        folding = asyncio.create_task(in_transaction(world.pool, partial(fold_signs, signs=[late])))
+        await waiting(world)
+        await in_transaction(world.pool, partial(fold_signs, signs=[early]))
+    await folding
+
+    assert await world.state(stream, contact) == ("active", 5)
+    assert await world.conn.fetchval("select event_id from answer") == early.event_id
 
 
 async def test_mail_that_arrives_while_a_fold_waits_for_somebody_else_opens_its_window(world: World) -> None:
