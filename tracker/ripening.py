@@ -110,8 +110,8 @@ async def _ripen_batch(
         return _Batch()
     verdicts, swept = await _verdicts(conn, settled, networks, ranges, folded=fold is not None)
     whole = [one for one in verdicts if one.mode is Mode.FULL]
-    fresh = await store.write_verdicts(conn, whole) if whole else set()
-    signs = [sign for one in whole if one.hit.event_id in fresh and (sign := _sign(one))] if fold else []
+    old = await store.write_verdicts(conn, whole) if whole else set()
+    signs = [sign for one in whole if one.hit.event_id not in old and (sign := _sign(one))] if fold else []
     if fold and signs:
         await fold(conn, signs)
     reduced = [

@@ -214,7 +214,7 @@ async def evidence(
 
 
 async def write_verdicts(conn: Connection, verdicts: Sequence[Verdict]) -> set[UUID]:
-    """Make events of hits; those that were none before. In pending only who stays remains."""
+    """Make events of hits; those that become none: they were, or wait no more. In pending only who stays remains."""
     rows = await conn.fetch(
         SQL["write_verdicts"],
         [one.hit.event_id for one in verdicts],

@@ -187,8 +187,9 @@ select e.id, e.at, e.kind, e.data->>'method', coalesce(e.data->>'agent', ''), e.
 -- name: write_verdicts
 -- Hits $1 are of class $2 (null: nobody's) for the reasons $3 (joined by commas), on mail to
 -- contact $4 of stream $5: now they are events. $6: who stays in pending, with the class.
--- Returns the ids that were no events before.
+-- Returns the ids that became none: they were events before, or are not pending any more.
 -- Only one sweep at a time comes here, under an advisory lock.
+-- Most have a network and no reasons: an object of strings takes 1 µs less than one of anything without nulls.
 with verdict as materialized (
   select *
     from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::boolean[])
@@ -197,24 +198,27 @@ with verdict as materialized (
   delete from pending p
    using verdict v
    where p.event_id = v.id and not v.stays
-  returning p.*
+  returning v.*, p.kind, p.at, p.job_id, p.link_id, p.method, p.agent, p.network::text
 ), kept as (
   update pending p
      set class = v.class::hit_class
     from verdict v
    where p.event_id = v.id and v.stays
-  returning p.*
+  returning v.*, p.kind, p.at, p.job_id, p.link_id, p.method, p.agent, p.network::text
+), fresh as (
+  insert into event (id, kind, at, contact_id, stream_id, job_id, link_id, class, data)
+  select id, kind, at, contact_id, stream_id, job_id, nullif(link_id, 0), class::hit_class,
+         case when why = '' and network is not null
+              then jsonb_object(array['method', method, 'agent', agent, 'network', network])
+              else jsonb_strip_nulls(jsonb_build_object(
+                'method', method, 'agent', agent, 'network', network,
+                'why', to_jsonb(string_to_array(nullif(why, ''), ',')))) end
+    from (select * from gone union all select * from kept) p
+   order by id
+      on conflict (id) do nothing
+  returning id
 )
-insert into event (id, kind, at, contact_id, stream_id, job_id, link_id, class, data)
-select v.id, p.kind, p.at, v.contact_id, v.stream_id, p.job_id, nullif(p.link_id, 0), v.class::hit_class,
-       jsonb_strip_nulls(jsonb_build_object(
-         'method', p.method, 'agent', p.agent, 'network', p.network::text,
-         'why', to_jsonb(string_to_array(nullif(v.why, ''), ','))))
-  from (select * from gone union all select * from kept) p
-  join verdict v on v.id = p.event_id
- order by v.id
-    on conflict (id) do nothing
-returning id;
+select id from verdict where id not in (select id from fresh);
 
 -- name: links
 -- The next $3 links above id $1, and those of $2, in order of id.

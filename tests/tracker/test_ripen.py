@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from mtad.base.db import Connection, Pool, in_transaction
-from tests.tracker.made import NOON, World, hit, unsubscribe
+from tests.tracker.made import BROWSER, NOON, World, hit, unsubscribe
 from tracker import store
 from tracker.hits import Hit, Kind, Method
 from tracker.occurrences import Occurrence
@@ -45,10 +45,20 @@ async def test_a_persons_click_is_left_for_the_fold(pool: Pool, world: World) ->
     assert await ripen(pool) == 1
     assert await world.classes() == ["human"]
     assert await world.earning() == ["human"]
-    row = await pool.fetchrow("select contact_id, stream_id, job_id, link_id, data from event")
-    assert row is not None
-    assert tuple(row)[:4] == (world.contact, world.stream, 1, world.links[0])
-    assert row["data"]["network"] == "192.0.2.0/24"
+    row = await pool.fetchrow("select contact_id, stream_id, job_id, link_id from event")
+    assert tuple(row or ()) == (world.contact, world.stream, 1, world.links[0])
+
+
+@pytest.mark.parametrize("network", ["192.0.2.0/24", None])
+@pytest.mark.parametrize(("at", "reasons"), [(60.0, {}), (-1.0, {"why": ["before_250"]})])
+async def test_an_event_says_what_is_known_of_its_request_and_nothing_else(
+    pool: Pool, world: World, network: str | None, at: float, reasons: dict[str, list[str]]
+) -> None:
+    await ingest(pool, hit(at=at, network=network))
+    await ripen(pool)
+
+    known = {"network": network} if network else {}
+    assert await pool.fetchval("select data from event") == {"method": "GET", "agent": BROWSER, **known, **reasons}
 
 
 async def test_a_replayed_hit_changes_nothing_before_or_after_it_was_judged(pool: Pool, world: World) -> None:
