@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from mtad.base.again import until_it_works
-from mtad.base.clock import ManualClock
 from mtad.base.errors import DatabaseAway
+from tests.clock import ManualClock
 
 
 class Impatient(ManualClock):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.base.clock import Clock, ManualClock, SystemClock
+from mtad.base.clock import Clock, SystemClock
+from tests.clock import ManualClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.base.clock import ManualClock, SystemClock
+from mtad.base.clock import SystemClock
 from mtad.lab.letter import read_letter
 from mtad.lab.recipients import (
     RETURNS,
@@ -25,6 +25,7 @@ from mtad.lab.recipients import (
     reads,
 )
 from mtad.lab.sink import Received
+from tests.clock import ManualClock
 from tests.lab.letters import BASE, LEAVE, PIXEL, letter
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

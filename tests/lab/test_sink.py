@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtad.base.clock import ManualClock
 from mtad.lab.sink import Received, Sink, behaviour_of
+from tests.clock import ManualClock
 
 MESSAGE = "Message-ID: <1@x.test>\r\nSubject: a\r\n longer one\r\n\r\n.dot\r\nbody\r\n"
 

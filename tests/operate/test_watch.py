@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from engine.facts import Facts
-from mtad.base.clock import ManualClock
 from mtad.ops import watch
 from mtad.ops.lag import LagMeter
 from mtad.ops.outcome_log import OutcomeLog
 from mtad.ops.watch import Blame, Counts, LaneCounts, LaneFigures, Watch
 from mtad.queue.settle import Ending
 from mtad.queue.store import Ended, Released, Returned, Trip
+from tests.clock import ManualClock
 from tests.pipeline.test_endings import FACTS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from engine.policy import Policy
 from engine.service import not_heard, sweep
-from mtad.base.clock import ManualClock
 from mtad.base.config import Config
 from mtad.base.db import Pool
 from mtad.base.ids import uuid7
@@ -27,6 +26,7 @@ from mtad.ops.top import Top
 from mtad.queue.entries import due_entries
 from mtad.wire.dns import DnsLookup, Lookup, Records, Unresolved
 from mtad.wire.resolver import Resolver
+from tests.clock import ManualClock
 from tests.engine.world import DAY, World, definition
 from tests.tracker.made import KEYS
 from tests.tracker.outside import Outside

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import pytest
 
 from mtad.base.automation import Rule
-from mtad.base.clock import ManualClock
 from mtad.base.db import Pool
 from mtad.outcome.automation import Automation, suspend_bouncing, sweep
 from mtad.outcome.kinds import Deferred, Scope
 from mtad.queue import limits, store, suspensions
 from mtad.smtp.results import Refused, Stage
+from tests.clock import ManualClock
 from tests.queue.world import World, new_world
 
 SLOW = Rule(name="slow", provider="yahoo", regex="TS03", threshold="3/h", max_message_rate="1/min",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 from engine.service import Catalogue
-from mtad.base.clock import Clock, ManualClock, SystemClock
+from mtad.base.clock import Clock, SystemClock
 from mtad.base.config import Config, Shaping
 from mtad.base.db import Connection, Pool
 from mtad.ops import sites
@@ -22,6 +22,7 @@ from mtad.sweeps import sweeps
 from mtad.wire.dns import Records
 from mtad.wire.resolver import Resolver, Site
 from mtad.wire.session import Dialer
+from tests.clock import ManualClock
 from tests.ops.test_sites import Answers
 from tests.pipeline.office import HastyClock, PlainComposer, PlainDkim
 from tests.queue.world import World, new_world

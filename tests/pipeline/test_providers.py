@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtad.base.clock import ManualClock, SystemClock
+from mtad.base.clock import SystemClock
 from mtad.base.shape import Provider, Shaping
 from mtad.pipeline import lane
 from mtad.pipeline import providers as module
 from mtad.pipeline.providers import TIGHT_FOR, Providers
 from mtad.queue import providers, store
 from mtad.queue.providers import Hold, Pace
+from tests.clock import ManualClock
 from tests.pipeline.place import COLD, WARM, Place
 from tests.pipeline.receiver import Receiver
 from tests.queue.world import World

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from mtad.base.clock import ManualClock
 from mtad.base.db import Pool
 from mtad.queue import store, workers
 from mtad.queue.workers import BEAT, SILENT_FOR, Heart
+from tests.clock import ManualClock
 from tests.queue.world import World
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from mtad.base.clock import ManualClock
 from mtad.base.db import Pool
+from tests.clock import ManualClock
 from tests.tracker.made import NOON, World, hit, unsubscribe
 from tests.tracker.outside import appended
 from tests.tracker.test_tracker import segments, serving, until, write_segment

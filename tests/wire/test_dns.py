@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtad.base.clock import ManualClock
 from mtad.wire import dns
 from mtad.wire.dns import (
     FAILURE_TTL,
@@ -18,6 +17,7 @@ from mtad.wire.dns import (
     Records,
     Unresolved,
 )
+from tests.clock import ManualClock
 from tests.wire.nameserver import NameServer
 
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtad.base.clock import ManualClock
 from mtad.smtp.results import Lost, Refused, Stage
 from mtad.wire import hosts
 from mtad.wire.dns import Records
 from mtad.wire.hosts import DEAD_FIRST, DEAD_LONGEST, LOOK, MAX_ADDRESSES, Hosts, Target, is_ours, is_public
 from mtad.wire.resolver import Resolver
+from tests.clock import ManualClock
 
 SITE = ["10 a.test:25", "20 b.test:25", "30 c.test:25"]
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from mtad.base.clock import ManualClock, SystemClock
+from mtad.base.clock import SystemClock
 from mtad.base.config import Config, load_config
 from mtad.ops.locator import Barred, Located, Locator
 from mtad.shape.layers import Shaper
@@ -20,6 +20,7 @@ from mtad.wire.policy import Policy, parsed
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer, Session
 from mtad.wire.terms import Tls, terms_of
+from tests.clock import ManualClock
 from tests.wire.authority import Authority
 from tests.wire.nameserver import NameServer
 from tests.wire.peer import Peer, server_context

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from mtad.base.clock import ManualClock
 from mtad.base.config import Config, Mta, Route
 from mtad.base.source import Source
 from mtad.wire.dns import Records, Unresolved
 from mtad.wire.resolver import MAX_HOSTS, MAX_NAME, NoMail, Resolver, Site
+from tests.clock import ManualClock
 
 CONFIG = Config(domain="us.test")
 

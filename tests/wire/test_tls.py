@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mtad.base.clock import ManualClock, SystemClock
+from mtad.base.clock import SystemClock
 from mtad.smtp.results import Accepted, Lost, Refused, Stage
 from mtad.wire.resolver import Resolver
 from mtad.wire.session import Dialer, Session
 from mtad.wire.terms import Terms, Tls
 from mtad.wire.trace import Look, Trace
+from tests.clock import ManualClock
 from tests.wire.conftest import BIG, DialerTo, no_dns, opened, send
 from tests.wire.peer import EXTENSIONS, Peer
 
