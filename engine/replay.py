@@ -1,9 +1,9 @@
 """The state of a contact on a stream as a replay of its facts in the order of their time. Pure.
 
 Plain counters fail: a click that is read before its own mail is settled would make the
-person who clicked Inactive. So a row is what `replay` makes of the set of facts, and
-`History` comes to the same row and log whatever the order and the batches in which they
-arrive, doubled or not, with sweeps in between.
+person who clicked Inactive. So a row is what `replay` makes of the set of facts. Facts
+that are younger than all before go `forward` from what is done; with `corrections` the log
+comes to the same, whatever the order and the batches in which they arrive.
 
 Silence is concluded up to the watermark only: the moment up to which every tracker's
 journal has been read. Facts that are younger count at once, timers wait for it.
@@ -75,7 +75,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 def replay(
     facts: Iterable[Fact],
-    policy: Policy,
+    rules: Rules,
     heard: datetime,
     base: Row,
     *,
@@ -84,24 +84,11 @@ def replay(
 ) -> Replayed:
     """Facts in any order, without doubles → row and log; `heard`: the watermark.
 
+    Facts and timers go by the rules of their time. A cool-down that runs when others begin
+    ends when they say, but never later.
+
     `base` is where a replay begins: New, an import or what an operator set, at `since`, and
     `answered` what had earned its points by then. No fact is older.
-    """
-    return replay_by(facts, [(NEVER, policy)], heard, base, since=since, answered=answered)
-
-
-def replay_by(
-    facts: Iterable[Fact],
-    rules: Rules,
-    heard: datetime,
-    base: Row,
-    *,
-    since: datetime = NEVER,
-    answered: Iterable[str] = (),
-) -> Replayed:
-    """`replay` where rules changed on the way: facts and timers go by those of their time.
-
-    A cool-down that runs when others begin ends when they say, but never later.
     """
     done = Replayed(base, last=(since, ""), answered=frozenset(answered))
     rest = sorted(facts, key=lambda fact: fact.place)
@@ -212,50 +199,6 @@ def _meant(fact: Fact, row: Row, answered: Collection[str], policy: Policy, deaf
     return msgspec.structs.replace(fact.event, kind=kind)
 
 
-class History:
-    """A contact on a stream to which facts are told as they arrive.
-
-    Promise: after any sequence of `fold`, `row` is that of `replay` over the facts that
-    stand, up to the latest watermark, and `applied(log)` is its log.
-    """
-
-    def __init__(self, policy: Policy, base: Row) -> None:
-        self._policy = policy
-        self._base = base
-        self._facts: dict[str, Fact] = {}
-        self._void: set[str] = set()
-        self._done = Replayed(base)
-        self._heard = NEVER
-        self.log: list[Logged] = []
-
-    @property
-    def row(self) -> Row:
-        return self._done.row
-
-    def fold(self, facts: Iterable[Fact], heard: datetime, void: Iterable[str] = ()) -> list[Logged]:
-        """Take in facts, and the ids of those that were none (a hit judged anew, a late bounce); new rows of the log.
-
-        A sweep is a fold without facts. A watermark that is behind an earlier one counts as that.
-        """
-        self._heard = max(self._heard, heard)
-        gone = {id_ for id_ in void if id_ not in self._void}
-        self._void |= gone
-        fresh = {fact.id: fact for fact in facts if fact.id not in self._facts}
-        self._facts |= fresh
-        ordered = sorted((fact for fact in fresh.values() if fact.id not in self._void), key=lambda fact: fact.place)
-        late = bool(ordered) and ordered[0].place <= self._done.last
-        silent_since = self._done.held is not None and self._done.held <= self._heard
-        if late or silent_since or not gone.isdisjoint(self._facts):
-            standing = [fact for fact in self._facts.values() if fact.id not in self._void]
-            done = replay(standing, self._policy, self._heard, self._base)
-        else:
-            done = forward(self._done, ordered, self._policy, self._heard)
-        new = list(corrections(self._done.log, done.log))
-        self._done = done
-        self.log += new
-        return new
-
-
 def corrections(before: Sequence[Logged], after: Sequence[Logged]) -> Iterator[Logged]:
     """Rows to add to a log that says `before`, so that it says `after`: the youngest is taken back first."""
     had, has = set(before), set(after)
@@ -265,15 +208,3 @@ def corrections(before: Sequence[Logged], after: Sequence[Logged]) -> Iterator[L
     for logged in after:
         if logged not in had:
             yield logged
-
-
-def applied(log: Iterable[Logged]) -> list[Logged]:
-    """The transitions of a log that stand, in the order in which they happened."""
-    standing: set[Logged] = set()
-    for logged in log:
-        made = msgspec.structs.replace(logged, taken_back=False)
-        if logged.taken_back:
-            standing.discard(made)
-        else:
-            standing.add(made)
-    return sorted(standing, key=lambda logged: logged.place)

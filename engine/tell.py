@@ -18,7 +18,7 @@ from engine.history import corrected, facts_of, mails_told, veils_told
 from engine.listening import holds_over
 from engine.past import Outages
 from engine.policy import Policy
-from engine.replay import NEVER, Earned, Fact, Replayed, forward, replay_by
+from engine.replay import NEVER, Earned, Fact, Replayed, forward, replay
 from engine.rows import Change, Kept
 from engine.score import Hit, Key, Leave, ends
 from engine.states import Kind, Row, State, Transition, new_row
@@ -232,7 +232,7 @@ async def _replayed(
         facts = {id_: fact for id_, fact in facts.items() if fact.event.at > since[key]}
         base = bases[key].row if key in bases else _unknown(facts.values(), kept)
         rules = [(begin, one.policy) for begin, one in versions[key[0]]]
-        done = replay_by(facts.values(), rules, until, base, since=since[key], answered=past.answered)
+        done = replay(facts.values(), rules, until, base, since=since[key], answered=past.answered)
         after = _after(kept, done, policy, until, done.held)
         changes = tuple(Change(*row) for row in corrected(past, done.log))
         hits = {f"sign {hit.event_id}": hit for hit in past.hits}
@@ -241,7 +241,7 @@ async def _replayed(
             at = _settled(until, deaf.get(key, []))
             before = [fact for fact in facts.values() if fact.event.at <= at]
             then = [rule for rule in rules if rule[0] <= at]
-            row = replay_by(before, then, at, base, since=since[key], answered=past.answered).row
+            row = replay(before, then, at, base, since=since[key], answered=past.answered).row
             moved = Kept(row, at) if row.state is not State.NEW else None
         told[key] = Told(kept, after, changes, done.earned, hits, since[key], moved)
     return told

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.policy import Policy
-from engine.replay import NEVER, Fact, History, Logged, applied, replay, replay_by
+from engine.replay import NEVER, Fact, Logged, replay
 from engine.states import TABLE, Event, Kind, State
-from tests.engine.histories import NUMBERS, POLICY, START, STEP, STEPS, base, history
+from tests.engine.histories import NUMBERS, POLICY, RULES, START, STEP, STEPS, History, applied, base, history
 
 HISTORIES = 5000
 END = START + (STEPS + 400) * STEP
@@ -52,7 +52,7 @@ def require_the_replay(drawn: list[int], seed: int) -> None:
     luck = random.Random(seed)
     facts = history(drawn)
     void = set(luck.sample([fact.id for fact in facts], len(facts) // 8))
-    contact = History(POLICY, base())
+    contact = History()
     judged = list(void)
     for batch in arrive(facts, luck):
         heard = START + luck.randrange(STEPS) * STEP
@@ -60,7 +60,7 @@ def require_the_replay(drawn: list[int], seed: int) -> None:
         contact.fold(batch, heard, void=anew)
     contact.fold([], END, void=judged)
 
-    truth = replay([fact for fact in facts if fact.id not in void], POLICY, END, base())
+    truth = replay([fact for fact in facts if fact.id not in void], RULES, END, base())
 
     assert contact.row == truth.row
     assert applied(contact.log) == list(truth.log)
@@ -70,7 +70,7 @@ def require_the_replay(drawn: list[int], seed: int) -> None:
 @given(numbers, st.integers(0, 2**32))
 def test_at_every_moment_the_row_is_that_of_what_was_read(drawn: list[int], seed: int) -> None:
     luck = random.Random(seed)
-    contact, latest = History(POLICY, base()), NEVER
+    contact, latest = History(), NEVER
     known: dict[str, Fact] = {}
     for batch in arrive(history(drawn), luck):
         heard = START + luck.randrange(STEPS) * STEP
@@ -78,7 +78,7 @@ def test_at_every_moment_the_row_is_that_of_what_was_read(drawn: list[int], seed
         known |= {fact.id: fact for fact in batch}
         latest = max(latest, heard)
 
-        truth = replay(known.values(), POLICY, latest, base())
+        truth = replay(known.values(), RULES, latest, base())
         assert contact.row == truth.row
         assert applied(contact.log) == list(truth.log)
 
@@ -86,7 +86,7 @@ def test_at_every_moment_the_row_is_that_of_what_was_read(drawn: list[int], seed
 @settings(max_examples=HISTORIES // 10)
 @given(numbers)
 def test_no_history_breaks_a_row_or_its_log(drawn: list[int]) -> None:
-    done = replay(history(drawn), POLICY, END, base())
+    done = replay(history(drawn), RULES, END, base())
     row = done.row
 
     assert (row.cool_until is not None) == (row.state in (State.COOLING, State.TRYING, State.RESTING))
@@ -103,7 +103,7 @@ def test_the_histories_go_everywhere() -> None:
     luck = random.Random(1)
     went: set[tuple[State | None, State]] = set()
     for _ in range(1500):
-        log = replay(history(luck.sample(range(NUMBERS), 40)), POLICY, END, base()).log
+        log = replay(history(luck.sample(range(NUMBERS), 40)), RULES, END, base()).log
         went |= {(logged.transition.from_state, logged.transition.to_state) for logged in log}
 
     meant = {(state, cell.to) for cells in TABLE.values() for state, cell in cells.items() if cell.to}
@@ -114,7 +114,7 @@ def test_the_histories_go_everywhere() -> None:
 def test_points_last_as_long_as_the_rules_say_and_nobody_stops_being_engaged_by_it() -> None:
     days = (1, 15.9, 16, 30, 44, 45.5)
     facts = [fact(Kind.DELIVERED, 0, "mail"), *(fact(Kind.SIGN, day, f"click {day}", once=f"{day}") for day in days)]
-    at = {day: replay(facts[: n + 2], POLICY, START, base()).row for n, day in enumerate(days)}
+    at = {day: replay(facts[: n + 2], RULES, START, base()).row for n, day in enumerate(days)}
 
     assert {day: row.score for day, row in at.items()} == {1: 10, 15.9: 20, 16: 20, 30: 30, 44: 20, 45.5: 20}
     assert {row.state for day, row in at.items() if day > 15} == {State.ENGAGED}
@@ -133,7 +133,7 @@ def fact(kind: Kind, day: float, name: str, *, once: str = "", entered: float | 
 
 
 def three_silent_mails() -> History:
-    contact = History(POLICY, base())
+    contact = History()
     contact.fold([fact(Kind.DELIVERED, 4 * n, f"mail {n}") for n in range(3)], START)
     return contact
 
@@ -209,7 +209,7 @@ def test_silent_through_every_cool_down_is_left_alone() -> None:
 
 
 def test_veiled_windows_pause_later_than_ignored_ones() -> None:
-    veiled, ignored = History(POLICY, base()), History(POLICY, base())
+    veiled, ignored = History(), History()
     for n in range(2):
         ignored.fold([fact(Kind.DELIVERED, 4 * n, f"mail {n}")], START)
         veiled.fold([fact(Kind.DELIVERED, 4 * n, f"mail {n}"), fact(Kind.VEILED, 4 * n, f"mail {n} veiled")], START)
@@ -259,7 +259,7 @@ def test_outage_that_is_learned_of_later_takes_the_pause_back() -> None:
 
 
 def test_window_that_opens_in_an_outage_begins_at_its_end() -> None:
-    contact = History(POLICY, base())
+    contact = History()
     contact.fold([unserved(1, 5), fact(Kind.DELIVERED, 2, "mail")], after_days(6.9))
     assert contact.row.ignored == 0
 
@@ -268,7 +268,7 @@ def test_window_that_opens_in_an_outage_begins_at_its_end() -> None:
 
 
 def test_days_without_a_sign_are_not_over_in_an_outage() -> None:
-    contact = History(POLICY, base())
+    contact = History()
     contact.fold([fact(Kind.DELIVERED, 4 * n, f"mail {n}") for n in range(2)], after_days(18))
     contact.fold([unserved(19, 25)], after_days(24))
     assert contact.row.state is State.ACTIVE
@@ -282,7 +282,7 @@ def test_nobody_is_called_silent_in_the_middle_of_an_outage(drawn: list[int], be
     start = START + begins * STEP
     event = Event(Kind.UNSERVED, start, "outage", until=start + steps * STEP)
 
-    log = replay([*history(drawn), Fact(id="the outage", event=event)], POLICY, END, base()).log
+    log = replay([*history(drawn), Fact(id="the outage", event=event)], RULES, END, base()).log
 
     for logged in log:
         if logged.transition.why in ("attempts", "days"):
@@ -301,14 +301,14 @@ def test_answer_to_a_reactivation_is_told_apart_from_a_return_of_their_own(react
 
 
 def test_who_may_not_be_measured_is_never_called_silent() -> None:
-    contact = History(POLICY, base())
+    contact = History()
     contact.fold([fact(Kind.DELIVERED_UNMEASURED, n, f"mail {n}") for n in range(30)], END)
 
     assert (contact.row.state, contact.row.ignored, contact.log) == (State.ACTIVE, 0, [])
 
 
 def test_mail_inside_an_open_window_is_the_same_attempt() -> None:
-    contact = History(POLICY, base())
+    contact = History()
     contact.fold([fact(Kind.DELIVERED, n / 10, f"mail {n}") for n in range(20)], after_days(19))
 
     assert (contact.row.state, contact.row.ignored) == (State.ACTIVE, 1)
@@ -338,7 +338,7 @@ def test_facts_and_silence_go_by_the_rules_of_their_time(
     facts = [Fact(id=f"mail {day}", event=Event(Kind.DELIVERED, START + day * DAY, "")) for day in (0, 5)]
     rules = [(NEVER, old), (START + 10 * DAY, msgspec.structs.replace(old, **new))]
 
-    row = replay_by(facts, rules, START + 20 * DAY, base()).row
+    row = replay(facts, rules, START + 20 * DAY, base()).row
 
     assert (row.state, row.since, row.cool_until) == (state, START + 6 * DAY, cool_until)
 
@@ -351,4 +351,4 @@ def test_the_same_rules_under_many_versions_change_nothing() -> None:
         rules = [(NEVER, POLICY), *((begin, POLICY) for begin in begins)]
         heard = START + luck.randrange(STEPS) * STEP
 
-        assert replay_by(facts, rules, heard, base()) == replay(facts, POLICY, heard, base())
+        assert replay(facts, rules, heard, base()) == replay(facts, RULES, heard, base())

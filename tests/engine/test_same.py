@@ -65,7 +65,7 @@ class Person(msgspec.Struct):
     def truth(self, end: datetime) -> Replayed:
         facts = [fact for item in self.arrives for fact in item.facts if fact.id not in self.void] + DEAF
         facts = [fact for fact in facts if fact.event.at > self.since]
-        return replay(facts, POLICY, end, self.base, since=self.since, answered=self.answered)
+        return replay(facts, [(NEVER, POLICY)], end, self.base, since=self.since, answered=self.answered)
 
 
 class Item(msgspec.Struct):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.policy import Policy
-from engine.replay import Earned, Replayed, replay
+from engine.replay import NEVER, Earned, Replayed, replay
 from engine.score import Hit, Leave, ends, sign
 from engine.states import Row, State, Transition
 from mtad.base.ids import uuid7
@@ -55,7 +55,7 @@ rows = st.builds(
 
 
 def told(given_hits: list[Hit], row: Row) -> Replayed:
-    return replay([sign(one, POLICY) for one in given_hits], POLICY, START, row)
+    return replay([sign(one, POLICY) for one in given_hits], [(NEVER, POLICY)], START, row)
 
 
 @given(hits, rows, st.integers(0, 2**32))
