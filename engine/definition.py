@@ -88,11 +88,6 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     def ends(self) -> datetime | None:
         return None if self.not_after is None else datetime.fromisoformat(self.not_after)
 
-    @property
-    def has_entries(self) -> bool:
-        """Whether people have a way through it; of a campaign the mail is all there is."""
-        return self.kind != "campaign"
-
 
 def next_stop(definition: Definition, node: str) -> Stop:
     """From a send node over the waits, which add up, to the next send node, choice or end."""

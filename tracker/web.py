@@ -34,7 +34,6 @@ from tracker.preferences import Preferences
 from tracker.servers import Servers
 from tracker.tokens import ContactToken, Keys, Purpose
 
-log = logging.getLogger("mtad.tracker")
 http_log = logging.getLogger("mtad.tracker.http")  # what aiohttp says
 
 # Of looks at the database for a page's sake: mail goes first.
