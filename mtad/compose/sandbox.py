@@ -17,7 +17,7 @@ from typing import Any, cast
 from jinja2 import StrictUndefined, nodes, pass_context
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import Context
+from jinja2.runtime import Context, identity
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, missing
 from jinja2.visitor import NodeTransformer
@@ -32,9 +32,6 @@ _TOO_LONG = f"more than {MOST_TEXT} characters"
 # Filters whose result grows with a number or a text that they are given.
 _GROWING = frozenset({"batch", "center", "indent", "join", "replace", "slice", "tojson", "wordwrap"})
 
-# Those that make nothing.
-_PASSING = frozenset({"default", "d"})
-
 # Of printf's formats, those that ask for 10,000 columns or more, or for a width to be given.
 _WIDE = re.compile(r"%[^%a-zA-Z]*(?:\d{5}|\*)")
 
@@ -47,7 +44,7 @@ class TooMuch(Exception):
 
 
 class _Generator(CodeGenerator):
-    """Compiles templates of an environment that has `quoted`.
+    """Compiles templates whose values are counted before the next is made, and quoted where the environment has it.
 
     What goes into a buffer is quoted only when it comes out: there it is a value still, that
     macros return, filters change and names hold.
@@ -55,58 +52,63 @@ class _Generator(CodeGenerator):
 
     environment: "Environment"
 
-    def _quotes(self, frame: Frame) -> bool:
-        return self.environment.quoted is not None and frame.buffer is None
+    def buffer(self, frame: Frame) -> None:
+        frame.buffer = self.temporary_identifier()
+        self.writeline(f"{frame.buffer} = environment.buffer()")
+
+    def _counts(self, frame: Frame) -> str:
+        """Who counts what a value gives; nobody does where `concat` sees each piece before the next is made."""
+        if frame.buffer is not None:
+            return f"{frame.buffer}.put("
+        return "environment.put(" if self.environment.quoted else ""
 
     def visit_Output(self, node: nodes.Output, frame: Frame) -> None:  # noqa: N802 - Jinja2's
         """What stands between two statements is one piece: to hand over each text and value costs 0.1 µs.
 
-        All values of a piece are made before `concat` sees it, so only where `put` has counted them.
+        All values of a piece are made before `concat` sees it, so only where they are counted.
         """
-        if not self._quotes(frame):
+        if not (counts := self._counts(frame)):
             super().visit_Output(node, frame)
             return
+        quoted = self.environment.quoted if frame.buffer is None else None
         finalize = self._make_finalize()
-        self.writeline("yield ''.join((", node)
+        escapes = quoted and frame.eval_ctx.autoescape and not frame.eval_ctx.volatile
+        self.writeline("yield ''.join((" if quoted else f"{frame.buffer}.extend((", node)
         for child in node.nodes:
             self.newline(child)
             try:
-                self.write(repr(self._output_child_to_const(child, frame, finalize)))
+                const = self._output_child_to_const(child, frame, finalize)
+                self.write(repr(quoted(const) if quoted else const))
             except Exception:  # noqa: BLE001 - no constant, or a fault that is the mail's
-                self._output_child_pre(child, frame, finalize)
+                self.write("environment.shown(" if escapes else counts)
+                if not escapes:
+                    self._output_child_pre(child, frame, finalize)
                 self.visit(child, frame)
-                self._output_child_post(child, frame, finalize)
+                self.write(")" if escapes else "))")
             self.write(",")
         self.write("))")
-
-    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:  # noqa: ANN401 - Jinja2's
-        const = super()._output_child_to_const(node, frame, finalize)
-        quoted = self.environment.quoted
-        return const if quoted is None or frame.buffer is not None else quoted(const)
-
-    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ANN401 - Jinja2's
-        if self._quotes(frame) and frame.eval_ctx.autoescape and not frame.eval_ctx.volatile:
-            self.write("environment.shown((")
-            return
-        if self._quotes(frame):
-            self.write("environment.put(")
-        super()._output_child_pre(node, frame, finalize)
-
-    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ANN401 - Jinja2's
-        super()._output_child_post(node, frame, finalize)
-        if self._quotes(frame):
-            self.write(")")
 
     def start_write(self, frame: Frame, node: nodes.Node | None = None) -> None:
         """The output of `{% filter %}` and `{% call %}`."""
         super().start_write(frame, node)
-        if self._quotes(frame):
-            self.write("environment.put(")
+        self.write(self._counts(frame))
 
     def end_write(self, frame: Frame) -> None:
-        if self._quotes(frame):
-            self.write(")")
+        self.write(")" if self._counts(frame) else "")
         super().end_write(frame)
+
+
+class _Buffer(list[str]):
+    """What a macro or a block puts together; TooMuch as soon as its values are too long."""
+
+    def __init__(self) -> None:
+        self._room = MOST_TEXT
+
+    def put(self, text: str) -> str:
+        self._room -= len(text)
+        if self._room < 0:
+            raise TooMuch(_TOO_LONG)
+        return text
 
 
 class Missing(StrictUndefined):
@@ -138,15 +140,16 @@ class Environment(ImmutableSandboxedEnvironment):
 
     code_generator_class = _Generator
     intercepted_binops = frozenset({"+", "*", "**", "%"})
+    buffer = _Buffer
 
     def __init__(self, *, autoescape: bool, quoted: Callable[[str], str] | None = None) -> None:
         super().__init__(autoescape=autoescape, undefined=Missing, keep_trailing_newline=True, cache_size=0)
         self.quoted = quoted
-        self._left = MOST_STEPS
-        self._room = MOST_TEXT
+        self.begin()
         self.globals = dict(GLOBALS)
-        self.filters["mtad_joined"] = _as_it_is
-        self.filters |= {name: _bounded(name, self.filters[name]) for name in self.filters.keys() - _PASSING}
+        self.filters["mtad_joined"] = identity
+        making = self.filters.keys() - {"default", "d"}
+        self.filters |= {name: _bounded(name, self.filters[name]) for name in making}
         self.filters["mtad_counted"] = self._counted
 
     def begin(self) -> None:
@@ -254,20 +257,12 @@ class _Counting(NodeTransformer):
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - Jinja2's
         self.generic_visit(node)
-        node.iter = _filtered(cast(nodes.Expr, node.iter), "mtad_counted")
+        node.iter = nodes.Filter(node.iter, "mtad_counted", [], [], None, None, lineno=node.lineno)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - Jinja2's
         self.generic_visit(node)
-        return _filtered(node, "mtad_joined")
-
-
-def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
-
-
-def _as_it_is(text: str) -> str:
-    return text
+        return nodes.Filter(node, "mtad_joined", [], [], None, None, lineno=node.lineno)
 
 
 def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -275,20 +270,16 @@ def _bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     at = 1 if hasattr(function, "jinja_pass_arg") else 0  # where the value stands
 
     @wraps(function)
-    def looked_at(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
+    def bounded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
+        if name in _GROWING:
+            _require_small(*args[at:], *kwargs.values())
+        elif name == "format" and isinstance(args[at], str):
+            _require(not _WIDE.search(args[at]))
         result = function(*args, **kwargs)
         _require(not isinstance(result, str) or len(result) <= MOST_TEXT)
         return result
 
-    @wraps(function)
-    def asked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Jinja2's
-        if name in _GROWING:
-            _require_small(*args[at:], *kwargs.values())
-        elif isinstance(args[at], str):
-            _require(not _WIDE.search(args[at]))
-        return looked_at(*args, **kwargs)
-
-    return asked if name in _GROWING or name == "format" else looked_at
+    return bounded
 
 
 def _require_small(value: object, *others: object) -> None:

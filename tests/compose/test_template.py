@@ -181,17 +181,23 @@ class Counted(Ours):
         (compiled_text, "{}"),
         (compiled_text, "{{% autoescape true %}}{}{{% endautoescape %}}"),
         (compiled_text, MARK + "{}"),
+        (compiled, "{{% set x %}}{}{{% endset %}}"),
+        (compiled_html, "{{% set x %}}{}{{% endset %}}"),
+        (compiled_html, "{{% set x | length %}}{}{{% endset %}}"),
+        (compiled_html, "{{% filter length %}}{}{{% endfilter %}}"),
+        (compiled_html, "{{% macro m() %}}{}{{% endmacro %}}{{{{ m() | length }}}}"),
     ],
 )
+@pytest.mark.parametrize("asked", ["{{ large() }}" * 9, "{% for i in range(9) %}{{ large() }}{% endfor %}"])
 def test_no_more_values_are_made_than_a_text_may_hold(
-    of_part: Callable[[str], Template], around: str, monkeypatch: pytest.MonkeyPatch
+    of_part: Callable[[str], Template], around: str, asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox, "MOST_TEXT", 2_000)
     large = Counted()
     values = context("a@b.test", {"large": large})
 
     with pytest.raises(ContentFault, match=TEXT):
-        rendered(of_part(around.format("{{ large() }}" * 9)), values, "part")
+        rendered(of_part(around.format(asked)), values, "part")
 
     assert large.calls == 2
 
