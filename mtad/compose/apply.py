@@ -53,7 +53,7 @@ class Applied(msgspec.Struct, frozen=True):
 
 def read_stream(path: Path) -> StreamDefinition:
     """The stream of a file; InputError in one line for whatever is wrong with it."""
-    raw = _table(path)
+    raw = read_table(path)
     try:
         return parse_stream(raw)
     except InputError as error:
@@ -146,7 +146,7 @@ async def apply_program(pool: Pool, path: Path, by: str, *, move: bool = False) 
     and nothing is changed, for whatever is wrong in the file or a template, and where a move
     would strand somebody.
     """
-    raw = _table(path)
+    raw = read_table(path)
     async with pool.acquire() as conn:
         stream = await _stream(conn, path, raw)
         types = await store.attribute_types(conn)
@@ -206,7 +206,8 @@ def _check_pool(definition: StreamDefinition, pools: Collection[str]) -> None:
         raise InputError(f"pool: there is no [[pool]] named {definition.pool!r} (there is: {', '.join(pools)})")
 
 
-def _table(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """The TOML of a file that the command line names; InputError in one line when it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

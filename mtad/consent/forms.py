@@ -8,7 +8,6 @@ file again changes nothing. A change makes a new version; proofs name the one th
 """
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from mtad.base.config import Config
 from mtad.base.db import Connection, Pool, in_transaction
 from mtad.base.errors import InputError
 from mtad.compose import store as messages
+from mtad.compose.apply import read_table
 from mtad.compose.folder import Draft, read_message
 from mtad.compose.store import Parts
 from mtad.consent import store
@@ -96,15 +96,9 @@ async def list_forms(config: Config, pool: Pool) -> list[Shown]:
 
 def read_form(path: Path) -> FormWords:
     """The form of a file; InputError in one line for whatever is wrong with it."""
+    raw = read_table(path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
         form = msgspec.convert(raw, FormWords)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: {error}") from None
     except msgspec.ValidationError as error:
         raise InputError(f"{path}: {_named(error)}") from None
     if not _NAME.fullmatch(form.name):
