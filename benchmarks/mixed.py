@@ -26,7 +26,7 @@ from benchmarks.phases import Phase, send_through, sent
 from benchmarks.place import Place, installed
 from benchmarks.receipts import PROGRAM, Receipts, set_up
 from benchmarks.run import import_people, say
-from benchmarks.sinks import receiving, smtp_sink_program
+from benchmarks.sinks import receiving
 from mtad.base.db import Pool
 from mtad.base.errors import Problem
 from mtad.compose.preview import tracking_keys
@@ -145,8 +145,6 @@ def _plan() -> Plan:
 
 async def measure(plan: Plan) -> Report:
     """One run from an empty folder; Problem when it cannot be finished."""
-    if plan.sink == "smtp-sink":
-        smtp_sink_program()  # before a minute is spent on the rest
     load_before = os.getloadavg()[0]
     draw = random.Random(plan.seed)
     domains = [f"d{number}.example.net" for number in range(SITES)]

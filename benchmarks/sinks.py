@@ -35,7 +35,8 @@ class Receiver(msgspec.Struct, frozen=True):
 async def receiving(wanted: str, ports: int) -> AsyncIterator[Receiver]:
     """Receive inside the block: `smtp-sink`, `lab`, or HOST:PORT of a server that is there, one port only.
 
-    The lab's sink runs in this process, so its CPU time is that of the whole benchmark.
+    What is missing or wrong is said at once. The lab's sink runs in this process, so its CPU
+    time is that of the whole benchmark.
     """
     if wanted == "lab":
         async with Sink(ports=ports) as sink:

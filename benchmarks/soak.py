@@ -26,7 +26,7 @@ from benchmarks.openloop import Outcome
 from benchmarks.place import Place, installed
 from benchmarks.run import import_people, say
 from benchmarks.samples import Sample, look
-from benchmarks.sinks import receiving, smtp_sink_program
+from benchmarks.sinks import receiving
 from benchmarks.trends import Trend, steps, trend
 from mtad.base.db import Pool
 from mtad.base.plot import Line, Panel, svg
@@ -143,8 +143,6 @@ def _plan() -> Plan:
 
 async def measure(plan: Plan) -> Report:
     """One run from an empty folder; Problem when it cannot be finished."""
-    if plan.sink == "smtp-sink":
-        smtp_sink_program()  # before a minute is spent on the rest
     load_before = os.getloadavg()[0]
     draw = random.Random(plan.seed)
     domains = [f"d{number}.example.net" for number in range(SITES)]
