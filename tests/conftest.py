@@ -25,6 +25,7 @@ from mtad.base.db import Pool, open_pool
 from mtad.base.migrate import migrate
 from mtad.ops.memory import memory
 from mtad.ops.postgres import Postgres
+from tests.blocking import Blocked, watching
 
 # Processes of xdist are told that there are 80 columns, and what commands print would depend on it.
 os.environ.pop("COLUMNS", None)
@@ -71,6 +72,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watching() -> Iterator[None]:
+    with watching():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def blocked() -> Iterator[list[str]]:
+    """What blocked the loop of a worker; it fails the test, unless the test takes it away."""
+    yield Blocked.seen
+    found, Blocked.seen[:] = "\n".join(Blocked.seen), []
+    assert not found, found
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,7 @@ _JINJA = jinja2.Environment(
 )
 _JINJA.globals["style"] = _STYLE
 
+_JINJA.get_template("base.html")  # into its cache, or the loop would read it for the first page
 _TEMPLATES = {name: _JINJA.get_template(f"{name}.html") for name in ("said", "preferences", "subscribe", "snippet")}
 
 # Nothing may be loaded and nobody may frame the page; its forms post to us only.

@@ -75,7 +75,7 @@ class Used:
 
     async def know_links(self, pool: Pool) -> None:
         links = dict(await store.links(pool, 0, [], 100))
-        write_snapshot(self.config.state / FOLDER / "0.links", links)
+        await asyncio.to_thread(write_snapshot, self.config.state / FOLDER / "0.links", links)
 
     async def until_it_serves(self, http: aiohttp.ClientSession, process: "asyncio.subprocess.Process") -> None:
         async def serves() -> bool:

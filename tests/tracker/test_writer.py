@@ -125,8 +125,8 @@ async def test_a_slot_has_one_owner(tmp_path: Path) -> None:
 
         folders = {path.parent.name for path in files(tmp_path)}
         assert folders == {"0", "0.1"}
-        assert Slot.claim(tmp_path / "0") is None
-    slot = Slot.claim(tmp_path / "0")
+        assert await asyncio.to_thread(Slot.claim, tmp_path / "0") is None
+    slot = await asyncio.to_thread(Slot.claim, tmp_path / "0")
     assert slot is not None
     slot.release()
 
