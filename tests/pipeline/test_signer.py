@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mtad.base.clock import SystemClock
+from mtad.base.clock import ManualClock
 from mtad.compose.faults import ContentFault
 from mtad.pipeline import signer as module
-from mtad.pipeline.signer import Signed, Signer
+from mtad.pipeline.signer import TURN, Signed, Signer
 
 
 class Draft:
@@ -24,20 +26,37 @@ class Draft:
         return made[0]
 
 
+class Clock(ManualClock):
+    """Time passes as the test says."""
+
+    elapsed = 0.0
+
+    def __init__(self) -> None:
+        super().__init__(datetime.now(UTC))
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+
 class Bench:
     """A signer, what it wants signed, and the sizes of the groups in which it does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, together: bool) -> None:
         self.groups: list[list[str]] = []
+        self.seconds = 0.0  # that composing takes
+        self.composed = 0
         monkeypatch.setattr(module, "signatures", self._signatures)
         everything: Any = self
-        self.signer = Signer(everything, everything, SystemClock(), {}, everything if together else None)
+        self.clock = Clock()
+        self.signer = Signer(everything, everything, self.clock, {}, everything if together else None)
 
     def _signatures(self, wanted: list[tuple[None, bytes]], _: object) -> list[bytes]:
         self.groups.append([name.decode() for _, name in wanted])
         return [name for _, name in wanted]
 
     def compose(self, facts: Any, *_: object) -> Any:
+        self.clock.elapsed += self.seconds
+        self.composed += 1
         if facts.name == "faulty":
             raise ContentFault("content:no such value")
         return SimpleNamespace(
@@ -121,3 +140,22 @@ async def test_who_no_longer_waits_is_passed_over(monkeypatch: pytest.MonkeyPatc
     await bench.run(asked)
 
     assert [name for group in bench.groups for name in group] == ["here"]
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.3 * TURN, 4), (2 * TURN, 1)])
+async def test_as_many_are_composed_in_a_turn_as_it_has_time_for(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
+) -> None:
+    bench = Bench(monkeypatch, together=False)
+    bench.seconds = seconds
+    turns: list[int] = []  # mails composed before each
+
+    def turn() -> None:
+        turns.append(bench.composed)
+        loop.call_soon(turn)
+
+    loop = asyncio.get_running_loop()
+    loop.call_soon(turn)
+    await bench.signed(*NAMES)
+
+    assert max(after - before for before, after in pairwise(turns)) == most
