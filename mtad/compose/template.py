@@ -156,6 +156,8 @@ def _guess(name: str, allowed: Collection[str]) -> str:
 def context(email: str, attributes: Mapping[str, Any]) -> Names:
     """The values of one contact. What is null or empty counts as missing, so `default` applies."""
     values = Names(GLOBALS)
-    values.update({name: value for name, value in attributes.items() if value is not None and value != ""})
+    if None in attributes.values() or "" in attributes.values():
+        attributes = {name: value for name, value in attributes.items() if value is not None and value != ""}
+    values.update(attributes)
     values["email"] = email
     return values

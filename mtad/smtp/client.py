@@ -120,7 +120,7 @@ class Client:
         offers = self.offers
         wire = (encode.chunk if offers.chunking else encode.data)(message, safe_from)
         utf8 = not (recipient.isascii() and return_path.isascii())
-        eight_bit = utf8 or not message.isascii()
+        eight_bit = utf8 or not message[:safe_from].isascii()
         size = len(message) if offers.size else None
         mail = encode.mail(return_path, size=size, eight_bit=eight_bit, utf8=utf8)
         rcpt = encode.rcpt(recipient)

@@ -82,8 +82,8 @@ def data(message: bytes, safe_from: int | None = None) -> bytes:
 
     `message` has CRLF line ends only. ValueError when it is empty or holds a bare
     CR, a bare LF or NUL: servers disagree on where such a message ends. What stands from
-    octet `safe_from` on, where a line begins, is known to hold none of these, and no line
-    that begins with a dot (compose.mime.quoted): it is not looked at.
+    octet `safe_from` on, where a line begins, is known to be ASCII, to hold none of these,
+    and no line that begins with a dot (compose.mime.quoted): it is not looked at.
     """
     message = chunk(message, safe_from)
     looked_at = message[:safe_from]
