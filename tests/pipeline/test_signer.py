@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from mtad.base.clock import ManualClock
 from mtad.compose.faults import ContentFault
 from mtad.pipeline import signer as module
 from mtad.pipeline.signer import TURN, Signed, Signer
+from tests.clock import ManualClock
 
 
 class Draft:
