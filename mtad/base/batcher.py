@@ -72,10 +72,10 @@ class Batcher(Generic[Item, Result]):
                 raise
 
     async def _collect(self) -> None:
-        looks = round(self._linger / _LOOK)
-        while looks and len(self._waiting) < self._most and self._more():
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._linger
+        while len(self._waiting) < self._most and self._more() and loop.time() < until:  # noqa: ASYNC110 - `more` is asked, and tells nobody
             await asyncio.sleep(_LOOK)
-            looks -= 1
         await self._flush(self._next_batch())
 
     async def drain(self) -> None:

@@ -160,8 +160,9 @@ class SessionRunner:
         step = self._step
         if self._shape.provider_message_rate:
             if step.last is not None:
+                step.phase = IDLE  # however long the database takes
                 await self._settle(step.last)
-                step.last = None
+                step.last, step.phase = None, BEGIN
             if not await self._provider_bears(mail):
                 return None
         while True:

@@ -23,7 +23,7 @@ from mtad.dkim.keys import signatures
 from mtad.dkim.multibuffer import LANES, Multibuffer
 from mtad.dkim.sign import Draft, NotCovered
 from mtad.dkim.sign import Signer as Dkim
-from mtad.pipeline.backlog import CLASSES
+from mtad.pipeline.backlog import CLASSES, TRANSACTIONAL
 from mtad.pipeline.endings import Mail
 
 BULK = 2
@@ -31,7 +31,7 @@ BULK = 2
 # A turn of the loop begins no further mail or signature after so many seconds.
 TURN = 0.0002
 
-# Mails composed before the first of them is signed: a transactional one waits for no more signatures than these.
+# Mails composed before the first of them is signed; a transactional one overtakes them.
 AHEAD = LANES
 
 
@@ -103,6 +103,10 @@ class Signer:
                 self._draft_next()
                 yield
             while self._drafts:
+                drafted = len(self._drafts)
+                if self._wanted[TRANSACTIONAL]:
+                    self._draft_next()
+                    self._drafts.rotate(len(self._drafts) - drafted)  # to the front, if there is one more
                 self._sign_drafts()
                 yield
 
@@ -137,11 +141,10 @@ class Signer:
         return composed, draft
 
     def _sign_drafts(self) -> None:
-        drafts = [self._drafts.popleft() for _ in range(min(self._at_once, len(self._drafts)))]
+        first = [self._drafts.popleft() for _ in range(min(self._at_once, len(self._drafts)))]
+        drafts = [one for one in first if not one[2].done()]  # else its session was cancelled
         made = iter(signatures([one for _, draft, _ in drafts for one in draft.wanted], self._multibuffer))
         for composed, draft, done in drafts:
-            field = draft.signed([next(made) for _ in draft.wanted])
-            if not done.done():
-                message = composed.message(field)
-                body_at = len(message) - len(composed.body)
-                done.set_result(Signed(composed.return_path, composed.recipient, message, body_at))
+            message = composed.message(draft.signed([next(made) for _ in draft.wanted]))
+            body_at = len(message) - len(composed.body)
+            done.set_result(Signed(composed.return_path, composed.recipient, message, body_at))

@@ -139,13 +139,14 @@ async def wake_proven(conn: Connection) -> int:
 async def settle_ended(
     conn: Connection, worker: int, slot: int, jobs: Sequence[Ended], *, flush: bool = True
 ) -> set[int]:
-    """Write endings down; the ids that were still this worker's to settle.
+    """Write endings down, of each job one; the ids that were still this worker's to settle.
 
     Without `flush` they are durable when the next commit on this connection is. Where they give
     somebody a slot of a cap back, their mail that waits for one is due with the same commit.
     """
     if not jobs:
         return set()
+    jobs = list({job.facts.job_id: job for job in jobs}.values())
     endings: dict[_Ending, int] = {}
     numbers = [endings.setdefault(_ending(job), len(endings) + 1) for job in jobs]
     ((settled, sites),) = await conn.fetch(

@@ -378,7 +378,7 @@ with endings as materialized (
            group by contact_id) f
    where gate.contact_id = f.contact_id
 ), gone as (
-  delete from job where id = any(array(select id from jobs))
+  delete from job where id = any(array(select id from jobs)) returning id
 ), data_gone as (
   delete from job_data using jobs where job_data.job_id = jobs.id
 ), written as (
@@ -450,7 +450,9 @@ with endings as materialized (
   on conflict (program_id, slot, key) do update set n = tally.n + excluded.n
 )
 select coalesce(array_agg(id), '{}'),
-       case when bool_or(gives_back) then wake_capped(array_agg(contact_id) filter (where gives_back)) end
+       -- Behind the delete: what is woken must not be one of those that are gone.
+       case when bool_or(gives_back) and (select count(*) from gone) >= 0
+            then wake_capped(array_agg(contact_id) filter (where gives_back)) end
   from jobs;
 
 -- name: settle_returned

@@ -69,6 +69,23 @@ async def test_a_lone_item_is_written_at_once() -> None:
     assert desk.batches == [[1]]
 
 
+async def test_a_batch_lingers_for_a_time_however_slow_the_loop_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtad.base.batcher._LOOK", 0)
+    loop = asyncio.get_running_loop()
+    looks: list[float] = []
+    begun = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: begun + 0.02 * len(looks))  # each look takes so long
+
+    def more() -> bool:
+        looks.append(loop.time())
+        return len(looks) < 100
+
+    batcher = Batcher(Desk().write, most=10, linger=0.05, more=more)
+    async with running(batcher):
+        await batcher.put(1)
+    assert len(looks) == 3
+
+
 async def test_what_comes_during_a_write_goes_together_in_the_next() -> None:
     desk = Desk()
     desk.open.clear()

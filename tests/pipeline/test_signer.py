@@ -43,7 +43,8 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, together: bool) -> None:
         self.groups: list[list[str]] = []
-        self.seconds = 0.0  # that composing takes
+        self.signing = asyncio.Event()
+        self.seconds = 0.0  # that composing takes, and signing
         self.composed = 0
         monkeypatch.setattr(module, "signatures", self._signatures)
         everything: Any = self
@@ -52,6 +53,8 @@ class Bench:
 
     def _signatures(self, wanted: list[tuple[None, bytes]], _: object) -> list[bytes]:
         self.groups.append([name.decode() for _, name in wanted])
+        self.signing.set()
+        self.clock.elapsed += self.seconds
         return [name for _, name in wanted]
 
     def compose(self, facts: Any, *_: object) -> Any:
@@ -128,6 +131,37 @@ async def test_transactional_mail_is_signed_first(monkeypatch: pytest.MonkeyPatc
     await bench.run(asked)
 
     assert bench.groups[0][0] == "receipt"
+
+
+async def test_transactional_mail_overtakes_what_is_composed_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, together=False)
+    bench.seconds = 2 * TURN  # so that each is composed in a turn of its own
+    asked = [asyncio.ensure_future(bench.sign(name)) for name in NAMES]
+    await asyncio.sleep(0)
+
+    async def late() -> Signed:
+        await bench.signing.wait()
+        return await bench.sign("receipt", class_=0)
+
+    await bench.run([*asked, asyncio.ensure_future(late())])
+
+    assert bench.groups.index(["receipt"]) <= 2
+
+
+async def test_who_has_gone_since_his_mail_was_composed_costs_no_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, together=False)
+    bench.seconds = 2 * TURN
+    asked = [asyncio.ensure_future(bench.sign(name)) for name in NAMES]
+    await asyncio.sleep(0)
+
+    async def leaves() -> Signed:
+        await bench.signing.wait()
+        asked[5].cancel()
+        return await bench.sign("last")
+
+    await bench.run([*asked, asyncio.ensure_future(leaves())])
+
+    assert [NAMES[5]] not in bench.groups
 
 
 @pytest.mark.parametrize("together", [False, True])

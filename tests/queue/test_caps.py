@@ -142,6 +142,21 @@ async def test_slot_is_free_again_unless_the_mail_may_have_arrived(world: World,
     assert [f.job_id for f in await world.claim(worker)] == waits[: 1 - left]
 
 
+async def test_what_waits_for_a_slot_can_end_with_the_mail_that_gives_it_back(world: World) -> None:
+    worker = await world.worker()
+    await world.job()
+    (first,) = await world.claim(worker)
+    await begun(world, worker, counted(world, [first]))
+    await world.job(mail=2)
+    (second,) = await world.claim(worker)
+    await world.rows.conn.execute(
+        "update job set due = now() + interval '1 d', reason = 'cap:1/7d' where id = $1", second.job_id
+    )
+
+    both = [Ended(facts, "bounced", "x", attempts=1) for facts in (first, second)]
+    assert await store.settle_ended(world.rows.conn, worker, 0, both) == {first.job_id, second.job_id}
+
+
 async def test_who_is_put_off_while_a_slot_comes_back_is_asked_for_again_at_once(world: World) -> None:
     worker = await world.worker()
     await world.job()
