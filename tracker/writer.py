@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
@@ -34,6 +35,9 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 # loop its turn. A lone hit does not wait.
 APART = 0.008
 ENOUGH = 24
+
+# So many hits are a group at most, unless one entry has more: whoever waits for it is told in one turn of the loop.
+GROUP = 512
 
 # So many hits wait for the disk at most; all above are refused.
 BOUND = 4096
@@ -94,8 +98,10 @@ class Journal:
         """`told` is called once: with None when the hits are on disk, or with why not. Waits until `run` runs.
 
         `alone`: no others are waited for, for a turn of the loop may take 20 ms. OSError when too many wait, or
-        too much.
+        too much, or `run` has ended.
         """
+        if self._over:
+            raise OSError("the journal is closed")
         if self._many + len(hits) > BOUND:
             raise OSError("too many hits wait for the disk")
         if self._bytes >= self._max_bytes and (
@@ -106,7 +112,7 @@ class Journal:
         self._many += len(hits)
         if alone and self._loop:
             self._begin_group(self._loop)
-        elif self._next is None or self._many == ENOUGH:
+        elif self._next is None or self._many - len(hits) < ENOUGH <= self._many:
             self._plan()
 
     def complete_until(self, now: datetime) -> datetime:
@@ -121,9 +127,7 @@ class Journal:
         """Run blocking work on files, never at the same time as a write. RuntimeError when `run` has ended."""
         if self._over:
             raise RuntimeError("nobody does errands for the journal any more")
-        done: Future[T] = Future()
-        self._errands.put(partial(_fulfil, done, work, *arguments))
-        return await asyncio.wrap_future(done)
+        return await self._errand(work, *arguments)
 
     async def run(self) -> None:
         """Own a slot and write until cancelled; then write what was handed over, and let go.
@@ -143,9 +147,15 @@ class Journal:
                 self._begin_group(loop)
                 await self.written.wait()
             self.owned.clear()
-            await self.in_thread(self._leave)
+            left = self._errand(self._leave)
             self._over = True
             self._errands.put(None)
+            await left
+
+    def _errand(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        done: Future[T] = Future()
+        self._errands.put(partial(_fulfil, done, work, *arguments))
+        return asyncio.wrap_future(done)
 
     async def _own(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self.owned.is_set():
@@ -173,21 +183,24 @@ class Journal:
         )
 
     def _begin_group(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand what waits to the thread."""
+        """Hand what waits to the thread: whole entries, up to GROUP hits."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
         if self._writing or not self._waiting:
             return
         self._begun = loop.time()
-        self._writing, self._waiting, self._many = self._waiting, [], 0
+        ends = list(itertools.accumulate(len(hits) for hits, _ in self._waiting))
+        most = bisect(ends, GROUP) or 1
+        self._writing, self._waiting = self._waiting[:most], self._waiting[most:]
+        self._many -= ends[most - 1]
         self._errands.put(partial(self._write_group, self._writing, loop))
 
-    def _told(self, error: Exception | None, loop: asyncio.AbstractEventLoop) -> None:
-        """The group is durable, or refused: tell those who wait for it."""
+    def _told(self, errors: Sequence[Exception | None], loop: asyncio.AbstractEventLoop) -> None:
+        """Each of the group is durable, or refused: tell those who wait for it."""
         group, self._writing = self._writing, []
         self.written.set()
-        for _, told in group:
+        for (_, told), error in zip(group, errors, strict=True):
             try:
                 told(error)
             except Exception:  # a defect: the others are not to blame
@@ -201,12 +214,13 @@ class Journal:
             errand()
 
     def _write_group(self, group: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
-        error: Exception | None = None
+        records = [_records(hits) for hits, _ in group]
+        errors = [None if isinstance(one, bytes) else one for one in records]
         try:
-            self._write(b"".join([encode(hit) for hits, _ in group for hit in hits]))
+            self._write(b"".join([one for one in records if isinstance(one, bytes)]))
         except Exception as refused:  # noqa: BLE001 - those who wait decide what it means
-            error = refused
-        loop.call_soon_threadsafe(self._told, error, loop)
+            errors = [error or refused for error in errors]
+        loop.call_soon_threadsafe(self._told, errors, loop)
 
     def _claim(self) -> None:
         names = itertools.chain([self._name], (f"{self._name}.{n}" for n in itertools.count(1)))
@@ -225,6 +239,7 @@ class Journal:
         self._close()
         if self._slot:
             self._slot.release()
+            self._slot = None
 
     def _segments(self) -> list[Segment]:
         if self._slot is None:
@@ -283,6 +298,14 @@ class Journal:
         if self._path is not None:
             os.close(self._fd)
         self._fd, self._path, self._durable = -1, None, 0
+
+
+def _records(hits: Sequence[Hit]) -> bytes | Exception:
+    """Of one entry; or why it has none, such as a lone surrogate: the others of its group are not to blame."""
+    try:
+        return b"".join([encode(hit) for hit in hits])
+    except Exception as error:  # noqa: BLE001 - those who wait decide what it means
+        return error
 
 
 def _fulfil(done: Future[T], work: Callable[..., T], *arguments: object) -> None:

@@ -89,9 +89,39 @@ async def test_groups_are_apart_unless_enough_wait(tmp_path: Path, monkeypatch: 
         await journal.segments()  # the thread has done what it was asked for
 
         assert len(on_disk(tmp_path)) == 1
-        await asyncio.gather(*waiting, appended(journal, hit()))
+        journal.append([hit(), hit()], lambda _: None)  # more than enough
+        async with asyncio.timeout(60):
+            await asyncio.gather(*waiting)
 
-    assert len(on_disk(tmp_path)) == 1 + ENOUGH
+    assert len(on_disk(tmp_path)) == 2 + ENOUGH
+
+
+async def test_a_group_is_whole_entries_and_no_bigger_than_it_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.writer.GROUP", 4)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    journal = Journal(tmp_path, 0)
+    told: list[int] = []  # after how many syncs
+    for many in (3, 2, 2, 9, 1):
+        journal.append([hit() for _ in range(many)], lambda _: told.append(len(synced)))
+    async with running(journal):
+        pass
+
+    assert told == [1, 2, 2, 3, 4]
+    assert len(on_disk(tmp_path)) == 17
+
+
+async def test_what_cannot_be_encoded_is_refused_without_its_group(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 0)
+    before, after = hit(), hit()
+    entries = [appended(journal, one) for one in (before, hit(agent="\udc80"), after)]
+    async with running(journal):
+        told = await asyncio.gather(*entries, return_exceptions=True)
+
+    assert [type(one) for one in told] == [type(None), UnicodeEncodeError, type(None)]
+    assert on_disk(tmp_path) == [before, after]
 
 
 async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path) -> None:
@@ -104,6 +134,8 @@ async def test_everything_handed_over_before_the_stop_is_written(tmp_path: Path)
     assert len(on_disk(tmp_path)) == 2000
     with pytest.raises(RuntimeError, match="any more"):  # and not waited for, for ever
         await journal.segments()
+    with pytest.raises(OSError, match="the journal is closed"):
+        await appended(journal, hit())
 
 
 async def test_who_knows_that_nothing_else_comes_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
