@@ -19,6 +19,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.reads = True
+        self.written = 0
         self.protocol: asyncio.BaseProtocol | None = None
 
     def get_extra_info(self, _: str) -> tuple[str, int]:
@@ -33,7 +34,8 @@ class Wire:
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol
 
-    def write(self, _: bytes) -> None: ...
+    def write(self, _: bytes) -> None:
+        self.written += 1
 
 
 class Successor(asyncio.Protocol):
@@ -49,15 +51,17 @@ class Successor(asyncio.Protocol):
 
 
 class Disk:
-    """Answers of a tracker whose clock can fail and whose disk is never done."""
+    """Answers of a tracker whose clock can fail once, and whose disk is never done, or is a defect."""
 
     def __init__(self) -> None:
         self.noted: list[Hit] = []
         self.together: list[int] = []
+        self.no_time = False
         self.broken = False
 
     def moment(self) -> Moment:
-        if self.broken:
+        if self.no_time:
+            self.no_time = False
             raise OverflowError("no time")
         return Moment(NOON, 0)
 
@@ -66,9 +70,13 @@ class Disk:
             raise KeyError("a defect")
         return b"", hit()
 
-    def note(self, hits: Sequence[Hit], _now: float, _then: Callable[[bool], None]) -> None:
+    def note(self, hits: Sequence[Hit], _now: float, then: Callable[[bool], None]) -> None:
         self.noted += hits
         self.together.append(len(hits))
+        if self.broken:
+            if len(hits) > 1:
+                then(True)
+            raise KeyError("a defect")
 
 
 def door_of(doors: Doors) -> tuple[Door, Wire]:
@@ -99,16 +107,31 @@ async def test_a_time_that_cannot_be_told_costs_no_door_its_request(monkeypatch:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
     disk = Disk()
     doors = Doors(disk, keepalive=3600.0)
-    disk.broken = True
+    disk.no_time = True
     door_of(doors)[0].data_received(request(opened()))
-    await turns()
+    async with asyncio.timeout(60):
+        while not disk.noted:  # though no other request comes
+            await turns()
+
     assert [type(one) for one in told] == [OverflowError]
+    for door in list(doors.open):
+        door.connection_lost(None)
 
-    disk.broken = False
-    door_of(doors)[0].data_received(request(opened()))
+
+@pytest.mark.parametrize("together", [1, 2], ids=["before", "after"])
+async def test_a_defect_in_noting_keeps_nobody_waiting_and_answers_nobody_twice(together: int) -> None:
+    """Whether it raises before it tells or after."""
+    disk = Disk()
+    disk.broken = True
+    doors = Doors(disk, keepalive=3600.0)
+    wires = []
+    for _ in range(together):
+        door, wire = door_of(doors)
+        door.data_received(request(opened()))
+        wires.append(wire)
     await turns()
 
-    assert len(disk.noted) == 2
+    assert [wire.written for wire in wires] == [1] * together
     for door in list(doors.open):
         door.connection_lost(None)
 
