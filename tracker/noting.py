@@ -128,14 +128,12 @@ class Noting:
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """On those that the disk keeps waiting for too long."""
-        self._timer = None
-        while self._patience:
-            recording = self._patience[0]
-            if recording.then and recording.until > loop.time():
-                self._timer = loop.call_at(recording.until, self._give_up, loop)
-                return
-            self._recorded(recording, TimeoutError())
-            self._patience.popleft()
+        waiting = self._patience
+        try:
+            while waiting and not (waiting[0].then and waiting[0].until > loop.time()):
+                self._recorded(waiting.popleft(), TimeoutError())
+        finally:  # whatever comes of telling one, the others are waited for
+            self._timer = loop.call_at(waiting[0].until, self._give_up, loop) if waiting else None
 
     async def note(self, hit: Hit) -> bool:
         """Have the hit recorded, and wait for it; whether it is durable."""

@@ -43,6 +43,25 @@ async def test_who_was_told_is_not_told_again() -> None:
     assert dropped._value.get() == before + 1, "what is said too late is not counted"
 
 
+async def test_who_fails_when_told_costs_the_others_no_patience() -> None:
+    loop = asyncio.get_running_loop()
+    failed: list[object] = []
+    loop.set_exception_handler(lambda _, context: failed.append(context["exception"]))
+    noting = Noting(lambda _hits, _told, _alone: None, trusted_proxies=[], clock=SystemClock())
+    given_up: asyncio.Future[bool] = loop.create_future()
+
+    def fail(_durable: bool) -> None:
+        raise KeyError("a defect")
+
+    since = loop.time() - JOURNAL_PATIENCE
+    noting.begin([hit()], since, fail)
+    noting.begin([hit()], since, given_up.set_result)
+    async with asyncio.timeout(10):
+        assert not await given_up
+
+    assert [type(one) for one in failed] == [KeyError]
+
+
 async def test_a_defect_keeps_nobody_waiting() -> None:
     def record(_hits: Sequence[Hit], _told: Told, _alone: bool) -> None:
         raise KeyError("a defect")
