@@ -2,7 +2,6 @@
 
 import ipaddress
 from collections.abc import Sequence
-from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -10,6 +9,9 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Enough to see a gateway's range, too little to name a household.
 KEPT_BITS = {4: 24, 6: 48}
+
+# So many proxies are remembered: few stand before us, and many clients behind them.
+MOST_PROXIES = 1024
 
 
 class Origins:
@@ -20,8 +22,7 @@ class Origins:
             version: [(int(one.netmask), int(one.network_address)) for one in trusted if one.version == version]
             for version in KEPT_BITS
         }
-        # Few proxies stand before us, and many clients behind them.
-        self._peer = lru_cache(maxsize=1024)(self._hop)
+        self._proxies: dict[str, tuple[str | None, bool]] = {}  # never a client: its address is not ours to keep
 
     def origin(self, peer: str, forwarded: Sequence[str]) -> str | None:
         """The network of the client: IPv4 cut to /24, IPv6 to /48; None when there is no address.
@@ -29,7 +30,7 @@ class Origins:
         `forwarded` are the values of X-Forwarded-For. They are believed only as far as
         trusted proxies wrote them: the client is the rightmost address that is none.
         """
-        network, believed = self._peer(peer)
+        network, believed = self._proxies.get(peer) or self._peer(peer)
         if not believed or not forwarded:
             return network
         for hop in reversed(",".join(forwarded).split(",")):
@@ -49,6 +50,12 @@ class Origins:
                 break
             found = further
         return str(found) if found else None
+
+    def _peer(self, peer: str) -> tuple[str | None, bool]:
+        found = self._hop(peer)
+        if found[1] and len(self._proxies) < MOST_PROXIES:
+            self._proxies[peer] = found
+        return found
 
     def _hop(self, text: str) -> tuple[str | None, bool]:
         """The network of one address, and whether what it says of others is believed."""

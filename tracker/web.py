@@ -306,7 +306,7 @@ def _picture(method: Method, unix: int) -> bytes:
     return b"%b%b\r\n\r\n%b" % (_PIXEL_HEAD, date_of(unix), body)
 
 
-@lru_cache(maxsize=64)
+# Not remembered: many locations are one person's, by values or by the parameter that says who comes.
 def _redirect(method: Method, location: str, unix: int) -> bytes:
     length = "Content-Length: 0\r\n" if method is Method.GET else ""
     head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n{_FOUND}{length}Date: "

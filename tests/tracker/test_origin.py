@@ -32,6 +32,15 @@ def test_the_client_is_the_rightmost_address_that_is_no_proxy(
     assert Origins(TRUSTED).origin(peer, forwarded) == expected
 
 
+def test_of_peers_only_some_trusted_proxies_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.origin.MOST_PROXIES", 2)
+    origins = Origins(TRUSTED)
+    for peer in ("203.0.113.77", "", "127.0.0.1", "127.0.0.1", "10.1.1.1", "10.1.1.2"):
+        origins.origin(peer, ["198.51.100.9"])
+
+    assert list(origins._proxies) == ["127.0.0.1", "10.1.1.1"]
+
+
 @pytest.mark.parametrize(
     ("peer", "forwarded", "expected"),
     [
