@@ -84,7 +84,9 @@ class _Generator(CodeGenerator):
                 if not escapes:
                     self._output_child_pre(child, frame, finalize)
                 self.visit(child, frame)
-                self.write(")" if escapes else "))")
+                if not escapes:
+                    self._output_child_post(child, frame, finalize)
+                self.write(")")
             self.write(",")
         self.write("))")
 

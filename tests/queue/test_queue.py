@@ -1,7 +1,9 @@
 """Claim, begin and settle on real Postgres."""
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -306,6 +308,24 @@ async def test_the_last_tenth_of_the_tokens_is_for_mail_that_yields_to_nobody(po
     assert answers == {urgent: 0}
 
 
+async def test_each_offer_of_a_batch_yields_and_counts_for_itself(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, rate=1, burst=21)
+        jobs = [await world.job(f"c{n}@reader.test") for n in range(20)]
+        worker = await world.worker()
+        claimed = await world.claim(worker)
+        offers = [
+            store.Offer(facts, world.lane.id, yields=n % 2 == 1, counts=n % 3 == 0) for n, facts in enumerate(claimed)
+        ]
+
+        answers = await store.begin(conn, worker, offers)
+
+        counted = await conn.fetch("select contact_id from gate where sent is not null order by 1")
+    # Two tokens are kept from those that yield: the 19th mail may have one, the 20th may not.
+    assert [job for job in jobs if answers[job] != 0] == jobs[19:]
+    assert [row[0] for row in counted] == [world.contacts[job] for job in jobs[::3]]
+
+
 async def test_a_delivered_mail_leaves_the_queue_for_the_ledger_and_moves_its_entry(world: World) -> None:
     job = await world.job(entry=True)
     worker = await world.worker()
@@ -347,6 +367,61 @@ async def test_each_mail_of_a_batch_keeps_its_own_ending(world: World) -> None:
     rows = await world.pool.fetch("select outcome::text, reason, reply from ledger order by job_id")
     assert settled == set(jobs)
     assert [tuple(row) for row in rows] == ends
+
+
+async def test_each_entry_of_a_batch_goes_on_or_ends_as_its_own_mail_says(world: World) -> None:
+    """One that does both is over where it has gone to."""
+    for n in range(3):
+        await world.job(f"c{n}@reader.test", entry=True)
+    worker = await world.worker()
+    facts = await world.claim(worker)
+    at = datetime.now(UTC)
+    goes: list[dict[str, Any]] = [
+        {"next_node": "nudge-2", "next_wait": 60.5}, {"why": "clicked"}, {"next_node": "nudge-2", "why": "finished"},
+    ]  # fmt: skip
+    ends = [Ended(f, "delivered", attempts=1, ended=at, **how) for f, how in zip(facts, goes, strict=True)]
+
+    await store.settle_ended(world.rows.conn, worker, 0, ends)
+
+    rows = await world.pool.fetch("select node, due, ended, why from entry order by contact_id")
+    assert [tuple(row) for row in rows] == [
+        ("nudge-2", at + timedelta(seconds=60.5), None, None),
+        ("nudge-1", None, at, "clicked"),
+        ("nudge-2", None, at, "finished"),
+    ]
+
+
+async def test_two_deliveries_to_one_contact_in_one_batch_begin_one_round_with_the_earlier(world: World) -> None:
+    await world.job()
+    await world.job(mail=2)
+    worker = await world.worker()
+    late, early = await world.claim(worker)
+    at = datetime.now(UTC)
+    times = (at, at - timedelta(minutes=1))
+
+    settled = await store.settle_ended(
+        world.rows.conn, worker, 0,
+        [Ended(facts, "delivered", attempts=1, ended=ended) for facts, ended in zip((late, early), times, strict=True)],
+    )  # fmt: skip
+
+    assert len(settled) == len(await world.ledger()) == 2
+    rows = await world.pool.fetch("select first_sent, round_from, told from engagement")
+    assert [tuple(row) for row in rows] == [(times[1],) * 3]
+
+
+async def test_the_time_of_an_ending_told_in_seconds_is_right_to_the_microsecond(world: World) -> None:
+    luck = random.Random(1)
+    first = datetime(2020, 1, 1, tzinfo=UTC)
+    times = [
+        first + timedelta(days=luck.randrange(7_305), microseconds=luck.randrange(86_400_000_000)) for _ in "x" * 5_000
+    ]
+
+    wrong = await world.rows.conn.fetch(
+        "select s, t from unnest($1::float8[], $2::timestamptz[]) as x (s, t) where to_timestamp(s) <> t",
+        [at.timestamp() for at in times], times,
+    )  # fmt: skip
+
+    assert not wrong
 
 
 async def test_settling_twice_counts_once(world: World) -> None:
