@@ -29,7 +29,7 @@ VALID = 2.0
 # 64 at once cost Postgres a third of 8 times 8, and hold the lanes less often. Transactional
 # mail waits as long: 50 of them a second that waited less made batches of 24 of bulk's 58.
 MOST = 64
-LINGER = 0.1
+LINGER = 0.05
 
 BEGIN_SECONDS = Histogram("mtad_begin_seconds", "Time of one begin, all offers of a batch together")
 
