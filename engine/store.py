@@ -156,6 +156,7 @@ async def fold_plain(
         [policy.threshold for policy in rules.values()],
         [policy.days_need_attempts for policy in rules.values()],
         [min(policy.days, policy.days_unclear) * policy.day for policy in rules.values()],
+        [policy.window for policy in rules.values()],
         heard,
     )
     left, gates = row_values(row)

@@ -97,8 +97,8 @@ select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id
  order by t.event_id;
 
 -- name: fold_plain
--- What a sign does to somebody who is mailed, and to whom nothing else happens: points, and an
--- open window is answered. The signs of all others are for the machine; that it would say the same
+-- What a sign does to somebody who is mailed, and to whom nothing else happens: points, and an open
+-- window is answered; mail that came into it after the sign opens the next. The signs of all others are for the machine; that it would say the same
 -- of these is shown by tests/engine/test_plain.py. Locks, in the order of their keys, the rows of all and then
 -- the gates of those others (who holds a gate sees nothing of points, so all other gates are left alone); and
 -- waits for none, so that rows may come before gates, and because all but the rows is judged as it was before the
@@ -107,7 +107,7 @@ select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id
 -- Returns the numbers, from 1 on, of the signs that are left, and those contacts whose gates and rows are locked.
 -- By sign: $1 event, $2 job, $3 kind, $4 link, $5 time, $6 stream, $7 contact, $8 entry, $9 points
 -- if it is the first. By stream $10: $11 the threshold, $12 the closed attempts from which on days
--- count, $13 seconds of the fewest days. $14: heard up to.
+-- count, $13 seconds of the fewest days, $14 seconds of a window. $15: heard up to.
 -- Plan: look-ups by key for each sign, and its row once more by its place, which shows nothing that was written
 -- later; of ledger_contact_idx what is younger than the sign, where a window is open. One scan of that index for
 -- all contacts takes 2 µs a sign more, and one of answers for all jobs as much as the look-ups.
@@ -131,7 +131,7 @@ with sign as (
   window one as (partition by stream_id, contact_id)
    order by stream_id, contact_id
 ), judged as materialized (
-  select p.*, e.place,
+  select p.*, e.place, m.first + r.span as next_window, m.latest,
          not p.leaves
          and r.threshold is not null
          and e.state in ('active', 'engaged', 'reactivated')
@@ -140,15 +140,13 @@ with sign as (
          and e.told < p.since
          and e.round_from <= p.since
          and (e.state = 'engaged' or e.score + p.earned < r.threshold)
-         and coalesce(e.wake_at > $14, true)
+         and coalesce(e.wake_at > $15, true)
          and (e.ignored + e.unclear < r.attempts
-              or coalesce(e.last_sign, e.first_sent) + r.days * interval '1 s' > greatest(p.until, $14))
+              or coalesce(e.last_sign, e.first_sent) + r.days * interval '1 s' > greatest(p.until, $15))
          and (e.window_until is null
-              or e.window_until > greatest(p.until, $14)
-                 and not exists (
-                   select
-                     from ledger l
-                    where l.contact_id = p.contact_id and l.ended > p.since and l.stream_id = p.stream_id))
+              or e.window_until > greatest(p.until, $15)
+                 and (m.first is null
+                      or m.is_seen and m.first > p.until and m.first + r.span > greatest(m.latest, $15)))
          and (select true from engagement where ctid = e.place) as plain
     from person p
     left join lateral (
@@ -156,8 +154,18 @@ with sign as (
         from engagement
        where stream_id = p.stream_id and contact_id = p.contact_id
          for no key update skip locked) e on true
-    left join unnest($10::int[], $11::int[], $12::int[], $13::float8[]) as r (stream_id, threshold, attempts, days)
-      on r.stream_id = p.stream_id
+    left join lateral (
+      select min(l.ended) as first, max(l.ended) as latest,
+             bool_and(l.outcome = 'delivered' and l.bounced_late is null and g.class > 0 and t.pixel) as is_seen
+        from ledger l
+       cross join lateral (select pixel from message where id = l.message_id offset 0) t
+       cross join lateral (select class from program where id = l.program_id offset 0) g
+       where e.window_until is not null
+         and l.contact_id = p.contact_id and l.ended > p.since and l.stream_id = p.stream_id) m on true
+    left join (
+      select stream_id, threshold, attempts, days, window_ * interval '1 s' as span
+        from unnest($10::int[], $11::int[], $12::int[], $13::float8[], $14::float8[])
+          as r (stream_id, threshold, attempts, days, window_)) r on r.stream_id = p.stream_id
 ), gates as materialized (
   select contact_id
     from gate
@@ -166,10 +174,10 @@ with sign as (
      for no key update skip locked
 ), told as (
   update engagement e
-     set score = e.score + j.earned, last_sign = greatest(e.last_sign, j.until), told = j.until,
-         window_until = null, veiled = false, ignored = 0, unclear = 0
+     set score = e.score + j.earned, last_sign = greatest(e.last_sign, j.until), told = greatest(j.until, j.latest),
+         window_until = j.next_window, wake_at = least(e.wake_at, j.next_window), veiled = false, ignored = 0, unclear = 0
     from (
-      select place, earned, until
+      select place, earned, until, next_window, latest
         from judged
        where plain and (select count(*) from gates) >= 0 -- all are locked; of one person all say the same
       offset 0) j

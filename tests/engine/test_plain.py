@@ -1,7 +1,7 @@
 """What one statement writes of signs to which nothing else comes is what the machine would have written."""
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from engine.store import Taken
 from mtad.base.db import Connection, in_transaction
 from tests.engine.world import START, World, definition, event_id
 
-PEOPLE = 400
+PEOPLE = 2500
 HOUR = timedelta(hours=1)
 HEARD = START + 35 * HOUR
 POLICY = Policy(days=1, days_unclear=2, days_need_attempts=2, window=20 * 3600.0, threshold=20)
@@ -25,11 +25,21 @@ COLUMNS = (
 )  # fmt: skip
 
 
+class Came(msgspec.Struct):
+    """A mail."""
+
+    at: Any
+    outcome: str = "delivered"
+    bounced_late: Any = None
+    has_pixel: bool = True
+    transactional: bool = False
+
+
 class Person(msgspec.Struct):
-    """A row, when mails came, which of them were opened before, and signs: number of the mail, kind, time."""
+    """A row, the mails that came, which of them were opened before, and signs: number of the mail, kind, time."""
 
     row: dict[str, Any]
-    mails: list[Any]
+    mails: list[Came]
     answered: list[tuple[int, str]]
     signs: list[tuple[int, str, Any]]
 
@@ -54,19 +64,44 @@ def drawn(luck: random.Random) -> Person:
         "told": told,
         "held": told if luck.random() < 0.05 else None,
     }
+    usual = luck.random() < 0.4
+    if usual:
+        row |= {
+            "state": "active", "round_from": told - 40 * HOUR, "first_sent": told - 40 * HOUR, "ignored": 0,
+            "window_until": luck.choice((None, told + 60 * HOUR)), "wake_at": None, "held": None,
+        }  # fmt: skip
     # Into an open window: a row is not told of it.
-    later = [told + luck.randint(1, 20) * HOUR] if row["window_until"] and luck.random() < 0.3 else []
-    mails = [told - HOUR, told, *later]
+    later = [after(told, luck) for _ in range(luck.choice((0, 0, 1, 2)) if row["window_until"] else 0)]
+    mails = [Came(told - HOUR), Came(told), *later]
     kinds = ("open", "click")
     return Person(
         row,
         mails,
         [one for one in ((n, kind) for n in range(2) for kind in kinds) if luck.random() < 0.2],
         [
-            (luck.randrange(len(mails)), luck.choice(kinds), told + luck.choice((-1, 1, 2, 2, 5, 12, 30)) * HOUR)
+            (
+                luck.randrange(len(mails)),
+                luck.choice(kinds),
+                told + luck.choice((1, 2, 5) if usual else (-1, 1, 2, 2, 5, 12, 30)) * HOUR,
+            )
             for _ in range(luck.choice((1, 1, 1, 2, 3)))
         ],
     )
+
+
+def after(told: datetime, luck: random.Random) -> Came:
+    """A mail after that, mostly one that somebody can answer."""
+    came = Came(told + luck.randint(1, 30) * HOUR)
+    match luck.randrange(20):
+        case 0:
+            came.outcome = luck.choice(("in_doubt", "skipped"))
+        case 1:
+            came.bounced_late = came.at + HOUR
+        case 2 | 3:
+            came.has_pixel = False
+        case 4 | 5:
+            came.transactional = True
+    return came
 
 
 async def filled(world: World, people: list[Person], stream: int, program: int, first: int) -> list[Taken]:
@@ -83,21 +118,40 @@ async def filled(world: World, people: list[Person], stream: int, program: int, 
         " where program_id = $1 order by 1 limit 1",
         program,
     )
+    unseen = await conn.fetchval(
+        "insert into message (program_id, version, node, variant, name, parts, pixel)"
+        " select program_id, version, node, 'unseen', name, parts, false from message where id = $1 returning id",
+        message,
+    )
+    receipts = await conn.fetchval(
+        "insert into program (name, kind, stream_id, class, status, version)"
+        " values ($1, 'campaign', $2, 0, 'running', 1) returning id",
+        f"receipt of {stream}", stream,
+    )  # fmt: skip
     job = {(contact, n): first + 10 * contact + n for contact, one in numbered for n in range(len(one.mails))}
     await conn.executemany(
         "insert into ledger (job_id, program_id, stream_id, message_id, contact_id, outcome, reason, attempts, doubts,"
-        " created, ended) values ($1, $2, $3, $4, $5, 'delivered', '', 1, 0, $6, $6)",
+        " created, ended, bounced_late) values ($1, $2, $3, $4, $5, $6::text::outcome, '', 1, 0, $7, $7, $8)",
         [
-            (job[contact, n], program, stream, message, contact, at)
+            (
+                job[contact, n],
+                receipts if came.transactional else program,
+                stream,
+                message if came.has_pixel else unseen,
+                contact,
+                came.outcome,
+                came.at,
+                came.bounced_late,
+            )
             for contact, one in numbered
-            for n, at in enumerate(one.mails)
+            for n, came in enumerate(one.mails)
         ],
     )
     await conn.executemany(
         "insert into answer (job_id, kind, contact_id, stream_id, at, event_id, points)"
         " values ($1, $2::text::sign_kind, $3, $4, $5, $6, 5)",
         [
-            (job[contact, n], kind, contact, stream, one.mails[n], event_id(0))
+            (job[contact, n], kind, contact, stream, one.mails[n].at, event_id(0))
             for contact, one in numbered
             for n, kind in one.answered
         ],
