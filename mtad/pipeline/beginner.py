@@ -27,14 +27,11 @@ log = logging.getLogger("mtad.begin")
 # DATA not written so many seconds after the begin: begin again.
 VALID = 2.0
 
-# Offers of one statement, and how long it waits for them while mails are being signed:
-# 64 at once cost Postgres a third of 8 times 8, and hold the lanes less often.
+# Offers of one statement, and how long it waits for them while mails are being signed: 64 at once
+# cost Postgres a third of 8 times 8, and hold the lanes less often. Transactional mail waits for none,
+# in batches of its own: those of bulk may wait for whoever holds the rows of their last mails.
 MOST = 64
 LINGER = 0.05
-
-# Transactional mail has batches of its own: one of bulk may wait for a fold that holds the rows of
-# its last mails, 450 ms as the workers start or the machine is slow, and all behind it wait with it.
-HURRY = 0.015
 
 BEGIN_SECONDS = Histogram("mtad_begin_seconds", "Time of one begin, all offers of a batch together")
 
@@ -69,7 +66,7 @@ class Beginner:
         self._clock = clock
         self._worker = worker
         self._settler = settler
-        self._transactional: Batcher[Turn, Begun] = Batcher(self._write, most=MOST, linger=HURRY, more=more)
+        self._transactional: Batcher[Turn, Begun] = Batcher(self._write, most=MOST)
         self._others: Batcher[Turn, Begun] = Batcher(self._write, most=MOST, linger=LINGER, more=more)
 
     async def run(self) -> None:
