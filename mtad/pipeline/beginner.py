@@ -29,7 +29,8 @@ VALID = 2.0
 
 # Offers of one statement, and how long it waits for them while mails are being signed: 64 at once
 # cost Postgres a third of 8 times 8, and hold the lanes less often. Transactional mail waits for none,
-# in batches of its own: those of bulk may wait for whoever holds the rows of their last mails.
+# in batches of its own: those of bulk may wait for whoever holds the rows of their last mails. Its own
+# may, too, behind the last mails of the few sessions that take it.
 MOST = 64
 LINGER = 0.05
 

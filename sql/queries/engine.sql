@@ -98,12 +98,12 @@ select t.event_id, t.job_id, t.kind::text, t.link_id, t.at, coalesce(t.stream_id
 
 -- name: fold_plain
 -- What a sign does to somebody who is mailed, and to whom nothing else happens: points, and an open
--- window is answered; mail that came into it after the sign opens the next. The signs of all others are for the machine; that it would say the same
--- of these is shown by tests/engine/test_plain.py. Locks, in the order of their keys, the rows of all and then
+-- window is answered; mail that came into it after the sign opens the next. The signs of all others
+-- are for the machine; that it would say the same of these is shown by tests/engine/test_plain.py. Locks, in the order of their keys, the rows of all and then
 -- the gates of those others (who holds a gate sees nothing of points, so all other gates are left alone); and
 -- waits for none, so that rows may come before gates, and because all but the rows is judged as it was before the
 -- locks, and settle writes mail into an open window to the ledger only. Whose row is locked, or is not the one
--- that was there then, is the machine's; whoever changes answers writes the row.
+-- that was there then, is the machine's; whoever changes answers, or what came, writes the row.
 -- Returns the numbers, from 1 on, of the signs that are left, and those contacts whose gates and rows are locked.
 -- By sign: $1 event, $2 job, $3 kind, $4 link, $5 time, $6 stream, $7 contact, $8 entry, $9 points
 -- if it is the first. By stream $10: $11 the threshold, $12 the closed attempts from which on days
@@ -144,9 +144,9 @@ with sign as (
          and (e.ignored + e.unclear < r.attempts
               or coalesce(e.last_sign, e.first_sent) + r.days * interval '1 s' > greatest(p.until, $15))
          and (e.window_until is null
-              or e.window_until > greatest(p.until, $15)
+              or e.window_until > greatest(p.until, m.latest, $15)
                  and (m.first is null
-                      or m.is_seen and m.first > p.until and m.first + r.span > greatest(m.latest, $15)))
+                      or m.can_answer and m.first > p.until and m.first + r.span > greatest(m.latest, $15)))
          and (select true from engagement where ctid = e.place) as plain
     from person p
     left join lateral (
@@ -156,7 +156,7 @@ with sign as (
          for no key update skip locked) e on true
     left join lateral (
       select min(l.ended) as first, max(l.ended) as latest,
-             bool_and(l.outcome = 'delivered' and l.bounced_late is null and g.class > 0 and t.pixel) as is_seen
+             bool_and(l.outcome = 'delivered' and l.bounced_late is null and g.class > 0 and t.pixel) as can_answer
         from ledger l
        cross join lateral (select pixel from message where id = l.message_id offset 0) t
        cross join lateral (select class from program where id = l.program_id offset 0) g
@@ -175,7 +175,8 @@ with sign as (
 ), told as (
   update engagement e
      set score = e.score + j.earned, last_sign = greatest(e.last_sign, j.until), told = greatest(j.until, j.latest),
-         window_until = j.next_window, wake_at = least(e.wake_at, j.next_window), veiled = false, ignored = 0, unclear = 0
+         window_until = j.next_window, veiled = false, ignored = 0, unclear = 0,
+         wake_at = least(e.wake_at, j.next_window)
     from (
       select place, earned, until, next_window, latest
         from judged

@@ -195,11 +195,16 @@ async def test_a_plain_sign_leaves_what_the_machine_would(world: World, monkeypa
         PEOPLE,
     )
     left: list[int] = []
+    next_windows: set[int] = set()  # of whom plain signs close one window and a later mail opens the next
     plain = store.fold_plain
 
     async def counted(conn: Connection, signs: Any, *rest: Any) -> Any:
         gates, found = await plain(conn, signs, *rest)
         left.extend((len(signs), len(found)))
+        for sign in signs:
+            last = max(at for _, _, at in people[sign.contact_id - 1].signs)
+            if sign not in found and any(came.at > last for came in people[sign.contact_id - 1].mails):
+                next_windows.add(sign.contact_id)
         return gates, found
 
     async def none(conn: Connection, signs: Any, *_: Any) -> Any:
@@ -213,3 +218,4 @@ async def test_a_plain_sign_leaves_what_the_machine_would(world: World, monkeypa
     first, second = [await comes_to(world.conn, stream, stream * 100_000) for stream in streams]
     assert first == second
     assert left[0] // 6 < left[1] < left[0] * 5 // 6  # of both there are many
+    assert len(next_windows) > 50
