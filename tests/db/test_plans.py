@@ -70,7 +70,7 @@ RETURNED = ", ".join([
 PLAIN = ", ".join([
     many("gen_random_uuid()"), IDS, many("'open'::text"), many("1"), many("now()"), many("1"), CONTACTS,
     many("null::bigint"), many("5::smallint"),
-    "'{1}'", "'{20}'", "'{2}'", "'{86400}'", "now()",
+    "'{1}'", "'{20}'", "'{2}'", "'{86400}'", "'{259200}'", "now()",
 ])  # fmt: skip
 
 PAGE = "array[" + ",".join(map(str, range(30001, 35001))) + "]::bigint[]"
