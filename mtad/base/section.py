@@ -1,6 +1,7 @@
 """What the tables of our TOML files are made of: frozen structs, durations, rates, errors that name the key."""
 
 import re
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,6 +29,7 @@ class Rate(msgspec.Struct, frozen=True):
     burst: float
 
 
+@lru_cache(maxsize=256)  # asked for each session of the tail, and of few texts
 def seconds(text: str) -> float:
     """'500ms', '90s', '15m', '6h', '3d' as seconds; ValueError otherwise."""
     match = _DURATION.fullmatch(text.strip())
@@ -36,6 +38,7 @@ def seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+@lru_cache(maxsize=256)
 def rate(text: str) -> Rate:
     """'100/s', '5000/h,max_burst=50'; without max_burst one second's worth may go at once, at least 1."""
     match = _RATE.fullmatch(text.strip())

@@ -23,7 +23,7 @@ PERIOD = 1.0
 FAILED = 5.0
 
 # A sweep that moved nothing rests at least so many times as long as it ran, but for that no more than so many seconds.
-LEAST_REST, LONGEST_REST = 30, 5.0
+LEAST_REST, LONGEST_REST = 100, 5.0
 
 # The same of a whole sweep that moved something: beside bulk it takes longer, and fewer rounds cost less.
 WHOLE_REST, LONGEST_WHOLE_REST = 3, 0.5

@@ -93,7 +93,7 @@ class Pipeline:
         signer = Signer(composer, dkim, clock, dkim_by_source, Multibuffer.found())
         self._settler = Settler(pool, clock, worker, slot, config=config, more=lambda: signer.busy, told=settled)
         beginner = Beginner(pool, clock, worker, self._settler, catalogue, more=lambda: signer.busy)
-        self._sessions = Sessions(pool, worker)
+        self._sessions = Sessions(pool, worker, more=lambda: signer.busy)
         self._sources = Sources(config, clock)
         plans = {source.name: source.warmup for source in config.source if source.warmup}
         self._allowances = Allowances(pool, clock, plans)

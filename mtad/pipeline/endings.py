@@ -1,6 +1,7 @@
 """What a verdict or an outcome means for the job and its entry. Pure."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import assert_never
 
 import msgspec
@@ -43,6 +44,7 @@ class Retry(msgspec.Struct, frozen=True):
     jitter: float = 0.5
 
 
+@lru_cache(maxsize=64)  # lanes under the same tables have the same Shape; the tail opens lanes all the time
 def retry_of(class_: int, retries: Retries, shape: Shape) -> Retry:
     """From the configuration: what the class does not set is the destination's."""
     first, longest, in_doubt = (

@@ -102,8 +102,10 @@ class SiteRunner:
 
     def is_shut(self, now: float) -> bool:
         """Whether nothing should be claimed for it."""
-        asked = self._tools.sources.is_asked
-        return not any(lane.reception.can(now) for lane in self._lanes if asked(lane.lane.source))
+        for lane in self._lanes:  # a generator takes twice as long
+            if lane.reception.can(now) and self._tools.sources.is_asked(lane.lane.source):
+                return False
+        return True
 
     def is_over(self, now: float) -> bool:
         """Whether nothing is left to remember of it once no mail waits."""

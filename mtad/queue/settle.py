@@ -29,7 +29,7 @@ Ending = Ended | Returned | Released
 Item = TypeVar("Item")
 
 # How long a batch waits for further endings while the worker is busy.
-LINGER = 0.02
+LINGER = 0.05
 
 # Between two tries while the database is away.
 AGAIN = 0.5

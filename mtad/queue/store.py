@@ -14,7 +14,7 @@ from mtad.base.sqlfiles import queries
 SQL = queries("queue")
 
 # What one claim takes at most; the second is a literal of the query.
-MOST_SITES = 60
+MOST_SITES = 120
 MOST_A_SITE = 64
 
 
@@ -306,6 +306,11 @@ async def hold_sessions(conn: Connection, worker: int, wishes: Sequence[Wish]) -
     """By lane: how many sessions this worker may hold now. At most one wish a lane."""
     columns = ([getattr(wish, name) for wish in wishes] for name in Wish.__struct_fields__)
     return {row[0]: Grant(row[1], row[2], row[3]) for row in await conn.fetch(SQL["hold_sessions"], worker, *columns)}
+
+
+async def leave_lanes(conn: Connection, worker: int, lanes: Sequence[int]) -> None:
+    """This worker holds no session of these any more."""
+    await conn.execute(SQL["leave_lanes"], worker, lanes)
 
 
 async def close_lane(conn: Connection, lane_id: int, seconds: float, why: str) -> None:

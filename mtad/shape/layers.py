@@ -126,9 +126,13 @@ class Shaper:
             yield from _of(shaping.domain[domain], source, "shape", "domain", domain)
 
     def _provider_of(self, host: str) -> str | None:
-        labels = host.split(".")
-        suffixes = ("." + ".".join(labels[start:]) for start in range(len(labels)))
-        return next((self._suffixes[suffix] for suffix in suffixes if suffix in self._suffixes), None)
+        suffix = "." + host
+        while suffix:
+            if suffix in self._suffixes:
+                return self._suffixes[suffix]
+            _, dot, rest = suffix[1:].partition(".")
+            suffix = dot + rest
+        return None
 
 
 def over(below: Knobs, above: Knobs) -> Knobs:

@@ -1,6 +1,7 @@
 """What a server offers in its answer to EHLO (RFC 5321 section 4.1.1.1), and what it cannot take. Pure."""
 
 from collections.abc import Collection
+from functools import lru_cache
 
 import msgspec
 
@@ -36,6 +37,11 @@ class Offers(msgspec.Struct, frozen=True):
 
 def offers_in(reply: Reply, ignored: Collection[str] = ()) -> Offers:
     """Keywords in any case, with their parameters; the first line is a greeting. `ignored`: as if not offered."""
+    return _offers(reply, tuple(ignored))
+
+
+@lru_cache(maxsize=64)  # a server says the same at each session; a reply has at most 32 KiB
+def _offers(reply: Reply, ignored: Collection[str]) -> Offers:
     pairs = (line.partition(" ") for line in reply.lines[1:])
     found = {keyword.upper(): parameters.strip() for keyword, _, parameters in pairs if keyword.upper() not in ignored}
     limit = found.get("SIZE", "")

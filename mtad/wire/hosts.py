@@ -58,6 +58,7 @@ class Hosts:
         self._routed = frozenset(routed)
         self._choice = choice or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._dead: dict[Target, _Dead] = {}
+        DEAD.set_function(lambda: len(self._dead))
 
     async def first(
         self,
@@ -144,7 +145,6 @@ class Hosts:
             self._bury(target, _Dead(self._clock.monotonic() + span, span))
         else:
             self._dead.pop(target, None)
-        DEAD.set(len(self._dead))
         return opened
 
     def _is_dead(self, target: Target) -> bool:

@@ -33,7 +33,8 @@ create table site (
   name text not null unique,
   hosts text[] not null,
   ready_at timestamptz not null default '-infinity',
-  passed_prio smallint not null default 4,   -- a hint, too: of this prio nothing waits up to and with this job
+  passed_prio smallint not null default 12,  -- a hint, too: of this prio (bulk that chose none has 12) nothing waits
+                                             -- up to and with this job
   passed_due timestamptz not null default '-infinity',
   passed_id bigint not null default 0
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
@@ -713,18 +714,16 @@ create table lane_session (
 ) with (fillfactor = 50);
 
 -- As they are now: a statement that has waited for the lanes' locks sees them as they were before. Only lanes of
--- which others hold some.
-create function sessions_of_others(lanes int[], me int) returns table (lane int, sessions bigint)
+-- which others hold some, or have lacked some.
+create function sessions_of_others(lanes int[], me int) returns table (lane int, sessions bigint, lack boolean)
 language plpgsql rows 16 as $$
 begin
   return query
-  select l.id, h.sessions
-    from unnest(lanes) l (id)
-   cross join lateral (
-     select sum(s.sessions) as sessions
-       from lane_session s
-      where s.lane_id = l.id and s.worker <> me and s.worker in (select w.id from worker w where w.dead is null)) h
-   where h.sessions > 0;
+  select s.lane_id, sum(s.sessions), coalesce(bool_or(s.lacking > now() - interval '10 s'), false)
+    from lane_session s
+   where s.lane_id = any(lanes) and s.worker <> me and s.worker in (select w.id from worker w where w.dead is null)
+     and (s.sessions > 0 or s.lacking is not null)
+   group by s.lane_id;
 end $$;
 
 -- What all sites of a provider share, from one source, where the configuration limits that.

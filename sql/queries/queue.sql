@@ -10,7 +10,8 @@
 -- all seen in one snapshot, so that the versions begin compares belong to them.
 -- What is claimed stays in job_due_idx until it is settled, so that no index is written. The
 -- site's `passed` is the last job of the last prio that was claimed from: the next claim goes
--- on behind it. What comes to stand before it is found by refresh_hints, within a second.
+-- on behind it. What comes to stand before it is found by refresh_hints, within a
+-- second, or five where that takes long.
 -- now(), not clock_timestamp(): only what is stable can be an index condition.
 -- A scan of an index reads all of a page that matches, whatever its limit: up to 250 entries of
 -- jobs that are due later. So each look-up has two bounds: jobs of the prio that was claimed from last
@@ -727,12 +728,7 @@ with lanes as materialized (
          case when greatest(l.closed_until, l.suspended_until, l.tat - interval '1 s' * (l.reserved - 1) / l.rate)
                    < clock_timestamp() + interval '1 s' then l.most
               else 0 end as most,
-         exists (
-           select
-             from lane_session s
-             join worker o on o.id = s.worker
-            where s.lane_id = l.id and s.worker <> $1 and o.dead is null
-              and s.lacking > now() - interval '10 s') as others_lack
+         coalesce(o.lack, false) as others_lack
     from (select *, least(sessions, most_sessions) as most, (least(sessions, most_sessions) + n - 1) / n as share,
                  greatest(1, burst - greatest(1, rate * 0.05)) as reserved
             from lanes cross join living) l
@@ -751,6 +747,11 @@ with lanes as materialized (
   on conflict (lane_id, worker) do update set sessions = excluded.sessions, lacking = excluded.lacking
 )
 select lane_id, sessions, share, others_lack from granted;
+
+-- name: leave_lanes
+-- Worker $1 holds no session of lanes $2 any more. Without the lanes' locks: who sees it late takes
+-- fewer. With them, and with what others hold, it was half of the cost of a session of the tail.
+update lane_session set sessions = 0, lacking = null where worker = $1 and lane_id = any($2::int[]);
 
 -- name: close_lane
 -- No begin for $2 seconds, because $3, and no claim until one of the site's lanes opens.

@@ -121,6 +121,29 @@ async def test_sessions_asked_for_at_once_stay_within_the_limit(world: World) ->
     assert sorted(held) == [0, 8]
 
 
+async def test_a_worker_leaves_a_lane_without_waiting_for_whoever_holds_it(world: World) -> None:
+    one, two = await world.worker(0), await world.worker(1)
+    assert await world.hold(one, 8, growing=True) == 8
+    async with world.pool.acquire() as other, other.transaction():
+        await other.execute("select from lane for no key update")
+        await asyncio.wait_for(store.leave_lanes(world.rows.conn, one, [world.lane.id]), 30)
+
+    assert await world.hold(two, 8, growing=True) == 8, "what was left can be had"
+
+
+async def test_who_lacked_sessions_and_leaves_the_lane_lacks_none(pool: Pool) -> None:
+    async with pool.acquire() as conn:
+        world = await new_world(pool, conn, sessions=4)
+        one, two = await world.worker(0), await world.worker(1)
+        assert await world.hold(one, 4, growing=True) == 4
+        assert await world.hold(two, 3) == 0
+        await store.leave_lanes(conn, two, [world.lane.id])
+
+        (grant,) = (await store.hold_sessions(conn, one, [store.Wish(world.lane.id, 4, 4)])).values()
+
+    assert not grant.others_lack
+
+
 async def test_what_others_do_not_use_can_be_had_and_is_given_back_session_by_session(pool: Pool) -> None:
     async with pool.acquire() as conn:
         world = await new_world(pool, conn, sessions=4)
