@@ -100,10 +100,12 @@ where c.address_key = i.key and s.stream_id = $1 and s.status <> 'subscribed' an
 returning i.line, i.address, i.held, true as known;
 
 -- name: add_domains
+-- In the order of their first contacts, so that of their sites too, about, and of what is claimed together.
 insert into domain (name)
-select distinct i.domain from incoming i
+select i.domain from incoming i
 where i.held is null and not exists (select from domain d where d.name = i.domain)
-order by i.domain
+group by i.domain
+order by min(i.key)
 on conflict do nothing;
 
 -- name: change_contacts
@@ -133,16 +135,20 @@ from locked l join incoming i on i.line = l.line
 where c.id = l.contact_id;
 
 -- name: add_contacts
--- Whoever is not known and not held, with gate row and identity. In order of the
--- key, so that two who insert the same people cannot deadlock. An identity of kind
+-- Whoever is not known and not held, with gate row and identity. In order of the key, but all of a
+-- domain of which the file has 16 at most beside the first: what is sent to small domains is claimed
+-- and settled domain by domain, and then finds its rows in the same pages. Imports do not overlap and others
+-- make one contact in a transaction, so no two can deadlock. An identity of kind
 -- email is only made here, for the key of a contact that this statement made, so it
 -- cannot be there; `on conflict` for each to say so cost 1.8 µs a contact.
-with made as (
+with domains as materialized (
+  select domain, min(key) as first, count(*) <= 16 as is_small from incoming where held is null group by domain
+), made as (
   insert into contact (address, address_key, domain_id, locale, zone, attributes)
   select i.address, i.key, d.id, i.locale, i.zone, i.attributes::jsonb
-  from incoming i join domain d on d.name = i.domain
+  from incoming i join domains n on n.domain = i.domain join domain d on d.name = i.domain
   where i.held is null and not exists (select from contact c where c.address_key = i.key)
-  order by i.key
+  order by case when n.is_small then n.first else i.key end, i.key
   on conflict (address_key) do nothing
   returning id, address_key
 ), identities as (
