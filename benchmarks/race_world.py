@@ -65,7 +65,8 @@ _SQL = Path(__file__).with_name("race.sql").read_text(encoding="utf-8")
 # The queue is shuffled: programs, domains and ways lie evenly in it.
 _SHUFFLE = """
 update job set due = now() - n * interval '1 ms'
-  from (select id, row_number() over (order by random()) as n from job) s where s.id = job.id
+  from (select id, row_number() over (order by random()) as n from (select id from job order by contact_id) j) s
+ where s.id = job.id
 """
 # An earlier mail that can be answered: of the series itself, or of another program.
 _EARLIER = """

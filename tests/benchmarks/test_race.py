@@ -12,7 +12,7 @@ from mtad.ops.install import install
 from mtad.ops.postgres import Postgres
 
 PLAN = Plan(
-    contacts=200, ineligible=77, rounds=1, workers=2, sites=4, sessions=4, unfenced=False, seed=5, limit=280, json=None
+    contacts=320, ineligible=121, rounds=1, workers=2, sites=4, sessions=4, unfenced=False, seed=5, limit=280, json=None
 )
 
 
