@@ -64,7 +64,8 @@ def sweeps(
     return [
         Sweep("free the dead", 2.0, free_the_dead),
         Sweep("end leases", 2.0, end_leases),
-        Sweep("refresh hints", 1.0, refresh_hints),
+        # It mends what was lost, which is rare, and looks at every site.
+        Sweep("refresh hints", 1.0, refresh_hints, least_rest=100),
         Sweep("wake proven", 1.0, wake_proven),
         Sweep("follow configuration", 3600.0, partial(sites.follow_configuration, pool, config)),
         Sweep("resolve domains", 0.5, partial(sites.resolve_domains, pool, locator)),

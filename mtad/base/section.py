@@ -29,7 +29,7 @@ class Rate(msgspec.Struct, frozen=True):
     burst: float
 
 
-@lru_cache(maxsize=256)  # asked for each session of the tail, and of few texts
+@lru_cache(maxsize=256)  # few texts, asked for at each session
 def seconds(text: str) -> float:
     """'500ms', '90s', '15m', '6h', '3d' as seconds; ValueError otherwise."""
     match = _DURATION.fullmatch(text.strip())

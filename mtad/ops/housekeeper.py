@@ -22,8 +22,8 @@ PERIOD = 1.0
 # A sweep that failed for another reason than an absent database is tried again after this.
 FAILED = 5.0
 
-# A sweep that moved nothing rests at least so many times as long as it ran, but for that no more than so many seconds.
-LEAST_REST, LONGEST_REST = 100, 5.0
+# A sweep that moved nothing rests for no more than so many seconds because it took long.
+LONGEST_REST = 5.0
 
 # The same of a whole sweep that moved something: beside bulk it takes longer, and fewer rounds cost less.
 WHOLE_REST, LONGEST_WHOLE_REST = 3, 0.5
@@ -37,6 +37,7 @@ class Sweep(msgspec.Struct, frozen=True):
 
     A sweep that moved something runs again at once, for there may be more; but one that is `whole`
     moves all there is in a run, and waits for `period` or longer (`rest_of`), so that the next moves many.
+    One that moved nothing rests at least `least_rest` times as long as it ran, LONGEST_REST at most.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Sweep(msgspec.Struct, frozen=True):
     run: Callable[[], Awaitable[int]]
     end: Callable[[], object] = lambda: None  # this worker keeps house no longer
     whole: bool = False
+    least_rest: int = 30
 
 
 class Housekeeper:
@@ -100,5 +102,5 @@ def rest_of(sweep: Sweep, moved: int, took: float) -> float:
     """How many seconds a sweep rests after a run of so many seconds."""
     if not moved:
         # A sweep that grows with the installation never takes more than a share of the database.
-        return max(sweep.period, min(LEAST_REST * took, LONGEST_REST))
+        return max(sweep.period, min(sweep.least_rest * took, LONGEST_REST))
     return max(sweep.period, min(WHOLE_REST * took, LONGEST_WHOLE_REST)) if sweep.whole else 0.0

@@ -93,7 +93,7 @@ class Pipeline:
         signer = Signer(composer, dkim, clock, dkim_by_source, Multibuffer.found())
         self._settler = Settler(pool, clock, worker, slot, config=config, more=lambda: signer.busy, told=settled)
         beginner = Beginner(pool, clock, worker, self._settler, catalogue, more=lambda: signer.busy)
-        self._sessions = Sessions(pool, worker, more=lambda: signer.busy)
+        self._sessions = Sessions(pool, worker)
         self._sources = Sources(config, clock)
         plans = {source.name: source.warmup for source in config.source if source.warmup}
         self._allowances = Allowances(pool, clock, plans)
@@ -107,13 +107,12 @@ class Pipeline:
                 self._settler,
                 signer,
                 beginner,
-                self._sessions,
                 dials,
                 automation,
                 self._allowances,
                 watchdog,
             )
-        ] + [providers.run_paces, providers.run_sessions]
+        ] + [self._sessions.run_asking, self._sessions.run_leaving, providers.run_paces, providers.run_sessions]
         self._tools = Tools(
             pool=pool, clock=clock, dialer=dialer, sessions=self._sessions, sources=self._sources,
             allowances=self._allowances, dials=dials, providers=providers, signer=signer, beginner=beginner,

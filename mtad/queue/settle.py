@@ -28,7 +28,8 @@ log = logging.getLogger("mtad.settle")
 Ending = Ended | Returned | Released
 Item = TypeVar("Item")
 
-# How long a batch waits for further endings while the worker is busy.
+# How long a batch waits for further endings while the worker is busy: with many small domains few come in a begin's
+# transaction. What lingers when a worker is killed is in doubt.
 LINGER = 0.05
 
 # Between two tries while the database is away.

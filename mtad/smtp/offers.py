@@ -40,8 +40,8 @@ def offers_in(reply: Reply, ignored: Collection[str] = ()) -> Offers:
     return _offers(reply, tuple(ignored))
 
 
-@lru_cache(maxsize=64)  # a server says the same at each session; a reply has at most 32 KiB
-def _offers(reply: Reply, ignored: Collection[str]) -> Offers:
+@lru_cache(maxsize=64)  # a large provider says the same at each session; a reply has at most 32 KiB
+def _offers(reply: Reply, ignored: tuple[str, ...]) -> Offers:
     pairs = (line.partition(" ") for line in reply.lines[1:])
     found = {keyword.upper(): parameters.strip() for keyword, _, parameters in pairs if keyword.upper() not in ignored}
     limit = found.get("SIZE", "")

@@ -749,8 +749,10 @@ with lanes as materialized (
 select lane_id, sessions, share, others_lack from granted;
 
 -- name: leave_lanes
--- Worker $1 holds no session of lanes $2 any more. Without the lanes' locks: who sees it late takes
--- fewer. With them, and with what others hold, it was half of the cost of a session of the tail.
+-- Worker $1 holds no session of lanes $2 any more. Without the lanes' locks: it only lowers our own count, which
+-- nobody else writes while we live, so no limit is exceeded; who sees it late takes fewer. A hold of ours that was cut
+-- off and commits behind it is put right by the next. With locks, and with what others hold, it was half of the cost
+-- of a session of the tail.
 update lane_session set sessions = 0, lacking = null where worker = $1 and lane_id = any($2::int[]);
 
 -- name: close_lane

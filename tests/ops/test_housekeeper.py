@@ -66,8 +66,8 @@ async def test_a_defect_in_one_sweep_stops_neither_the_others_nor_the_worker() -
 @pytest.mark.parametrize(
     ("whole", "moved", "took", "rest"),
     [
-        (False, 0, 0.002, 0.3),
-        (False, 0, 0.02, 2.0),  # what takes long is no more than a share
+        (False, 0, 0.01, 0.3),
+        (False, 0, 0.1, 3.0),  # what takes long is no more than a share
         (False, 0, 9.0, 5.0),
         (False, 7, 0.1, 0.0),  # there may be more
         (True, 7, 0.01, 0.3),
