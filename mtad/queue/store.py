@@ -13,7 +13,8 @@ from mtad.base.sqlfiles import queries
 
 SQL = queries("queue")
 
-# What one claim takes at most; the second is a literal of the query.
+# What one claim takes at most. The second is a literal of the query, which takes more of a site
+# where few have any.
 MOST_SITES = 120
 MOST_A_SITE = 64
 

@@ -2,9 +2,10 @@
 -- Locks in one order everywhere: lane, gate, program, epoch, engagement, entry, job, tally.
 
 -- name: claim
--- Lease up to 64 due jobs of each of up to $4 sites to worker $1, sites that waited
--- longest first, never one that another worker is claiming from; and up to 64
--- transactional ones of whatever site, which neither stand in line behind sites nor need
+-- Lease due jobs of each of up to $4 sites to worker $1, up to 64 of each or, where few sites
+-- have any, 512 of all: a lone site's sessions would else wait for the next claim every 30 ms.
+-- Sites that waited longest come first, and never one that another worker is claiming from. And up
+-- to 64 transactional ones of whatever site, which neither stand in line behind sites nor need
 -- room. None of sites $2, which are shut; of sites $3, which are full, and with $4 = 0 of
 -- all, transactional mail only. Moves each site's hint on. Returns Facts (engine/facts.py),
 -- all seen in one snapshot, so that the versions begin compares belong to them.
@@ -43,6 +44,8 @@ with recursive urgent as materialized (
    order by ready_at
    limit $4
      for no key update skip locked
+), share (most) as (
+  select greatest(64, 512 / greatest(count(*), 1)) from sites
 ), heads as (
   select id as site_id, passed_prio as prio, '-infinity'::timestamptz as due, passed_prio as below
     from sites
@@ -88,10 +91,10 @@ with recursive urgent as materialized (
            and (due, id) > (case when p.prio = r.passed_prio then r.passed_due else '-infinity' end,
                             case when p.prio = r.passed_prio then r.passed_id else 0 end)
          order by due, id
-         limit 64
+         limit (select most from share)
            for no key update skip locked
       ) q
-      limit 64
+      limit (select most from share)
    ) j
 ), claimed as (
   update job set worker = $1 where id = any(array(select id from urgent union select id from picked)) returning *
@@ -106,7 +109,7 @@ with recursive urgent as materialized (
          passed_id = coalesce(last.id, site.passed_id)
     from (
       select r.id,
-             case when count(p.id) >= 64 then now()
+             case when count(p.id) >= (select most from share) then now()
                   else coalesce(least(r.later, (
                     select min(d.due)
                       from unnest(r.prios) v (prio)

@@ -78,16 +78,16 @@ async def test_a_worker_that_holds_enough_mail_claims_transactional_mail_all_the
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claimer, "MOST_WAITING", 1)
-    for n in range(200):
+    for n in range(600):
         await office.world.job(f"p{n}@reader.test")
     office.post.accepts.clear()
 
     async with open_office(office):
-        await office.until_count("select (count(*) >= 64)::int from job where worker is not null", 1)
+        await office.until_count("select (count(*) >= 512)::int from job where worker is not null", 1)
         await office.world.job("urgent@reader.test", **TRANSACTIONAL)
         await office.until_count("select count(*) from job where prio = 0 and worker is not null", 1)
         claimed = await office.world.pool.fetchval("select count(*) from job where worker is not null")
         office.post.accepts.set()
-        await office.until_delivered(201)
+        await office.until_delivered(601)
 
-    assert claimed == 64 + 1
+    assert claimed == 512 + 1
