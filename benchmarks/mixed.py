@@ -236,7 +236,8 @@ class _Load:
         self.folded: dict[float, float] = {}
 
     async def prepare(self, draw: random.Random) -> None:
-        """Know what is asked for: the mails of the campaign before."""
+        """Know what is asked for, the mails of the campaign before, and who gets a transactional one."""
+        await self.receipts.prepare()
         keys = tracking_keys(self._place.installation.config)
         write_paths(self._paths, await hit_paths(self._pool, keys, mails=self._plan.contacts, draw=draw))
 

@@ -77,44 +77,48 @@ def _write_message(folder: Path) -> None:
 
 
 class Receipts:
-    """Enqueues `rate` mails a second inside `arriving`."""
+    """Enqueues `rate` mails a second inside `arriving`, after `prepare`."""
 
     def __init__(self, pool: Pool, rate: float) -> None:
         self._pool = pool
         self._rate = rate
+        self._buyers: list[programs.Candidate] = []
         self.made = 0
         self.seconds = 0.0
+
+    async def prepare(self) -> None:
+        """Know who gets what, so that nothing is read for it while it is measured."""
+        self._step, self._buyers = await in_transaction(self._pool, _step_and_buyers)
 
     @contextlib.asynccontextmanager
     async def arriving(self) -> AsyncIterator[None]:
         """Mails are enqueued inside the block; Problem when there were not enough buyers for that."""
-        step, buyers = await in_transaction(self._pool, _step_and_buyers)
         stop = asyncio.Event()
-        task = asyncio.create_task(self._run(step, buyers, stop))
+        task = asyncio.create_task(self._run(stop))
         try:
             yield
         finally:
             stop.set()
             await task
 
-    async def _run(self, step: programs.Step, buyers: list[programs.Candidate], stop: asyncio.Event) -> None:
+    async def _run(self, stop: asyncio.Event) -> None:
         began = time.monotonic()
         while not stop.is_set():
             due = 1 + int((time.monotonic() - began) * self._rate)
-            if due > len(buyers):
-                raise Problem(f"bulk was too slow: {len(buyers):,} transactional mails were not enough")
+            if due > len(self._buyers):
+                raise Problem(f"bulk was too slow: {len(self._buyers):,} transactional mails were not enough")
             if due > self.made:
-                await self._enqueue(step, buyers[self.made : due])
+                await self._enqueue(self._buyers[self.made : due])
                 self.made = due
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _TICK)
         self.seconds = time.monotonic() - began
 
-    async def _enqueue(self, step: programs.Step, buyers: list[programs.Candidate]) -> None:
+    async def _enqueue(self, buyers: Sequence[programs.Candidate]) -> None:
         sites = sorted({buyer.site_id for buyer in buyers if buyer.site_id is not None})
 
         async def work(conn: Connection) -> None:
-            await programs.enqueue(conn, step, COMMAND_SLOT, [(b.contact_id, b.site_id) for b in buyers])
+            await programs.enqueue(conn, self._step, COMMAND_SLOT, [(b.contact_id, b.site_id) for b in buyers])
             await store.wake_sites(conn, sites)
 
         await in_transaction(self._pool, work)
